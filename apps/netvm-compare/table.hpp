@@ -1,0 +1,29 @@
+// What a person sees: the table, what went wrong, and how far it is.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/netvm-compare/results.hpp"
+
+namespace netvm::compare {
+
+[[nodiscard]] std::string to_table(const Options& options, const std::vector<Row>& rows);
+
+/// One line on standard error, rewritten in place on a terminal; nothing elsewhere or when quiet.
+class Progress {
+ public:
+  Progress(std::size_t total, bool quiet);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void next(const std::string& what);
+  void clear();
+
+ private:
+  std::size_t total_;
+  std::size_t done_ = 0;
+  bool shown_;
+};
+
+}  // namespace netvm::compare

@@ -1,0 +1,127 @@
+// ocean: eddies and boundary currents in an ocean basin, SPLASH-2's application (contiguous partitions) on NetVM. docs/apps/ocean.md.
+#include <fmt/format.h>
+#include <netvm/netvm.hpp>
+
+#include <bit>
+#include <functional>
+#include <optional>
+
+#include "apps/splash2/ocean/basin.hpp"
+#include "apps/splash2/ocean/verify.hpp"
+
+namespace {
+
+using splash2::ocean::Field;
+using splash2::ocean::Parameters;
+using splash2::ocean::Subgrid;
+
+struct OceanOptions {
+  splash2::CommonOptions common{{1, 4096, true}};
+  std::int64_t points = 258;
+  double tolerance = 1e-7;
+  double spacing = 20000.0;
+  double time_step = 28800.0;
+  std::string cycle = "V";
+  std::string borders = "strips";
+
+  [[nodiscard]] Parameters parameters() const {
+    return {static_cast<int>(points), tolerance, spacing, time_step, {.visits = cycle == "W" ? 2 : 1}};
+  }
+};
+
+OceanOptions parse(int argc, char** argv) {
+  OceanOptions chosen;
+  splash2::Options options(
+      "ocean", "Simulates two days of eddies and boundary currents in an ocean basin (SPLASH-2's ocean, contiguous partitions).");
+  options.whole("-n", chosen.points, {10, 32770}, "N", "Grid points a side, walls included: a power of two + 2.");
+  options.real("-e", chosen.tolerance, 1e-14, 1, "E", "Tolerance of the solver: residual by right side.");
+  options.real("-r", chosen.spacing, 0, 1e6, "R", "Metres between grid points.");
+  options.real("-t", chosen.time_step, 0, 1e6, "T", "Seconds of a time step.");
+  chosen.common.add_to(options);
+  options.choice("--cycle", chosen.cycle, {"V", "W"}, "Order in which the solver visits its levels.");
+  options.choice("--borders", chosen.borders, {"strips", "direct"},
+                 "How neighbours read borders: from packed strips, or where they lie in the grids as in the suite.");
+  options.footer("Example: netvmrun -n 4 ocean -n258 -s");
+  options.parse(argc, argv);
+  const auto cells = static_cast<std::uint64_t>(chosen.points - 2);
+  if (!std::has_single_bit(cells)) {
+    throw splash2::UsageError(fmt::format("ocean: -n: {} is not a power of two + 2; give {} or {}.\nSee ocean --help.\n", chosen.points,
+                                          std::bit_floor(cells) + 2, std::bit_ceil(cells) + 2),
+                              2);
+  }
+  return chosen;
+}
+
+void print_field(const splash2::ocean::Basin& basin, const Parameters& parameters, int processors, Field name) {
+  const int side = Subgrid::of(parameters.cells(), 0, processors).columns_of_processors;
+  for (int y = 0; y < parameters.cells(); ++y) {
+    for (int block = 0; block < side; ++block) {
+      const int rows = Subgrid::of(parameters.cells(), 0, processors).rows;
+      const Subgrid subgrid = Subgrid::of(parameters.cells(), y / rows * side + block, processors);
+      splash2::ocean::SoloTeam team;
+      splash2::ocean::Arena arena(basin.grids_of(y / rows * side + block));
+      const splash2::ocean::Model model(team, parameters, subgrid, arena);
+      for (int x = 0; x < subgrid.columns; ++x) fmt::print("{:.9g} ", model.field(name).at(y - subgrid.first_row, x));
+    }
+    fmt::print("\n");
+  }
+}
+
+/// Node 0, after the run: what the report says.
+void conclude(const OceanOptions& options, const splash2::ocean::Basin& basin, const splash2::ProcessorTimes& times, int processors,
+              const splash2::ocean::Progress& progress, splash2::Outcome& outcome) {
+  const Parameters parameters = options.parameters();
+  outcome.seconds = times.seconds();
+  if (options.common.verify_reference()) {
+    const splash2::ocean::SequentialRun sequential(parameters, options.common.sequential_runs);
+    outcome.sequential_seconds = sequential.seconds();
+    outcome.checks.push_back(sequential.compare(
+        processors, [&](int rank) { return basin.grids_of(rank); }, progress));
+  }
+  const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors);
+  fmt::print("ocean: {} x {} points, {} x {} processors, {} steps of {:g} s, {} multigrid cycles\n", parameters.points, parameters.points,
+             shape.rows_of_processors, shape.columns_of_processors, progress.steps, parameters.time_step, progress.cycles);
+  if (options.common.timing) times.print();
+  if (options.common.print) print_field(basin, parameters, processors, Field::psi1);
+}
+
+int run(int argc, char** argv) {
+  const OceanOptions options = parse(argc, argv);
+  const Parameters parameters = options.parameters();
+  const std::int64_t half = parameters.cells() / 2;
+  const auto job = splash2::join("ocean", options.common, half * half);
+  const int processors = job->nodes() * job->threads_per_node();
+  const auto borders = options.borders == "direct" ? splash2::ocean::Borders::direct : splash2::ocean::Borders::strips;
+
+  const splash2::ocean::Basin basin(*job, parameters.cells(),
+                                    splash2::ocean::model_doubles(parameters, Subgrid::of(parameters.cells(), 0, processors)));
+  splash2::ProcessorTimes times(*job, "multigrid");
+  splash2::Outcome outcome;
+  splash2::ocean::Progress progress;
+  job->parallel([&](netvm::Thread& me) {
+    const Subgrid subgrid = Subgrid::of(parameters.cells(), me.rank(), me.count());
+    splash2::ocean::SharedTeam team(me, basin, subgrid, borders);
+    splash2::ocean::Arena arena(basin.grids_of(me.rank()));
+    splash2::ocean::Model model(team, parameters, subgrid, arena);
+    model.start();
+    me.barrier();
+    const double start = splash2::clock_seconds();
+    const splash2::ocean::Progress mine = model.run();
+    me.barrier();
+    times.set(me, {splash2::clock_seconds() - start, mine.solver_seconds});
+    std::vector<splash2::Check> checks;
+    if (options.common.verify_self()) checks = self_test(team, parameters, model, mine);
+    if (me.local() == 0) {
+      progress = mine;
+      outcome.checks = std::move(checks);
+    }
+  });
+  if (job->node() == 0) conclude(options, basin, times, processors, progress, outcome);
+  return splash2::finish(*job, "ocean", outcome);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return splash2::run_kernel("ocean", [&] { return run(argc, argv); });
+}

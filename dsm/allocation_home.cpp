@@ -1,0 +1,98 @@
+#include "dsm/allocation_home.hpp"
+
+#include <string>
+#include <utility>
+
+namespace netvm::dsm {
+
+void AllocationHome::handle(NodeId from, const AllocationMessage& message) {
+  switch (message.kind) {
+    case AllocationKind::allocate:
+      return allocate(from, message);
+    case AllocationKind::free:
+      return free(from, message);
+    case AllocationKind::describe:
+      return describe(from, message);
+    case AllocationKind::usage:
+      return usage(from, message);
+    case AllocationKind::quiesced:
+    case AllocationKind::detached:
+      return step_done(message);
+    default:
+      return;
+  }
+}
+
+void AllocationHome::reply(NodeId to, const AllocationMessage& request, AllocationMessage answer, std::string_view text) {
+  answer.kind = AllocationKind::reply;
+  answer.id = request.id;
+  nic_.send(to, nic::MessageKind::dsm_allocator, encode(answer, text));
+}
+
+void AllocationHome::allocate(NodeId from, const AllocationMessage& message) {
+  const Result<Allocation> result = allocator_.allocate(message.request);
+  AllocationMessage answer;
+  if (result) {
+    answer.offset = result->offset;
+    answer.extent = result->extent;
+    return reply(from, message, answer);
+  }
+  if (result.status() == Status::exhausted && allocator_.retiring()) {
+    waiting_.push_back({from, message});
+    return;
+  }
+  answer.status = result.status();
+  reply(from, message, answer, result.status() == Status::exhausted ? allocator_.explain_exhaustion(message.request) : std::string{});
+}
+
+void AllocationHome::free(NodeId from, const AllocationMessage& message) {
+  const Result<std::optional<Extent>> result = allocator_.free(message.offset);
+  AllocationMessage answer;
+  answer.status = result ? Status::ok : result.status();
+  reply(from, message, answer);
+  if (!result || !result->has_value()) return;
+  const Extent extent = **result;
+  Retirement& retirement = retirements_[extent.serial];
+  retirement.extent = extent;
+  begin_step(retirement, AllocationKind::quiesce);
+}
+
+void AllocationHome::describe(NodeId from, const AllocationMessage& message) {
+  const std::optional<Extent> extent = allocator_.describe(PageId{message.offset});
+  AllocationMessage answer;
+  answer.found = extent.has_value() ? 1 : 0;
+  if (extent) answer.extent = *extent;
+  reply(from, message, answer);
+}
+
+void AllocationHome::usage(NodeId from, const AllocationMessage& message) {
+  AllocationMessage answer;
+  answer.used = allocator_.used_bytes();
+  answer.available = allocator_.free_bytes();
+  reply(from, message, answer);
+}
+
+void AllocationHome::begin_step(Retirement& retirement, AllocationKind step) {
+  retirement.step = step;
+  retirement.awaited = nic_.nodes();
+  AllocationMessage order;
+  order.kind = step;
+  order.extent = retirement.extent;
+  const std::vector<std::byte> wire = encode(order);
+  for (std::uint32_t node = 0; node < nic_.nodes(); ++node) nic_.send(NodeId{node}, nic::MessageKind::dsm_allocator, wire);
+}
+
+void AllocationHome::step_done(const AllocationMessage& message) {
+  const auto it = retirements_.find(message.extent.serial);
+  if (it == retirements_.end()) return;
+  Retirement& retirement = it->second;
+  const auto expected = retirement.step == AllocationKind::quiesce ? AllocationKind::quiesced : AllocationKind::detached;
+  if (message.kind != expected || --retirement.awaited != 0) return;
+  if (retirement.step == AllocationKind::quiesce) return begin_step(retirement, AllocationKind::detach);
+  const Status status = allocator_.finish_retirement(retirement.extent.serial);
+  NETVM_CHECK(ok(status), "an extent was retired twice");
+  retirements_.erase(it);
+  for (const Waiting& waiting : std::exchange(waiting_, {})) allocate(waiting.from, waiting.message);
+}
+
+}  // namespace netvm::dsm

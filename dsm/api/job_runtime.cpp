@@ -1,0 +1,249 @@
+#include "dsm/api/job_runtime.hpp"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "dsm/protocol.hpp"
+#include "nic/shm_ring.hpp"
+#include "runtime/check.hpp"
+#include "runtime/trap.hpp"
+
+namespace netvm::detail {
+
+namespace {
+
+std::atomic<Runtime*> g_current{nullptr};
+
+/// What must be the same on every node.
+struct Agreement {
+  std::uint64_t pages;
+  std::uint32_t threads;
+  std::uint32_t shm_mode;
+  char protocol[32];
+  bool operator==(const Agreement&) const = default;
+};
+
+/// How a node's memory is named by the others.
+struct Regions {
+  nic::RemoteRegion system;
+  nic::RemoteRegion symmetric;
+  nic::RemoteRegion shared;
+};
+
+void check_protocol(const std::string& name) {
+  if (dsm::find_protocol(name) >= 0) return;
+  std::vector<std::string_view> names;
+  std::string list;
+  for (const auto& entry : dsm::protocols()) {
+    names.push_back(entry.traits.name);
+    list += (list.empty() ? "" : ", ") + std::string(entry.traits.name);
+  }
+  const std::string_view near = nearest(name, names);
+  throw Error(fmt::format("netvm: NETVM_PROTOCOL: there is no protocol \"{}\"{}; the protocols are: {}", name,
+                          near.empty() ? std::string() : fmt::format(" (did you mean {}?)", near), list));
+}
+
+}  // namespace
+
+Runtime* Runtime::current_or_null() { return g_current.load(std::memory_order_acquire); }  // acquire: partner is the constructor's release
+
+Runtime& Runtime::current(std::string_view what) {
+  Runtime* runtime = current_or_null();
+  if (runtime == nullptr)
+    throw Error(fmt::format("netvm: {} needs a netvm::Job: make one at the start of main() (a child made by fork() has none)", what));
+  return *runtime;
+}
+
+std::uint64_t this_thread_id() {
+  static std::atomic<std::uint64_t> next{1};
+  thread_local const std::uint64_t id = next.fetch_add(1, std::memory_order_relaxed);  // relaxed: only uniqueness matters
+  return id;
+}
+
+bool& inside_section() {
+  thread_local bool inside = false;
+  return inside;
+}
+
+Runtime::Runtime(int threads_per_node) {
+  if (current_or_null() != nullptr) throw Error("netvm: this process has a netvm::Job already; there can be one at a time");
+  if (threads_per_node < 0)
+    throw Error(fmt::format("netvm: {} threads a node: give 1 or more, or 0 for what NETVM_THREADS says", threads_per_node));
+  try {
+    settings = Settings::from_environment();
+    check_protocol(settings.protocol);
+    threads = threads_per_node > 0 ? threads_per_node : static_cast<int>(settings.threads);
+    boot = join_job(settings);
+    check_context().node = static_cast<std::int32_t>(boot->node().value);
+    binding = plan_binding(boot->nodes_on_host(), boot->index_on_host(), static_cast<std::uint32_t>(threads), settings);
+    env = std::make_unique<RealEnv>(RealEnvOptions{binding.spin_ns, binding.crowded, settings.seed});
+    started_ns = env->now();
+    check_agreement();
+    open_memory();
+    connect();
+  } catch (const SettingError& error) {
+    throw Error(std::string("netvm: ") + error.what());
+  } catch (const BootstrapError& error) {
+    throw Error(std::string("netvm: ") + error.what());
+  }
+  start_engine();
+  owner = getpid();
+  static const int forget_in_children = pthread_atfork(nullptr, nullptr, [] { g_current.store(nullptr); });
+  static_cast<void>(forget_in_children);
+  g_current.store(this, std::memory_order_release);  // release: partner is current_or_null()'s acquire
+  print_start_line();
+}
+
+Runtime::~Runtime() {
+  g_current.store(nullptr, std::memory_order_release);  // release: partner is current_or_null()'s acquire
+  stop_engine.store(true);
+  if (nic) nic->shut_down();
+  if (engine.joinable()) engine.join();
+  if (dsm) dsm->close();  // its background tasks are threads of env's, which outlives it
+}
+
+void Runtime::check_agreement() {
+  Agreement mine{};
+  mine.pages = settings.address_space / kPageSize;
+  mine.threads = static_cast<std::uint32_t>(threads);
+  mine.shm_mode = static_cast<std::uint32_t>(settings.shm_mode);
+  settings.protocol.copy(mine.protocol, sizeof(mine.protocol) - 1);
+  const auto all = exchange(mine);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i] == mine) continue;
+    throw Error(fmt::format(
+        "netvm: nodes {} and {} run with different settings (address space {} and {}, threads a node {} and {}, protocol {} and {}): "
+        "start all nodes with the same flags, environment and program arguments",
+        boot->node().value, i, format_bytes(mine.pages * kPageSize), format_bytes(all[i].pages * kPageSize), mine.threads, all[i].threads,
+        mine.protocol, std::string_view(all[i].protocol, strnlen(all[i].protocol, sizeof(all[i].protocol)))));
+  }
+}
+
+void Runtime::open_memory() {
+  const ResolvedTrap trap = resolve_trap(settings.trap);
+  if (!trap.kind) throw Error("netvm: " + trap.reason);
+  trap_reason = trap.reason;
+  HostVmConfig config;
+  config.pages = settings.address_space / kPageSize;
+  config.base = kRangeBase;
+  config.trap = *trap.kind;
+  config.frames_fd = boot->frames_fd(boot->node());
+  std::string why;
+  auto made = HostVm::create(config, *env, &why);
+  if (!made) throw Error("netvm: " + why);
+  vm = std::move(made).value();
+  layout = dsm::Layout::divide(config.pages, boot->nodes());
+}
+
+void Runtime::connect() {
+  const NodeId me = boot->node();
+  const std::uint32_t nodes = boot->nodes();
+  nic::DeviceConfig shape;
+  shape.nodes = nodes;
+  shape.pages = vm->pages();
+  shape.ring_bytes = nic::shm_ring::kDefaultAreaBytes;
+  shape.session = boot->session();
+
+  const auto keep = [&](NodeId node, Result<std::unique_ptr<nic::Device>> device, const std::string& why) {
+    if (!device) throw Error(fmt::format("netvm: the memory of node {} cannot be used: {}", node.value, why));
+    devices[node.value] = std::move(device).value();
+  };
+  devices.resize(nodes);
+  std::string why;
+  shape.node = me;
+  keep(me, nic::Device::create(shape, boot->device_fd(me), vm->frame_base(), &why), why);
+  boot->exchange({});  // everybody's files have their size and their header now
+  for (std::uint32_t i = 0; i < nodes; ++i) {
+    shape.node = NodeId{i};
+    if (i != me.value) keep(shape.node, nic::Device::attach(shape, boot->device_fd(shape.node), boot->frames_fd(shape.node), &why), why);
+  }
+  std::vector<nic::Device*> views;
+  for (const auto& device : devices) views.push_back(device.get());
+
+  fabric = std::make_unique<nic::ShmFabric>(me, nodes, *env, views);
+  nic::NicConfig config;
+  config.node = me;
+  config.nodes = nodes;
+  config.session = boot->session();
+  config.mode = settings.shm_mode;
+  nic = std::make_unique<nic::Nic>(config, *env, *vm, *fabric, *devices[me.value], stats);
+
+  Regions mine;
+  const auto open = [this](PageRange pages) {
+    auto region = nic->region_create(pages, nic::Rights::all);
+    if (!region) throw Error(fmt::format("netvm: cannot open memory to the other nodes: {}", describe(region.status())));
+    return *region;
+  };
+  mine.system = open(layout.system);
+  mine.symmetric = open(layout.symmetric);
+  mine.shared = open(layout.shared);
+
+  dsm::DsmConfig memory;
+  memory.layout = layout;
+  memory.default_protocol = settings.protocol;
+  sync::SyncConfig locks;
+  locks.table_offset = 0;
+  locks.table_slots = layout.lock_slots;
+  for (const Regions& theirs : exchange(mine)) {
+    memory.system.push_back(theirs.system);
+    memory.shared.push_back(theirs.shared);
+    locks.tables.push_back(theirs.system);
+    symmetric.push_back(theirs.symmetric);
+  }
+  dsm = std::make_unique<dsm::Dsm>(memory, *env, *vm, *nic, stats);
+  sync = std::make_unique<sync::Sync>(locks, *nic, *dsm, stats);
+  vm->set_fault_handler(dsm.get());
+  boot->exchange({});  // nobody sends before everybody's handlers stand
+}
+
+void Runtime::start_engine() {
+  env->set_earlier_timer_hook([this] { nic->nudge_engine(); });
+  engine = std::thread([this] {
+    if (binding.engine_core >= 0) bind_this_thread(binding.engine_core);
+    while (!stop_engine.load()) {
+      nic->engine_turn(binding.engine_spin_ns, env->next_timer());
+      env->run_due_timers();
+    }
+  });
+}
+
+void Runtime::print_start_line() const {
+  if (settings.verbose == 0 || boot->node() != NodeId{0}) return;
+  std::fputs(fmt::format("netvm: {} node{} x {} thread{}, protocol {}, trap {} ({}), shm {}, {} at {:#x}{}\n", boot->nodes(),
+                         boot->nodes() == 1 ? "" : "s", threads, threads == 1 ? "" : "s", settings.protocol, to_string(vm->trap()),
+                         trap_reason, settings.shm_mode == ShmMode::direct ? "direct" : "packet", format_bytes(vm->bytes()), kRangeBase,
+                         binding.crowded ? "; more threads than cores: waiting parks at once" : "")
+                 .c_str(),
+             stderr);
+}
+
+bool Runtime::offset_of(const void* address, std::uint64_t* offset) const {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  if (at < kRangeBase || at - kRangeBase >= vm->bytes()) return false;
+  *offset = at - kRangeBase;
+  return true;
+}
+
+bool Runtime::is_coherent(const void* address, std::size_t bytes) const {
+  const auto begin = reinterpret_cast<std::uintptr_t>(address);
+  const std::uintptr_t shared = kRangeBase + layout.shared.first.value * kPageSize;
+  return begin < shared + layout.shared.count * kPageSize && begin + bytes > shared;
+}
+
+void Runtime::require(Status status, std::string_view what) {
+  if (status == Status::ok) return;
+  boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));
+}
+
+void Runtime::leave() {
+  require(sync->farewell(), "the barrier at the end of the job");
+  dsm->close();        // while everybody's engine answers; the destructor's call is for a job that is not left
+  boot->exchange({});  // engines answer until everybody is past the barrier
+  boot->leave(report_json(*this));
+}
+
+}  // namespace netvm::detail

@@ -1,0 +1,131 @@
+// What stands behind a netvm::Job: one node's layers, composed. Internal to dsm/api.
+//
+// Invariants
+//  1. At most one lives in a process; current() names it while it does.
+//  2. Members are declared in the order of the layers, so that they are destroyed from the top down; the engine thread is gone first.
+//  3. Collective calls outside of parallel() come from one thread a node; inside, from all its application threads.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "dsm/dsm.hpp"
+#include "dsm/layout.hpp"
+#include "netvm/netvm.hpp"
+#include "nic/device.hpp"
+#include "nic/nic.hpp"
+#include "nic/shm_fabric.hpp"
+#include "runtime/bootstrap.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/real_env.hpp"
+#include "runtime/settings.hpp"
+#include "runtime/stats.hpp"
+#include "runtime/topology.hpp"
+#include "sync/sync.hpp"
+
+namespace netvm::detail {
+
+/// Where the global range lies on every node: above everything that Linux, ASan and PMIx-like libraries choose by themselves.
+inline constexpr std::uintptr_t kRangeBase = 0x2000'0000'0000;
+
+struct Runtime {
+  explicit Runtime(int threads_per_node);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  /// The process's runtime; throws Error, naming `what`, if there is none.
+  static Runtime& current(std::string_view what);
+  /// The same, or null.
+  static Runtime* current_or_null();
+
+  /// Global offset of an address in the global range; false if it lies elsewhere.
+  [[nodiscard]] bool offset_of(const void* address, std::uint64_t* offset) const;
+  [[nodiscard]] void* address_of(std::uint64_t offset) const { return vm->app_base() + offset; }
+
+  /// Whether any of [address, address + bytes) is coherent shared memory: touching it may fault.
+  [[nodiscard]] bool is_coherent(const void* address, std::size_t bytes) const;
+
+  /// Ends the job unless the status is ok: for operations that fail only when the job is broken.
+  void require(Status status, std::string_view what);
+  /// Everybody's value of a small trivially copyable thing, through the launcher. Collective.
+  template <class T>
+  std::vector<T> exchange(const T& mine);
+
+  /// Collective end of the job: waits for all nodes, hands the report over.
+  void leave();
+
+  Settings settings;
+  int threads = 1;
+  std::unique_ptr<Bootstrap> boot;
+  Binding binding;
+  Stats stats;
+  std::unique_ptr<RealEnv> env;
+  std::unique_ptr<HostVm> vm;
+  dsm::Layout layout;
+  std::vector<std::unique_ptr<nic::Device>> devices;  // own and peers', by node
+  std::unique_ptr<nic::ShmFabric> fabric;
+  std::unique_ptr<nic::Nic> nic;
+  std::vector<nic::RemoteRegion> symmetric;  // by node
+  std::unique_ptr<dsm::Dsm> dsm;
+  std::unique_ptr<sync::Sync> sync;
+  std::atomic<bool> stop_engine{false};
+  std::thread engine;
+
+  std::uint64_t symmetric_used = 0;  // bytes; the same on every node, as allocation is collective
+  std::string trap_reason;
+  pid_t owner = 0;  // the process that joined: a child made by fork() is no node
+  Nanos started_ns = 0;
+  std::mutex annotations_mutex;
+  std::map<std::string, std::string> annotations;
+
+ private:
+  void open_memory();
+  void connect();
+  void check_agreement();
+  void start_engine();
+  void print_start_line() const;
+};
+
+/// Of the calling thread: unique in the process, never 0; names the holder of a mutex.
+std::uint64_t this_thread_id();
+/// Whether the calling thread runs inside parallel().
+bool& inside_section();
+
+/// Offset of [address, address + bytes) inside the symmetric area of a node; throws Error, naming `what`, if it is not there.
+std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size_t bytes, int node, const char* what);
+
+/// Puts one piece: offset in the symmetric region, source that never faults, bytes, and whether it is the last.
+using PutPiece = std::function<Status(std::uint64_t, const std::byte*, std::size_t, bool)>;
+/// Puts from memory that may fault when it is touched, in pieces, through private memory. Throws Error.
+void put_staged(int node, std::uint64_t offset, const void* from, std::size_t bytes, const PutPiece& piece);
+/// Throws Error unless the status is ok: "netvm: put to node 3 failed: ...".
+void check_transfer(Status status, const char* what, int node);
+
+/// The node's part of the job's report, as JSON text.
+std::string report_json(Runtime& runtime);
+
+template <class T>
+std::vector<T> Runtime::exchange(const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  const auto all = boot->exchange(std::as_bytes(std::span(&mine, 1)));
+  std::vector<T> values(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].size() != sizeof(T))
+      throw Error("netvm: node " + std::to_string(i) + " runs another version of NetVM: rebuild the program for all nodes");
+    std::memcpy(&values[i], all[i].data(), sizeof(T));
+  }
+  return values;
+}
+
+}  // namespace netvm::detail

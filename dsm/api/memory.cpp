@@ -1,0 +1,245 @@
+// Allocation, symmetric memory, put / get / atomics, accessors.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "dsm/api/job_runtime.hpp"
+
+namespace netvm {
+
+namespace {
+
+dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
+  dsm::AllocOptions out;
+  out.protocol = options.protocol;
+  switch (options.placement.kind) {
+    case Placement::Kind::first_touch:
+      out.placement = dsm::Placement::first_touch;
+      break;
+    case Placement::Kind::block:
+      out.placement = dsm::Placement::block;
+      break;
+    case Placement::Kind::cyclic:
+      out.placement = dsm::Placement::cyclic;
+      break;
+    case Placement::Kind::at_node:
+      out.placement = dsm::Placement::at_node;
+      break;
+  }
+  if (options.placement.node < 0)
+    throw AllocationError(fmt::format("netvm: there is no node {} to place memory at", options.placement.node));
+  out.home = NodeId{static_cast<std::uint32_t>(options.placement.node)};
+  out.alignment = options.alignment != 0 ? options.alignment : std::max(alignment, bytes >= kPageSize ? kPageSize : std::size_t{8});
+  return out;
+}
+
+/// A message that fits into a collective.
+struct Outcome {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;  // that node 0 asked for
+  std::uint32_t failed = 0;
+  std::array<char, 500> why{};
+};
+
+// A coherent page may fault when it is touched, and a fault uses the NIC: such memory is copied through this much of private memory first.
+constexpr std::size_t kStage = 16 * 1024;
+
+}  // namespace
+
+namespace detail {
+
+void check_transfer(Status status, const char* what, int node) {
+  if (status != Status::ok) throw Error(fmt::format("netvm: {} node {} failed: {}", what, node, describe(status)));
+}
+
+std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size_t bytes, int node, const char* what) {
+  if (node < 0 || static_cast<std::uint32_t>(node) >= rt.boot->nodes()) {
+    throw Error(fmt::format("netvm: {}: there is no node {}; the job has nodes 0 to {}", what, node, rt.boot->nodes() - 1));
+  }
+  std::uint64_t offset = 0;
+  const std::uint64_t begin = rt.layout.symmetric.first.value * kPageSize;
+  const bool inside = rt.offset_of(address, &offset) && offset >= begin && offset - begin <= rt.symmetric_used &&
+                      bytes <= rt.symmetric_used - (offset - begin);
+  if (!inside) {
+    throw Error(
+        fmt::format("netvm: {}: {} bytes at {} are not symmetric memory (Job::symmetric_all); shared memory of allocate() is reached by "
+                    "loads and stores",
+                    what, bytes, fmt::ptr(address)));
+  }
+  return offset - begin;
+}
+
+void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
+  Runtime& rt = Runtime::current("allocate()");
+  std::string why;
+  const auto offset = rt.dsm->allocate(bytes, translate(bytes, alignment, options), &why);
+  if (!offset) throw AllocationError("netvm: " + why);
+  return rt.address_of(*offset);
+}
+
+void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
+  Runtime& rt = Runtime::current("allocate_all()");
+  if (inside_section()) throw Error("netvm: allocate_all() inside of parallel(): allocate before it, or call allocate() in one thread");
+  Outcome outcome;
+  if (rt.boot->node() == NodeId{0}) {
+    std::string why;
+    const auto offset = rt.dsm->allocate(bytes, translate(bytes, alignment, options), &why);
+    outcome.failed = offset ? 0 : 1;
+    outcome.bytes = bytes;
+    if (offset) outcome.offset = *offset;
+    why.copy(outcome.why.data(), outcome.why.size() - 1);
+  }
+  rt.require(rt.sync->broadcast(NodeId{0}, std::as_writable_bytes(std::span(&outcome, 1))), "allocate_all()");
+  if (outcome.bytes != bytes) {
+    throw AllocationError(fmt::format("netvm: allocate_all(): this node asks for {} bytes, node 0 for {}: all nodes must ask for the same",
+                                      bytes, outcome.bytes));
+  }
+  if (outcome.failed != 0) throw AllocationError(std::string("netvm: ") + outcome.why.data());
+  return rt.address_of(outcome.offset);
+}
+
+void* symmetric_all(std::size_t bytes, std::size_t alignment) {
+  Runtime& rt = Runtime::current("symmetric_all()");
+  if (inside_section()) throw Error("netvm: symmetric_all() inside of parallel(): call it before");
+  const std::uint64_t limit = rt.layout.symmetric.count * kPageSize;
+  alignment = std::max(alignment, kCacheLine);
+  const std::uint64_t begin = (rt.symmetric_used + alignment - 1) / alignment * alignment;
+  if (bytes > limit || begin > limit - bytes) {
+    throw AllocationError(
+        fmt::format("netvm: symmetric memory is full: {} asked, {} of {} left; raise NETVM_ADDRESS_SPACE (an eighth of it is symmetric)",
+                    format_bytes(bytes), format_bytes(limit - rt.symmetric_used), format_bytes(limit)));
+  }
+  const auto page_up = [](std::uint64_t b) { return (b + kPageSize - 1) / kPageSize; };
+  const std::uint64_t first = page_up(rt.symmetric_used);
+  const std::uint64_t end = page_up(begin + bytes);
+  const PageRange fresh{PageId{rt.layout.symmetric.first.value + first}, end - first};
+  if (fresh.count > 0) {
+    if (rt.vm->make_resident(fresh) != Status::ok) {
+      throw AllocationError(
+          fmt::format("netvm: the machine gives no {} of memory for symmetric_all()", format_bytes(fresh.count * kPageSize)));
+    }
+    rt.vm->set_access(fresh, Access::none, Access::write);
+  }
+  rt.symmetric_used = begin + bytes;
+  // A barrier, for every node's instance must be there before anybody puts, and a check that all mean the same.
+  std::array<std::uint64_t, 2> range = {bytes, bytes};
+  const auto widen = [](std::span<std::byte> sum, std::span<const std::byte> other) {
+    std::array<std::uint64_t, 2> a{};
+    std::array<std::uint64_t, 2> b{};
+    std::memcpy(a.data(), sum.data(), sizeof a);
+    std::memcpy(b.data(), other.data(), sizeof b);
+    a = {std::min(a[0], b[0]), std::max(a[1], b[1])};
+    std::memcpy(sum.data(), a.data(), sizeof a);
+  };
+  rt.require(rt.sync->all_reduce(std::as_writable_bytes(std::span(range)), widen), "symmetric_all()");
+  if (range[0] != range[1]) {
+    throw AllocationError(
+        fmt::format("netvm: symmetric_all(): nodes ask for {} to {} bytes: all must ask for the same", range[0], range[1]));
+  }
+  return rt.address_of(rt.layout.symmetric.first.value * kPageSize + begin);
+}
+
+void put(int node, void* to, const void* from, std::size_t bytes) {
+  Runtime& rt = Runtime::current("put()");
+  const std::uint64_t offset = symmetric_offset(rt, to, bytes, node, "put");
+  const nic::RemoteRegion& region = rt.symmetric[static_cast<std::size_t>(node)];
+  if (rt.is_coherent(from, bytes)) {
+    put_staged(node, offset, from, bytes, [&](std::uint64_t at, const std::byte* source, std::size_t n, bool /*last*/) {
+      return rt.nic->write(region, at, source, n);
+    });
+  } else {
+    check_transfer(rt.nic->write(region, offset, from, bytes), "put to", node);
+  }
+}
+
+void put_staged(int node, std::uint64_t offset, const void* from, std::size_t bytes, const PutPiece& piece) {
+  std::array<std::byte, kStage> stage;
+  for (std::size_t done = 0; done < bytes;) {
+    const std::size_t n = std::min(bytes - done, stage.size());
+    checked_load(static_cast<const std::byte*>(from) + done, stage.data(), n);
+    check_transfer(piece(offset + done, stage.data(), n, done + n == bytes), "put to", node);
+    done += n;
+  }
+}
+
+void get(int node, const void* from, void* to, std::size_t bytes) {
+  Runtime& rt = Runtime::current("get()");
+  const std::uint64_t offset = symmetric_offset(rt, from, bytes, node, "get");
+  const nic::RemoteRegion& region = rt.symmetric[static_cast<std::size_t>(node)];
+  if (!rt.is_coherent(to, bytes)) return check_transfer(rt.nic->read(region, offset, to, bytes), "get from", node);
+  std::array<std::byte, kStage> stage;
+  for (std::size_t done = 0; done < bytes;) {
+    const std::size_t n = std::min(bytes - done, stage.size());
+    check_transfer(rt.nic->read(region, offset + done, stage.data(), n), "get from", node);
+    checked_store(static_cast<std::byte*>(to) + done, stage.data(), n);
+    done += n;
+  }
+}
+
+std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare) {
+  Runtime& rt = Runtime::current("an atomic");
+  const std::uint64_t offset = symmetric_offset(rt, on, sizeof(*on), node, "atomic");
+  nic::AtomicArgs args;
+  args.operand = operand;
+  args.compare = compare;
+  switch (op) {
+    case Atomic::fetch_add:
+      args.op = nic::AtomicOp::fetch_add;
+      break;
+    case Atomic::swap:
+      args.op = nic::AtomicOp::swap;
+      break;
+    case Atomic::compare_swap:
+      args.op = nic::AtomicOp::compare_swap;
+      break;
+    case Atomic::fetch_or:
+      args.op = nic::AtomicOp::fetch_or;
+      break;
+  }
+  const auto old = rt.nic->atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, args);
+  check_transfer(old.status(), "atomic on", node);
+  return *old;
+}
+
+void checked_load(const void* from, void* to, std::size_t bytes) {
+  Runtime* rt = Runtime::current_or_null();
+  std::uint64_t offset = 0;
+  if (rt == nullptr || rt->vm->trap() != TrapKind::checked || !rt->offset_of(from, &offset)) {
+    std::memcpy(to, from, bytes);
+  } else if (!rt->vm->checked_load(offset, to, bytes)) {
+    throw Error(fmt::format("netvm: load of {} bytes at {}: not allocated shared memory", bytes, fmt::ptr(from)));
+  }
+}
+
+void checked_store(void* to, const void* from, std::size_t bytes) {
+  Runtime* rt = Runtime::current_or_null();
+  std::uint64_t offset = 0;
+  if (rt == nullptr || rt->vm->trap() != TrapKind::checked || !rt->offset_of(to, &offset)) {
+    std::memcpy(to, from, bytes);
+  } else if (!rt->vm->checked_store(offset, from, bytes)) {
+    throw Error(fmt::format("netvm: store of {} bytes at {}: not allocated shared memory", bytes, fmt::ptr(to)));
+  }
+}
+
+}  // namespace detail
+
+void Job::free(void* memory) {
+  if (memory == nullptr) return;
+  std::uint64_t offset = 0;
+  if (!runtime_->offset_of(memory, &offset) || runtime_->dsm->free(offset) != Status::ok) {
+    throw Error(fmt::format("netvm: free({}): no memory of allocate() begins there (freed twice, or a pointer into the middle?)",
+                            fmt::ptr(memory)));
+  }
+}
+
+void Job::touch(const void* memory, std::size_t bytes, bool write) {
+  std::uint64_t offset = 0;
+  if (bytes == 0) return;
+  if (!runtime_->offset_of(memory, &offset) || !runtime_->dsm->touch(offset, bytes, write)) {
+    throw Error(fmt::format("netvm: touch({}, {}): not allocated shared memory", fmt::ptr(memory), bytes));
+  }
+}
+
+}  // namespace netvm

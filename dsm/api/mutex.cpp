@@ -1,0 +1,77 @@
+// netvm::mutex: std's shape over sync::Sync.
+#include <fmt/format.h>
+
+#include <system_error>
+
+#include "dsm/api/job_runtime.hpp"
+
+namespace netvm {
+
+namespace {
+
+using detail::Runtime;
+
+struct Place {
+  Runtime* runtime;
+  std::uint64_t offset;
+};
+
+/// Where the mutex lies; it must be shared memory, as its address is its identity on every node.
+Place place_of(const mutex* m) {
+  Runtime& rt = Runtime::current("a netvm::mutex");
+  std::uint64_t offset = 0;
+  if (!rt.offset_of(m, &offset) || !rt.layout.shared.contains(PageId{offset / kPageSize})) {
+    throw std::system_error(
+        std::make_error_code(std::errc::operation_not_permitted),
+        fmt::format(
+            "netvm: the mutex at {} is not in shared memory: make it with allocate<netvm::mutex>() or put it into a shared structure",
+            fmt::ptr(m)));
+  }
+  return {&rt, offset};
+}
+
+[[noreturn]] void fail(Status status, const char* what, const Place& place) {
+  const auto code = status == Status::invalid     ? std::errc::resource_deadlock_would_occur
+                    : status == Status::perm      ? std::errc::operation_not_permitted
+                    : status == Status::exhausted ? std::errc::no_lock_available
+                                                  : std::errc::operation_canceled;
+  const char* hint = status == Status::invalid     ? "this thread holds it already (a netvm::mutex is not recursive)"
+                     : status == Status::perm      ? "this thread does not hold it"
+                     : status == Status::exhausted ? "the lock table is full: fewer mutexes in use, or raise NETVM_ADDRESS_SPACE"
+                                                   : "the job ends";
+  throw std::system_error(std::make_error_code(code),
+                          fmt::format("netvm: {} of the mutex at {}: {}", what, fmt::ptr(place.runtime->address_of(place.offset)), hint));
+}
+
+}  // namespace
+
+void mutex::lock() {
+  const Place place = place_of(this);
+  const Status status = place.runtime->sync->lock(place.offset, detail::this_thread_id());
+  if (status != Status::ok) fail(status, "lock()", place);
+}
+
+bool mutex::try_lock() {
+  const Place place = place_of(this);
+  const auto got = place.runtime->sync->try_lock(place.offset, detail::this_thread_id());
+  if (!got) fail(got.status(), "try_lock()", place);
+  return *got;
+}
+
+bool mutex::try_lock_ns(std::int64_t ns) {
+  const Place place = place_of(this);
+  const Nanos now = place.runtime->env->now();
+  const Nanos deadline = ns <= 0 ? now : (ns >= kForever - now ? kForever : now + ns);
+  const Status status = place.runtime->sync->lock(place.offset, detail::this_thread_id(), deadline);
+  if (status == Status::timeout) return false;
+  if (status != Status::ok) fail(status, "try_lock_for()", place);
+  return true;
+}
+
+void mutex::unlock() {
+  const Place place = place_of(this);
+  const Status status = place.runtime->sync->unlock(place.offset, detail::this_thread_id());
+  if (status != Status::ok) fail(status, "unlock()", place);
+}
+
+}  // namespace netvm

@@ -1,0 +1,310 @@
+// NetVM: shared memory for C++ programs that run on several nodes. The whole public interface.
+//
+//   int main() {
+//     netvm::Job job;                                    // this process joins the job that netvmrun started
+//     long* sums = job.allocate_all<long>(job.nodes());   // the same pointer on every node
+//     job.parallel([&](netvm::Thread& me) {               // runs on every thread of every node
+//       sums[me.node()] += 1;                             // ordinary loads and stores
+//       me.barrier();                                     // what was written before is visible after
+//     });
+//   }
+//
+// Start it with `netvmrun -n 4 ./program`; started alone it is a job of one node. Every node runs main(). "Collective" below means:
+// every node calls it, in the same order. What a racy program may see depends on the protocol: docs/memory_model.md.
+//
+// Errors: constructors and allocation throw netvm::Error (a std::runtime_error); locks throw std::system_error as std::mutex does.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace netvm {
+
+/// Something that cannot go on; what() says what was wrong, where, and what to do.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// No shared memory left (or a size that can never fit). what() says how much was asked and how much is left.
+class AllocationError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Where the master copies of an allocation's pages live.
+struct Placement {
+  enum class Kind : std::uint8_t { first_touch, block, cyclic, at_node };
+  Kind kind = Kind::first_touch;
+  int node = 0;
+  static Placement first_touch() { return {Kind::first_touch, 0}; }  ///< at the node that touches a page first
+  static Placement block() { return {Kind::block, 0}; }              ///< node 0 the first 1/N of the pages, and so on
+  static Placement cyclic() { return {Kind::cyclic, 0}; }            ///< page i at node i mod N
+  static Placement at(int node) { return {Kind::at_node, node}; }    ///< all at one node
+};
+
+/// How an allocation behaves.
+struct AllocationOptions {
+  Placement placement = {};
+  std::string_view protocol = {};  ///< "hlrc", "sc-directory"; empty: the run's (netvmrun --protocol)
+  std::size_t alignment = 0;       ///< bytes, a power of two; 0: the type's own, and a page for 4 KiB and more
+};
+
+class Job;
+
+namespace detail {
+struct Runtime;
+void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
+void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
+void* symmetric_all(std::size_t bytes, std::size_t alignment);
+void put(int node, void* to, const void* from, std::size_t bytes);
+void get(int node, const void* from, void* to, std::size_t bytes);
+enum class Atomic : std::uint8_t { fetch_add, swap, compare_swap, fetch_or };
+std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare);
+void checked_load(const void* from, void* to, std::size_t bytes);
+void checked_store(void* to, const void* from, std::size_t bytes);
+template <class T>
+std::size_t bytes_of(std::size_t n) {
+  if (n > SIZE_MAX / 2 / sizeof(T)) {
+    throw AllocationError("netvm: " + std::to_string(n) + " objects of " + std::to_string(sizeof(T)) + " bytes exceed any address space");
+  }
+  return n * sizeof(T);
+}
+}  // namespace detail
+
+/// One thread of a parallel() section, as handed to the function. Lives on that thread.
+class Thread {
+ public:
+  /// 0 .. count()-1 over all nodes; threads of one node are neighbours.
+  [[nodiscard]] int rank() const { return node_ * threads_ + local_; }
+  [[nodiscard]] int count() const { return nodes_ * threads_; }
+  [[nodiscard]] int node() const { return node_; }
+  [[nodiscard]] int nodes() const { return nodes_; }
+  /// 0 .. threads()-1 inside this node.
+  [[nodiscard]] int local() const { return local_; }
+  [[nodiscard]] int threads() const { return threads_; }
+
+  /// Blocks until every thread of the section is here. Everything written before is visible after.
+  void barrier();
+
+  /// Combines every thread's value with an associative `op` (in rank order of nodes) and returns the result to all. A barrier, too.
+  template <class T, class Op>
+  T reduce(const T& value, Op op) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T result = value;
+    all_reduce(&result, sizeof(T), [op](void* sum, const void* other) {
+      T a;
+      T b;
+      std::memcpy(&a, sum, sizeof(T));
+      std::memcpy(&b, other, sizeof(T));
+      a = op(a, b);
+      std::memcpy(sum, &a, sizeof(T));
+    });
+    return result;
+  }
+  template <class T>
+  T sum(const T& value) {
+    return reduce(value, std::plus<T>{});
+  }
+  template <class T>
+  T max(const T& value) {
+    return reduce(value, [](const T& a, const T& b) { return a < b ? b : a; });
+  }
+  template <class T>
+  T min(const T& value) {
+    return reduce(value, [](const T& a, const T& b) { return b < a ? b : a; });
+  }
+
+ private:
+  friend class Job;
+  Thread(int node, int nodes, int local, int threads) : node_(node), nodes_(nodes), local_(local), threads_(threads) {}
+  static void all_reduce(void* value, std::size_t bytes, const std::function<void(void*, const void*)>& combine);
+  int node_, nodes_, local_, threads_;
+};
+
+/// This process's membership in a job. Make one at the start of main(), before other threads use shared memory; it leaves in its
+/// destructor (which waits for all nodes). One in a process: under netvmrun a process joins once. A child made by fork() is no node: it
+/// must not use shared memory or this interface. SIGSEGV and SIGBUS belong to NetVM while the Job lives: a handler of your own must be
+/// installed before it (it is called for what is not ours).
+class Job {
+ public:
+  /// Joins the job named by the environment (netvmrun sets it), or starts a job of one node. Collective. Throws Error.
+  Job();
+  /// The same with this many threads a node for parallel(), whatever NETVM_THREADS says. 0: what it says.
+  explicit Job(int threads_per_node);
+  ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  [[nodiscard]] int node() const;
+  [[nodiscard]] int nodes() const;
+  [[nodiscard]] int threads_per_node() const;
+  /// The protocol of allocations that name none.
+  [[nodiscard]] std::string_view protocol() const;
+
+  /// Runs f(Thread&) on every thread of every node and returns when all are done. Collective; a barrier at both ends. An exception that
+  /// leaves f ends the job with its message.
+  template <class F>
+  void parallel(F&& f) {
+    run_parallel([&f](Thread& me) { f(me); });
+  }
+
+  /// Waits for all nodes (one thread of each, outside of parallel()). Collective.
+  void barrier();
+
+  /// Zeroed shared memory for n objects; any thread of any node may call at any time. The pointer means the same on every node: hand it
+  /// over through shared memory. Throws AllocationError. No constructor runs: T must be fine as zero bytes.
+  template <class T>
+  [[nodiscard]] T* allocate(std::size_t n = 1, const AllocationOptions& options = {}) {
+    check_shareable<T>();
+    return static_cast<T*>(detail::allocate(detail::bytes_of<T>(n), alignof(T), options));
+  }
+  /// The same, collective (outside of parallel()): every node gets the same pointer.
+  template <class T>
+  [[nodiscard]] T* allocate_all(std::size_t n = 1, const AllocationOptions& options = {}) {
+    check_shareable<T>();
+    return static_cast<T*>(detail::allocate_all(detail::bytes_of<T>(n), alignof(T), options));
+  }
+  /// Returns memory of allocate() or allocate_all(); once, from one node. Throws Error if it is not such memory. Null is fine.
+  void free(void* memory);
+
+  /// Global-address-space memory: n objects on *each* node, at the same address everywhere, each node's its own. Reach another node's with put(),
+  /// get() and the atomics. Collective; zeroed; lives until the job ends. No coherence, no page faults.
+  template <class T>
+  [[nodiscard]] T* symmetric_all(std::size_t n = 1) {
+    check_shareable<T>();
+    return static_cast<T*>(detail::symmetric_all(detail::bytes_of<T>(n), alignof(T)));
+  }
+
+  /// Takes the page faults of a range now instead of one by one, or before a system call gets the buffer (system calls on
+  /// memory without rights fail with EFAULT). Throws Error on memory that is not allocated.
+  void touch(const void* memory, std::size_t bytes, bool write);
+
+  /// Adds a line to the job's report (netvmrun --report): seconds, verified... Later values replace earlier ones of the same key.
+  void annotate(std::string_view key, std::string_view value);
+  void annotate(std::string_view key, double value);
+
+ private:
+  template <class T>
+  static constexpr void check_shareable() {
+    static_assert(std::is_trivially_destructible_v<T>, "shared memory runs no destructors");
+  }
+  void run_parallel(const std::function<void(Thread&)>& f);
+  std::unique_ptr<detail::Runtime> runtime_;
+};
+
+// ---- put, get, atomics on symmetric memory --------------------------------------------------------------------------------------------
+// `to` / `from` / `on` on the remote side are addresses inside memory of Job::symmetric_all(). Each call blocks until the bytes are visible
+// (put) or here (get). The target's application is not involved: it may compute meanwhile. Throw Error: no such node, not symmetric memory.
+
+/// Copies n objects from private (or own symmetric) memory to node `node`'s instance of `to`.
+template <class T>
+void put(int node, T* to, const T* from, std::size_t n = 1) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  detail::put(node, to, from, detail::bytes_of<T>(n));
+}
+/// Copies n objects from node `node`'s instance of `from`.
+template <class T>
+void get(int node, const T* from, T* to, std::size_t n = 1) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  detail::get(node, from, to, detail::bytes_of<T>(n));
+}
+/// Atomic on node `node`'s instance of the word, also with std::atomic_ref there. Each returns the old value.
+inline std::uint64_t fetch_add(int node, std::uint64_t* on, std::uint64_t by) {
+  return detail::atomic(node, on, detail::Atomic::fetch_add, by, 0);
+}
+inline std::uint64_t fetch_or(int node, std::uint64_t* on, std::uint64_t bits) {
+  return detail::atomic(node, on, detail::Atomic::fetch_or, bits, 0);
+}
+inline std::uint64_t swap(int node, std::uint64_t* on, std::uint64_t value) {
+  return detail::atomic(node, on, detail::Atomic::swap, value, 0);
+}
+inline std::uint64_t compare_swap(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value) {
+  return detail::atomic(node, on, detail::Atomic::compare_swap, value, expected);
+}
+
+/// Counts arrivals at one node: a put that announces itself. Make it with Job-wide agreement: every node makes its own instance in the same order.
+class EventCounter {
+ public:
+  /// Collective, outside of parallel(). Throws Error when the NIC has none left (4096 a node). The destructor is not collective: no
+  /// other node may notify this one's instance any more (a Job::barrier() before it sees to that).
+  explicit EventCounter(Job& job);
+  ~EventCounter();
+  EventCounter(const EventCounter&) = delete;
+  EventCounter& operator=(const EventCounter&) = delete;
+
+  [[nodiscard]] std::uint64_t value() const;
+  /// Blocks until this node's instance has reached the threshold; everything announced is visible then. False if the time is over first.
+  void wait(std::uint64_t threshold);
+  bool wait_for(std::uint64_t threshold, std::chrono::nanoseconds time);
+
+  /// Increments node `node`'s instance, after every earlier put of this node to it is visible.
+  void notify(int node, std::uint64_t by = 1);
+  /// put() that increments node `node`'s instance once it and every earlier put to that node are visible.
+  template <class T>
+  void put(int node, T* to, const T* from, std::size_t n = 1, std::uint64_t by = 1) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    put_bytes(node, to, from, detail::bytes_of<T>(n), by);
+  }
+
+ private:
+  void put_bytes(int node, void* to, const void* from, std::size_t bytes, std::uint64_t by);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// A mutex between the threads of all nodes. Lives in shared memory (allocate<netvm::mutex>()) and is known by its address; zeroed memory is an
+/// unlocked mutex, it needs no creation and no destruction. Carries the memory it protects: what was written before unlock() is visible
+/// after the next lock(). Locking again what this node held last costs no message. FIFO between nodes; bounded hand-over inside a node.
+/// Works with std::scoped_lock, std::unique_lock (also the timed forms).
+class mutex {
+ public:
+  mutex() = default;
+  mutex(const mutex&) = delete;
+  mutex& operator=(const mutex&) = delete;
+
+  /// Blocks. Throws std::system_error: resource_deadlock_would_occur (this thread holds it), operation_not_permitted (not in shared memory).
+  void lock();
+  /// Never waits for a holder.
+  bool try_lock();
+  /// Throws std::system_error(operation_not_permitted) if this thread does not hold it.
+  void unlock();
+  template <class Rep, class Period>
+  bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
+    return try_lock_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+  }
+  template <class Clock, class Duration>
+  bool try_lock_until(const std::chrono::time_point<Clock, Duration>& moment) {
+    return try_lock_for(moment - Clock::now());
+  }
+
+ private:
+  bool try_lock_ns(std::int64_t ns);
+  [[maybe_unused]] std::uint64_t reserved_ = 0;  // no state here: the address is the identity
+};
+
+// ---- accessors ----------------------------------------------------------------------------------------------------------------------------
+// Plain loads and stores are the normal way. These two work under every trap, also under NETVM_TRAP=checked, where raw pointers do not.
+template <class T>
+T load(const T* from) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  T value;
+  detail::checked_load(from, &value, sizeof(T));
+  return value;
+}
+template <class T>
+void store(T* to, const T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  detail::checked_store(to, &value, sizeof(T));
+}
+
+}  // namespace netvm

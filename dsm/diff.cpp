@@ -1,0 +1,178 @@
+#include "dsm/diff.hpp"
+
+#include <bit>
+#include <cstring>
+
+#include "dsm/diff_kernels.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace detail {
+
+void diff_masks_portable(const std::byte* twin, const std::byte* page, std::uint64_t* masks) {
+  static_assert(std::endian::native == std::endian::little, "byte i of a word is bits 8i .. 8i+7 below");
+  constexpr std::uint64_t kLow7 = 0x7f7f7f7f7f7f7f7f;
+  constexpr std::uint64_t kOnes = 0x0101010101010101;
+  for (std::size_t word = 0; word < kMaskWords; ++word) {
+    std::uint64_t mask = 0;
+    for (std::size_t i = 0; i < 8; ++i) {
+      std::uint64_t a;
+      std::uint64_t b;
+      std::memcpy(&a, twin + word * 64 + i * 8, 8);
+      std::memcpy(&b, page + word * 64 + i * 8, 8);
+      const std::uint64_t x = a ^ b;
+      // One bit for each byte of x that is not 0, then the eight bits gathered into the top byte.
+      const std::uint64_t nonzero = ((((x & kLow7) + kLow7) | x) >> 7) & kOnes;
+      mask |= ((nonzero * 0x0102040810204080) >> 56) << (i * 8);
+    }
+    masks[word] = mask;
+  }
+}
+
+}  // namespace detail
+
+namespace {
+
+using MaskFunction = void (*)(const std::byte*, const std::byte*, std::uint64_t*);
+
+MaskFunction function_of(DiffKernel kernel) {
+#if defined(__x86_64__)
+  if (kernel == DiffKernel::avx512) return detail::diff_masks_avx512;
+  if (kernel == DiffKernel::avx2) return detail::diff_masks_avx2;
+#endif
+  (void)kernel;
+  return detail::diff_masks_portable;
+}
+
+std::size_t runs_from_masks(const std::uint64_t* masks, DiffRun* runs) {
+  std::size_t count = 0;
+  bool open = false;  // the last run reaches to the end of the word before
+  for (std::size_t word = 0; word < detail::kMaskWords; ++word) {
+    std::uint64_t mask = masks[word];
+    if (mask == 0) {
+      open = false;
+      continue;
+    }
+    if (mask == ~std::uint64_t{0}) {
+      if (!open) runs[count++] = {static_cast<std::uint16_t>(word * 64), 0};
+      runs[count - 1].bytes = static_cast<std::uint16_t>(runs[count - 1].bytes + 64);
+      open = true;
+      continue;
+    }
+    unsigned at = 0;
+    if (open) {
+      const unsigned more = static_cast<unsigned>(std::countr_one(mask));
+      runs[count - 1].bytes = static_cast<std::uint16_t>(runs[count - 1].bytes + more);
+      at = more;
+      mask >>= more;  // more < 64: the mask is not all ones
+    }
+    open = false;
+    while (mask != 0) {
+      const unsigned gap = static_cast<unsigned>(std::countr_zero(mask));
+      mask >>= gap;
+      at += gap;
+      const unsigned length = static_cast<unsigned>(std::countr_one(mask));
+      runs[count++] = {static_cast<std::uint16_t>(word * 64 + at), static_cast<std::uint16_t>(length)};
+      at += length;
+      open = at == 64;
+      if (open) break;
+      mask >>= length;  // length < 64, since at > length or bits above were clear
+    }
+  }
+  return count;
+}
+
+struct WireRun {
+  std::uint16_t offset;
+  std::uint16_t bytes;
+};
+static_assert(sizeof(WireRun) == 4);
+
+void append(std::vector<std::byte>& out, const void* from, std::size_t bytes) {
+  const auto* p = static_cast<const std::byte*>(from);
+  out.insert(out.end(), p, p + bytes);
+}
+
+}  // namespace
+
+bool diff_kernel_usable(DiffKernel kernel) {
+#if defined(__x86_64__)
+  if (kernel == DiffKernel::avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  if (kernel == DiffKernel::avx2) return __builtin_cpu_supports("avx2");
+#endif
+  return kernel == DiffKernel::portable;
+}
+
+DiffKernel best_diff_kernel() {
+  if (diff_kernel_usable(DiffKernel::avx512)) return DiffKernel::avx512;
+  if (diff_kernel_usable(DiffKernel::avx2)) return DiffKernel::avx2;
+  return DiffKernel::portable;
+}
+
+std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::byte* page, DiffRun* runs) {
+  std::uint64_t masks[detail::kMaskWords];
+  function_of(kernel)(twin, page, masks);
+  return runs_from_masks(masks, runs);
+}
+
+std::size_t find_diff_runs(const std::byte* twin, const std::byte* page, DiffRun* runs) {
+  static const MaskFunction best = function_of(best_diff_kernel());
+  std::uint64_t masks[detail::kMaskWords];
+  best(twin, page, masks);
+  return runs_from_masks(masks, runs);
+}
+
+std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
+                            std::vector<nic::Segment>& out) {
+  std::size_t bytes = 0;
+  for (const DiffRun& run : runs) {
+    out.push_back({page_offset + run.offset, page + run.offset, run.bytes});
+    bytes += run.bytes;
+  }
+  return bytes;
+}
+
+void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out) {
+  NETVM_CHECK(runs.size() <= kMaxDiffRuns, "%zu runs in one page", runs.size());
+  const auto count = static_cast<std::uint16_t>(runs.size());
+  append(out, &count, sizeof(count));
+  for (const DiffRun& run : runs) {
+    const WireRun wire{run.offset, run.bytes};
+    append(out, &wire, sizeof(wire));
+  }
+  for (const DiffRun& run : runs) append(out, page + run.offset, run.bytes);
+}
+
+std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin) {
+  std::uint16_t count = 0;
+  if (wire.size() < sizeof(count)) return 0;
+  std::memcpy(&count, wire.data(), sizeof(count));
+  const std::size_t header = sizeof(count) + std::size_t{count} * sizeof(WireRun);
+  if (count > kMaxDiffRuns || wire.size() < header) return 0;
+  const auto run_at = [&](std::size_t i) {
+    WireRun run;
+    std::memcpy(&run, wire.data() + sizeof(count) + i * sizeof(WireRun), sizeof(run));
+    return run;
+  };
+  std::size_t bytes = 0;
+  std::size_t end = 0;  // of the run before: runs ascend and never touch
+  for (std::size_t i = 0; i < count; ++i) {
+    const WireRun run = run_at(i);
+    const bool apart = i == 0 || run.offset > end;
+    if (run.bytes == 0 || !apart || std::size_t{run.offset} + run.bytes > kPageSize) return 0;
+    end = std::size_t{run.offset} + run.bytes;
+    bytes += run.bytes;
+  }
+  if (wire.size() - header < bytes) return 0;
+  const std::byte* data = wire.data() + header;
+  for (std::size_t i = 0; i < count; ++i) {
+    const WireRun run = run_at(i);
+    std::memcpy(page + run.offset, data, run.bytes);
+    if (twin != nullptr) std::memcpy(twin + run.offset, data, run.bytes);
+    data += run.bytes;
+  }
+  return header + bytes;
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,99 @@
+// Dsm: one node's part of the shared memory: allocator, page table, faults, protocols. See docs/ARCHITECTURE.md for one fault's journey.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dsm/layout.hpp"
+#include "nic/nic.hpp"
+#include "runtime/host_vm.hpp"
+#include "sync/coherence_hook.hpp"
+
+namespace netvm::dsm {
+
+class Protocol;
+class ProtocolEnv;
+
+/// Which node keeps the master copy of a page.
+enum class Placement : std::uint8_t {
+  block,        ///< node 0 the first 1/N of the pages, node 1 the next, ...
+  cyclic,       ///< page i at node i mod N
+  first_touch,  ///< the node that faults first
+  at_node,      ///< all at `home`
+};
+
+struct AllocOptions {
+  std::string_view protocol = {};  ///< empty: the run's default
+  Placement placement = Placement::first_touch;
+  NodeId home{};               ///< for Placement::at_node
+  std::size_t alignment = 16;  ///< power of two, at most 1 GiB
+};
+
+struct DsmConfig {
+  Layout layout;
+  std::string default_protocol = "hlrc";
+  std::vector<nic::RemoteRegion> shared;  ///< for each node: the region over its frames of layout.shared
+  std::vector<nic::RemoteRegion> system;  ///< for each node: the region over its frames of layout.system (first-touch claims)
+  /// For tests: makes protocol i by factories[i] instead of protocols()[i].make, where there is one that is not null.
+  std::vector<std::unique_ptr<Protocol> (*)(ProtocolEnv&)> factories = {};
+};
+
+/// What a node knows of an allocation; for statistics and error messages.
+struct RegionReport {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  std::string protocol;
+  std::uint64_t stats[kStatCount] = {};
+};
+
+class Dsm final : public FaultHandler, public sync::CoherenceHook {
+ public:
+  Dsm(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, Stats& stats);
+  ~Dsm() override;
+
+  /// Blocks until nothing of this node's runs in the background (retirement of freed memory). Before the destructor where Env::spawn()'s
+  /// tasks are threads. Memory freed afterwards is not handed out again.
+  void close();
+
+  // ---- allocation: any thread of any node, at any time; blocks (node 0 keeps the map) ---------------------------------------
+  /// Returns the global offset of zeroed memory. On failure *why says how much was asked, what is left, and what to do.
+  /// E_EXHAUSTED: the range is full; E_INVALID: zero bytes, bad alignment, unknown protocol, no such home.
+  Result<std::uint64_t> allocate(std::uint64_t bytes, const AllocOptions& options, std::string* why);
+  /// The memory may be handed out again (zeroed). Nobody may use it any more; E_INVALID if `offset` was not allocated.
+  Status free(std::uint64_t offset);
+  /// Bytes allocated and still free, as node 0 sees them.
+  struct Usage {
+    std::uint64_t used = 0;
+    std::uint64_t available = 0;
+  };
+  Usage usage();
+
+  /// Takes the faults of a range ahead of time: for buffers of system calls, and to overlap. False on a wild address.
+  bool touch(std::uint64_t offset, std::uint64_t bytes, bool write);
+
+  /// Home of a page, if this node knows it yet.
+  Result<NodeId> home_of(std::uint64_t offset);
+
+  // ---- FaultHandler ------------------------------------------------------------------------------------------------------------
+  bool on_fault(PageId page, bool write) noexcept override;
+
+  // ---- sync::CoherenceHook: fans out to the protocols in use -----------------------------------------------------------------
+  void on_release() override;
+  void append_acquire_request(sync::Bytes& out) override;
+  void append_grant(NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
+  void on_acquire(NodeId granter, std::span<const std::byte> payload) override;
+  void on_barrier_arrive(sync::Bytes& out) override;
+  void on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) override;
+  void on_barrier_leave(std::span<const std::byte> sum) override;
+
+  [[nodiscard]] std::vector<RegionReport> report() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace netvm::dsm

@@ -1,0 +1,98 @@
+// Dsm as sync::CoherenceHook: fans out to the protocols that this node has met.
+#include "dsm/dsm_impl.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+std::vector<PayloadSection> Dsm::Impl::sections_of(std::span<const std::byte> payload, const char* what) const {
+  std::vector<PayloadSection> sections;
+  NETVM_CHECK(split_payload(payload, sections), "a malformed coherence payload came with a %s", what);
+  return sections;
+}
+
+void Dsm::on_release() {
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (impl_->in_use(i)) impl_->protocols_[i]->on_release();
+  }
+}
+
+void Dsm::append_acquire_request(sync::Bytes& out) {
+  Bytes part;
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (!impl_->in_use(i)) continue;
+    part.clear();
+    impl_->protocols_[i]->append_acquire_request(part);
+    append_section(i, part, out);
+  }
+}
+
+void Dsm::append_grant(NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
+  const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
+  auto section = sections.begin();
+  Bytes part;
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    // A protocol that the acquirer has not met asks with nothing; what this node knows must reach it all the same.
+    const bool asked = section != sections.end() && section->protocol == i;
+    const std::span<const std::byte> question = asked ? section->bytes : std::span<const std::byte>{};
+    if (asked) ++section;
+    if (!impl_->in_use(i)) continue;
+    part.clear();
+    impl_->protocols_[i]->append_grant(acquirer, question, part);
+    append_section(i, part, out);
+  }
+}
+
+void Dsm::on_acquire(NodeId granter, std::span<const std::byte> payload) {
+  for (const PayloadSection& section : impl_->sections_of(payload, "lock")) {
+    impl_->use(section.protocol);
+    impl_->protocols_[section.protocol]->on_acquire(granter, section.bytes);
+  }
+}
+
+void Dsm::on_barrier_arrive(sync::Bytes& out) {
+  Bytes part;
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (!impl_->in_use(i)) continue;
+    part.clear();
+    impl_->protocols_[i]->on_barrier_arrive(part);
+    append_section(i, part, out);
+  }
+}
+
+void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {
+  if (other.empty()) return;
+  if (sum.empty()) {
+    sum.assign(other.begin(), other.end());
+    return;
+  }
+  const std::vector<PayloadSection> mine = impl_->sections_of(sum, "barrier");
+  const std::vector<PayloadSection> theirs = impl_->sections_of(other, "barrier");
+  Bytes merged;
+  auto a = mine.begin();
+  auto b = theirs.begin();
+  while (a != mine.end() || b != theirs.end()) {
+    if (b == theirs.end() || (a != mine.end() && a->protocol < b->protocol)) {
+      append_section(a->protocol, a->bytes, merged);
+      ++a;
+    } else if (a == mine.end() || b->protocol < a->protocol) {
+      append_section(b->protocol, b->bytes, merged);
+      ++b;
+    } else {
+      Bytes both(a->bytes.begin(), a->bytes.end());
+      impl_->protocols_[a->protocol]->on_barrier_merge(both, b->bytes);
+      append_section(a->protocol, both, merged);
+      ++a;
+      ++b;
+    }
+  }
+  sum = std::move(merged);
+}
+
+void Dsm::on_barrier_leave(std::span<const std::byte> sum) {
+  for (const PayloadSection& section : impl_->sections_of(sum, "barrier")) {
+    impl_->use(section.protocol);
+    impl_->protocols_[section.protocol]->on_barrier_leave(section.bytes);
+  }
+}
+
+}  // namespace netvm::dsm

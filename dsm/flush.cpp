@@ -1,0 +1,32 @@
+#include "dsm/flush.hpp"
+
+#include <span>
+
+namespace netvm::dsm {
+
+void DiffFlush::add(PageId page, NodeId home) {
+  const std::size_t count = env_.diff(page, runs_.data());
+  env_.drop_twin(page);
+  if (count == 0) return;
+  Batch& batch = batches_[home];
+  batch.bytes += append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
+  if (batch.segments.size() >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
+}
+
+void DiffFlush::post(NodeId home, Batch& batch) {
+  posted_.emplace_back();
+  posted_.back().home = home;
+  env_.post_segments(home, batch.segments, &posted_.back().completion);
+  batch.segments.clear();
+  batch.bytes = 0;
+}
+
+void DiffFlush::finish() {
+  for (auto& [home, batch] : batches_) {
+    if (!batch.segments.empty()) post(home, batch);
+  }
+  for (Posted& posted : posted_) env_.wait(posted.completion, "writing changes of pages to their home", posted.home);
+  posted_.clear();
+}
+
+}  // namespace netvm::dsm

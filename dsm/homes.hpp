@@ -1,0 +1,47 @@
+// Homes: which node keeps the master copy of a page. Block, cyclic and fixed placement are computed; first touch is claimed.
+//
+// First touch: the page's arbiter (node: page number modulo nodes) holds one word a page in its system area: 0, or home + 1. Who touches the page
+// first swaps itself in with one NIC compare_swap; everybody else learns the winner from the same operation, once.
+//
+// Invariants
+//  1. A page has one home from the first claim until its extent is retired.
+//  2. The winner may be addressed as home before its own claim has returned.
+// Threads: any.
+#pragma once
+
+#include <cstdint>
+
+#include "dsm/dsm.hpp"
+#include "dsm/extent.hpp"
+#include "dsm/page_table.hpp"
+#include "nic/nic.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/ids.hpp"
+
+namespace netvm::dsm {
+
+class Homes {
+ public:
+  Homes(const DsmConfig& config, HostVm& vm, nic::Nic& nic) : config_(config), vm_(vm), nic_(nic) {}
+
+  /// Finds the home of a page of the extent; with first touch the caller claims it. Blocks (first touch only). The NIC's error if that fails.
+  Result<NodeId> find(PageId page, const Extent& extent);
+
+  /// Whether placement alone says it, without asking anybody.
+  [[nodiscard]] static bool computable(const Extent& extent) { return extent.placement != Placement::first_touch; }
+  /// Requires computable().
+  [[nodiscard]] static NodeId compute(PageId page, const Extent& extent, std::uint32_t nodes);
+
+  /// The extent is being retired: this node's words for its pages become 0.
+  void forget_claims(const Extent& extent);
+
+ private:
+  [[nodiscard]] NodeId arbiter(PageId page) const;
+  [[nodiscard]] std::uint64_t claim_offset(PageId page) const;  // in the arbiter's system region
+
+  const DsmConfig& config_;
+  HostVm& vm_;
+  nic::Nic& nic_;
+};
+
+}  // namespace netvm::dsm

@@ -1,0 +1,206 @@
+#include "dsm/interval_log.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+// ---- page sets -----------------------------------------------------------------------------------------------------------
+
+void encode_pages(std::span<const PageId> pages, std::vector<std::byte>& out) {
+  std::uint64_t end = 0;  // of the range before
+  for (std::size_t i = 0; i < pages.size();) {
+    std::size_t j = i + 1;
+    while (j < pages.size() && pages[j].value == pages[j - 1].value + 1) ++j;
+    put_varint(out, pages[i].value - end);
+    put_varint(out, j - i);
+    end = pages[i].value + (j - i);
+    i = j;
+  }
+}
+
+bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vector<PageRange>& out) {
+  const std::size_t before = out.size();
+  WireReader reader(encoded);
+  std::uint64_t end = 0;
+  while (!reader.at_end()) {
+    const std::uint64_t distance = reader.varint();
+    const std::uint64_t count = reader.varint();
+    const std::uint64_t first = end + distance;
+    const bool inside = first >= end && first >= within.first.value && first < within.end() && count != 0 && count <= within.end() - first;
+    if (!reader.ok() || !inside) {
+      out.resize(before);
+      return false;
+    }
+    out.push_back({PageId{first}, count});
+    end = first + count;
+  }
+  return true;
+}
+
+// ---- sets of intervals ---------------------------------------------------------------------------------------------------
+
+bool decode_intervals(std::span<const std::byte> wire, std::uint32_t nodes, PageRange within, std::vector<IntervalView>& out) {
+  if (wire.empty()) return true;
+  WireReader reader(wire);
+  const std::uint64_t count = reader.varint();
+  std::vector<PageRange> scratch;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t node = reader.varint();
+    const std::uint64_t index = reader.varint();
+    const std::uint64_t bytes = reader.varint();
+    const std::span<const std::byte> pages = reader.bytes(bytes);
+    if (!reader.ok() || node >= nodes || index == 0) return false;
+    scratch.clear();
+    if (!decode_pages(pages, within, scratch)) return false;
+    out.push_back({NodeId{static_cast<std::uint32_t>(node)}, index, pages});
+  }
+  return reader.ok() && reader.at_end();
+}
+
+void merge_interval_sets(std::vector<std::byte>& sum, std::span<const std::byte> other) {
+  WireReader mine(sum);
+  WireReader theirs(other);
+  const std::uint64_t count = (sum.empty() ? 0 : mine.varint()) + (other.empty() ? 0 : theirs.varint());
+  std::vector<std::byte> merged;
+  merged.reserve(sum.size() + other.size() + 2);
+  put_varint(merged, count);
+  merged.insert(merged.end(), mine.rest().begin(), mine.rest().end());
+  merged.insert(merged.end(), theirs.rest().begin(), theirs.rest().end());
+  sum = std::move(merged);
+}
+
+// ---- the log -----------------------------------------------------------------------------------------------------------------
+
+IntervalLog::IntervalLog(NodeId self, std::uint32_t nodes) : self_(self), clock_(nodes, 0), last_barrier_(nodes, 0), histories_(nodes) {}
+
+void IntervalLog::close(std::span<const PageId> pages) {
+  if (pages.empty()) return;
+  if (told_) {
+    growing_.clear();
+    sorted_ = 0;
+    histories_[self_.value].intervals.emplace_back();
+    ++clock_[self_.value];
+    told_ = false;
+  }
+  for (const PageId page : pages) {
+    if (!std::binary_search(growing_.begin(), growing_.begin() + static_cast<std::ptrdiff_t>(sorted_), page)) growing_.push_back(page);
+  }
+  constexpr std::size_t kSlack = 1024;
+  if (growing_.size() > 2 * sorted_ + kSlack) compact_growing();
+}
+
+void IntervalLog::compact_growing() {
+  std::sort(growing_.begin(), growing_.end());
+  growing_.erase(std::unique(growing_.begin(), growing_.end()), growing_.end());
+  sorted_ = growing_.size();
+}
+
+void IntervalLog::tell() {
+  if (told_) return;
+  compact_growing();
+  encode_pages(growing_, histories_[self_.value].intervals.back());
+  told_ = true;
+}
+
+bool IntervalLog::add(std::span<const IntervalView> intervals) {
+  // Sort by (node, index) so that sets merged in any order are taken in sequence; then look for gaps before anything changes.
+  std::vector<IntervalView> sorted(intervals.begin(), intervals.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const IntervalView& a, const IntervalView& b) { return a.node != b.node ? a.node < b.node : a.index < b.index; });
+  VectorClock next = clock_;
+  for (const IntervalView& interval : sorted) {
+    std::uint64_t& known = next[interval.node.value];
+    if (interval.index <= known) continue;
+    if (interval.index != known + 1 || interval.node == self_) return false;
+    known = interval.index;
+  }
+  for (const IntervalView& interval : sorted) {
+    if (covers(interval.node, interval.index)) continue;
+    histories_[interval.node.value].intervals.emplace_back(interval.pages.begin(), interval.pages.end());
+    clock_[interval.node.value] = interval.index;
+  }
+  return true;
+}
+
+void IntervalLog::encode_clock(std::vector<std::byte>& out) const {
+  for (const std::uint64_t known : clock_) put_varint(out, known);
+}
+
+bool IntervalLog::decode_clock(std::span<const std::byte> wire, VectorClock* clock) const {
+  VectorClock decoded(clock_.size(), 0);
+  if (!wire.empty()) {
+    WireReader reader(wire);
+    for (std::uint64_t& known : decoded) known = reader.varint();
+    if (!reader.ok() || !reader.at_end()) return false;
+  }
+  *clock = std::move(decoded);
+  return true;
+}
+
+void IntervalLog::append_range(NodeId node, std::uint64_t after, std::vector<std::byte>& out) const {
+  const History& history = histories_[node.value];
+  for (std::uint64_t index = after + 1; index <= clock_[node.value]; ++index) {
+    const std::vector<std::byte>& pages = history.intervals[index - history.base - 1];
+    put_varint(out, node.value);
+    put_varint(out, index);
+    put_varint(out, pages.size());
+    out.insert(out.end(), pages.begin(), pages.end());
+  }
+}
+
+std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<std::byte>& out) {
+  std::size_t count = 0;
+  // A clock older than what was dropped is that of a request which waited across barriers: the requester has passed them since.
+  const auto after = [&](std::size_t node) { return std::max(theirs[node], histories_[node].base); };
+  for (std::size_t node = 0; node < clock_.size(); ++node) {
+    if (clock_[node] > after(node)) count += clock_[node] - after(node);
+  }
+  if (count == 0) return 0;
+  if (clock_[self_.value] > after(self_.value)) tell();
+  put_varint(out, count);
+  for (std::size_t node = 0; node < clock_.size(); ++node) append_range(NodeId{static_cast<std::uint32_t>(node)}, after(node), out);
+  return count;
+}
+
+std::size_t IntervalLog::encode_own_since_barrier(std::vector<std::byte>& out) {
+  const std::uint64_t after = last_barrier_[self_.value];
+  const std::size_t count = clock_[self_.value] - after;
+  if (count == 0) return 0;
+  tell();
+  put_varint(out, count);
+  append_range(self_, after, out);
+  return count;
+}
+
+void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
+  for (std::size_t node = 0; node < histories_.size(); ++node) {
+    History& history = histories_[node];
+    const std::uint64_t keep_after = std::max(last_barrier_[node], history.base);
+    history.intervals.erase(history.intervals.begin(), history.intervals.begin() + static_cast<std::ptrdiff_t>(keep_after - history.base));
+    history.base = keep_after;
+  }
+  for (const IntervalView& interval : announced) {
+    std::uint64_t& known = last_barrier_[interval.node.value];
+    known = std::max(known, interval.index);
+  }
+}
+
+std::size_t IntervalLog::size() const {
+  std::size_t count = 0;
+  for (const History& history : histories_) count += history.intervals.size();
+  return count;
+}
+
+std::size_t IntervalLog::bytes() const {
+  std::size_t bytes = 0;
+  for (const History& history : histories_) {
+    for (const std::vector<std::byte>& pages : history.intervals) bytes += pages.size();
+  }
+  return bytes;
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,92 @@
+// IntervalLog: who wrote which pages when, as lazy release consistency needs it (Keleher, Cox, Zwaenepoel 1992; intervals and write notices).
+//
+// A node's execution is cut into intervals, each ended by a release in which something was written. Interval i of node c says which pages c
+// wrote in it. A vector clock says for each node how many of its intervals are known, that is: have been acted upon.
+//
+// Invariants
+//  1. For each node the log holds the intervals (base, clock] without gaps. What was dropped (up to base) everybody has acted upon.
+//  2. An interval that nobody has been told of may still grow; one that was told never changes. So releases that nobody acquires from cost no memory.
+//  3. Garbage goes at barriers, one barrier late: when a node passes barrier k everybody has passed k-1, and with it everything k-1 announced.
+//  4. Input from the wire is checked before anything changes.
+// Wire: a set of intervals: count, then for each: node, index, bytes of its pages, its pages. Pages: ranges, each as distance from the end of the
+// range before, and count. All integers are varints. A clock: one varint a node.
+// Threads: not synchronised; the owner guards it with a lock that it never holds while it blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "runtime/ids.hpp"
+
+namespace netvm::dsm {
+
+using VectorClock = std::vector<std::uint64_t>;
+
+/// One interval as it lies in a wire buffer.
+struct IntervalView {
+  NodeId node{};
+  std::uint64_t index = 0;           ///< 1, 2, ... for each node
+  std::span<const std::byte> pages;  ///< encoded; decode_pages() has checked it
+};
+
+/// Sorted page numbers without duplicates -> encoded ranges.
+void encode_pages(std::span<const PageId> pages, std::vector<std::byte>& out);
+/// Appends the ranges to `out`. False, and nothing appended, if malformed or not inside `within`.
+[[nodiscard]] bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vector<PageRange>& out);
+/// Splits and checks a set of intervals (empty input: none). False if malformed: a node >= `nodes`, index 0, pages not inside `within`, bytes left over.
+[[nodiscard]] bool decode_intervals(std::span<const std::byte> wire, std::uint32_t nodes, PageRange within, std::vector<IntervalView>& out);
+/// Makes one set of two. Both must be well formed.
+void merge_interval_sets(std::vector<std::byte>& sum, std::span<const std::byte> other);
+
+class IntervalLog {
+ public:
+  IntervalLog(NodeId self, std::uint32_t nodes);
+
+  [[nodiscard]] const VectorClock& clock() const { return clock_; }
+  [[nodiscard]] bool covers(NodeId node, std::uint64_t index) const { return index <= clock_[node.value]; }
+
+  /// Ends this node's interval: the pages that it wrote. Nothing happens without pages.
+  void close(std::span<const PageId> pages);
+  /// Adds intervals of other nodes that this node has acted upon; those covered already are passed over. False, and nothing was added, if that would
+  /// leave a gap.
+  [[nodiscard]] bool add(std::span<const IntervalView> intervals);
+
+  void encode_clock(std::vector<std::byte>& out) const;
+  /// Empty input: a clock of zeros. False if malformed.
+  [[nodiscard]] bool decode_clock(std::span<const std::byte> wire, VectorClock* clock) const;
+
+  /// Appends the set of all intervals that somebody with that clock lacks. Returns how many. They count as told.
+  std::size_t encode_lacking(const VectorClock& theirs, std::vector<std::byte>& out);
+  /// Appends the set of this node's own intervals since the last barrier that was passed. They count as told.
+  std::size_t encode_own_since_barrier(std::vector<std::byte>& out);
+
+  /// This node passes a barrier, having acted upon everything that was announced there. Drops what invariant 3 allows.
+  void pass_barrier(std::span<const IntervalView> announced);
+
+  /// Intervals held now, and the bytes of their pages' encodings.
+  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] std::size_t bytes() const;
+
+ private:
+  struct History {
+    std::uint64_t base = 0;                        // index of the newest dropped interval
+    std::deque<std::vector<std::byte>> intervals;  // base + 1, ...: encoded pages
+  };
+  void append_range(NodeId node, std::uint64_t after, std::vector<std::byte>& out) const;
+  void compact_growing();
+  void tell();
+
+  NodeId self_;
+  VectorClock clock_;
+  VectorClock last_barrier_;  // what had been announced at the newest barrier passed, and before
+  std::vector<History> histories_;
+  // The newest own interval while nobody was told of it: its pages, the first sorted_ of them in order and without duplicates. Encoded when told.
+  std::vector<PageId> growing_;
+  std::size_t sorted_ = 0;
+  bool told_ = true;
+};
+
+}  // namespace netvm::dsm

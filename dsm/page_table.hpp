@@ -1,0 +1,128 @@
+// PageTable: what one node knows of each shared page. Sparse: entries of pages that nobody met cost no memory and read as zeros.
+//
+// Invariants
+//  1. An entry of zeros is a page of nobody: no protocol, home unknown, no access, no twin, protocol state 0.
+//  2. `lock` (long) is held by the faulting thread from the fault until the right is given, by a release while it flushes and by an
+//     acquire while it invalidates. Its holder may block. Message handlers never take it. Several are taken in ascending order.
+//  3. `latch` (short) guards what message handlers change as well; its holder never blocks. Order: lock, then latch.
+//  4. access() of a page changes only through ProtocolEnv::set_access(), calls for one page serialised: by the long lock in protocols
+//     whose handlers leave rights alone, else by the latch.
+//  5. The protocol's words (state, data) and home may be used by message handlers before the page is attached here: another node may
+//     meet an allocation first. attach() leaves them alone; detach() makes the entry zeros.
+// Threads: any. Fields say who may touch them.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/check.hpp"
+#include "runtime/env.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/ids.hpp"
+#include "runtime/sparse_memory.hpp"
+
+namespace netvm::dsm {
+
+/// A mutex in four bytes, for holders that block on the network. Not recursive. Spins for env.spin_budget(), then parks.
+class PageLock {
+ public:
+  void lock(Env& env) {
+    std::uint32_t free = 0;
+    if (!state_.compare_exchange_strong(free, 1, std::memory_order_acquire)) lock_slow(env);  // acquire: partner is unlock()'s exchange
+  }
+  [[nodiscard]] bool try_lock() {
+    std::uint32_t free = 0;
+    return state_.compare_exchange_strong(free, 1, std::memory_order_acquire);  // acquire: partner is unlock()'s exchange
+  }
+  void unlock(Env& env) {
+    if (state_.exchange(0, std::memory_order_release) == 2) env.wake(state_, 1);  // release: partner is lock()'s acquire
+  }
+
+ private:
+  void lock_slow(Env& env);
+  std::atomic<std::uint32_t> state_{0};  // 0 free, 1 held, 2 held and somebody may be parked
+};
+
+/// One page, as this node sees it.
+class PageEntry {
+ public:
+  PageLock lock;   ///< long: invariant 2
+  SpinLock latch;  ///< short: invariant 3
+
+ private:
+  std::atomic<std::uint8_t> access_{0};
+  std::atomic<std::uint8_t> protocol_{0};  // number + 1
+
+ public:
+  /// For the protocol; 0 at first. Values belong to the protocol alone.
+  std::atomic<std::uint64_t> state{0};
+  /// For the protocol; 0 at first. Guarded as the protocol likes.
+  std::uint64_t data = 0;
+  /// Copy of the page as it was before this node wrote; null if there is none. Made and dropped by ProtocolEnv, under the long lock.
+  std::byte* twin = nullptr;
+
+  /// The application's right to the page.
+  [[nodiscard]] Access access() const {
+    return static_cast<Access>(access_.load(std::memory_order_relaxed));  // relaxed: the lock or latch of invariant 4 orders it
+  }
+  /// Whether an allocation owns the page and this node has met it.
+  [[nodiscard]] bool attached() const { return protocol_.load(std::memory_order_acquire) != 0; }  // acquire: partner is attach()'s release
+  /// Index into protocols(). Requires attached().
+  [[nodiscard]] unsigned protocol() const {
+    return protocol_.load(std::memory_order_acquire) - 1U;  // acquire: partner is attach()'s release
+  }
+  /// Which allocation region: index for ProtocolEnv::count(). Requires attached().
+  [[nodiscard]] std::uint32_t region() const { return region_; }
+
+  [[nodiscard]] bool home_known() const { return home_.load(std::memory_order_relaxed) != 0; }  // relaxed: the value alone matters
+  /// Requires home_known().
+  [[nodiscard]] NodeId home() const { return NodeId{home_.load(std::memory_order_relaxed) - 1}; }  // relaxed: the value alone matters
+  void learn_home(NodeId home) { home_.store(home.value + 1, std::memory_order_relaxed); }         // relaxed: the value alone matters
+
+ private:
+  friend class PageTable;
+  friend class ProtocolEnv;
+  std::uint32_t region_ = 0;
+  std::atomic<std::uint32_t> home_{0};  // node + 1
+};
+
+/// Holds a page's long lock for a scope.
+class PageGuard {
+ public:
+  PageGuard(Env& env, PageEntry& entry) : env_(env), entry_(entry) { entry_.lock.lock(env_); }
+  ~PageGuard() { entry_.lock.unlock(env_); }
+  PageGuard(const PageGuard&) = delete;
+  PageGuard& operator=(const PageGuard&) = delete;
+
+ private:
+  Env& env_;
+  PageEntry& entry_;
+};
+
+class PageTable {
+ public:
+  explicit PageTable(PageRange pages);
+  PageTable(const PageTable&) = delete;
+  PageTable& operator=(const PageTable&) = delete;
+
+  [[nodiscard]] PageRange range() const { return pages_; }
+  [[nodiscard]] bool contains(PageId page) const { return pages_.contains(page); }
+
+  /// Requires contains(page).
+  [[nodiscard]] PageEntry& operator[](PageId page) {
+    NETVM_CHECK(contains(page), "page %llu is no shared page", static_cast<unsigned long long>(page.value));
+    return entries_[page.value - pages_.first.value];
+  }
+
+  /// The pages belong to a protocol and a region from now on. Idempotent. The caller tells the protocol (Protocol::on_attach).
+  void attach(PageRange pages, unsigned protocol, std::uint32_t region);
+  /// The pages belong to nobody: their entries become zeros. Access must be none, twins dropped, nobody may hold their locks.
+  void detach(PageRange pages);
+
+ private:
+  PageRange pages_;
+  SparseArray<PageEntry> entries_;
+};
+
+}  // namespace netvm::dsm

@@ -1,0 +1,23 @@
+// How the coherence payloads of several protocols travel in one: sections of (protocol number, length, bytes), each protocol at most once, in
+// ascending order; empty ones are left out. Numbers are varints.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "sync/coherence_hook.hpp"
+
+namespace netvm::dsm {
+
+struct PayloadSection {
+  unsigned protocol = 0;
+  std::span<const std::byte> bytes;
+};
+
+/// Appends a section; nothing if `bytes` is empty.
+void append_section(unsigned protocol, std::span<const std::byte> bytes, sync::Bytes& out);
+/// Splits a payload. False if malformed or naming a protocol that does not exist.
+[[nodiscard]] bool split_payload(std::span<const std::byte> payload, std::vector<PayloadSection>& out);
+
+}  // namespace netvm::dsm

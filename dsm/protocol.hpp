@@ -1,0 +1,79 @@
+// The interface of a coherence protocol and the environment it works in (shared by all: page table, twins, diffs, transfers).
+// One object per node and protocol; it serves all regions that chose it. A protocol is one file in dsm/protocols/.
+//
+// Rules that hold for every protocol (each is a bug that somebody had)
+//  1. The page lock is held across fetch, flush and invalidate; message handlers never take it.
+//  2. Write access is revoked before the page is diffed. A page flushed early still owes its write notice.
+//  3. Frames are filled before access is given; revocation is complete when set_access() returns.
+//  4. Diffs are byte-exact: only bytes that changed travel. The receiver of a diff patches its own twin too.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "dsm/page_table.hpp"
+#include "nic/nic.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/stats.hpp"
+#include "sync/coherence_hook.hpp"
+
+namespace netvm::dsm {
+
+using sync::Bytes;
+
+/// What a protocol promises and needs.
+struct Traits {
+  std::string_view name;
+  bool sequentially_consistent = false;  ///< racy programs see one order
+  std::string_view summary;              ///< one line for --help
+  bool one_sided = false;                ///< sends no messages of its own: pages can be retired without draining channels
+};
+
+class ProtocolEnv;
+
+class Protocol {
+ public:
+  virtual ~Protocol() = default;
+  [[nodiscard]] virtual Traits traits() const = 0;
+
+  /// The faulting thread; this page's lock is held; may block. Returns with the right given (it may be lost again before the access runs).
+  virtual void on_read_fault(PageId page) = 0;
+  virtual void on_write_fault(PageId page) = 0;
+  /// Runs to completion: never blocks, never takes a page lock. `body` is 8-byte aligned.
+  virtual void on_message(NodeId from, std::span<const std::byte> body) = 0;
+
+  // See sync::CoherenceHook. The payloads of all protocols in use travel together; each sees its own part, which is empty if it (or the other
+  // node's) had nothing to say. on_acquire, on_barrier_merge and on_barrier_leave are not called with nothing.
+  virtual void on_release() = 0;
+  virtual void append_acquire_request(Bytes& out) = 0;
+  virtual void append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
+  virtual void on_acquire(NodeId granter, std::span<const std::byte> payload) = 0;
+  virtual void on_barrier_arrive(Bytes& out) = 0;
+  virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) = 0;
+  virtual void on_barrier_leave(std::span<const std::byte> sum) = 0;
+
+  /// A page begins to belong to this protocol here (its table entry names it, access is none): at this node's first fault, with the page's long
+  /// lock held. Messages about it may have come before.
+  virtual void on_attach(PageRange pages) = 0;
+  /// Pages cease to: their memory was freed. Drop all state and twins, no flush. The pages' long locks are held. Afterwards access becomes none, the
+  /// entries zero. Called for every page of a freed extent that has an entry that is not zero, whether it was attached or only heard of; perhaps twice.
+  virtual void on_detach(PageRange pages) = 0;
+};
+
+using ProtocolFactory = std::unique_ptr<Protocol> (*)(ProtocolEnv&);
+
+/// A protocol that can be named on the command line.
+struct ProtocolEntry {
+  Traits traits;
+  ProtocolFactory make;
+};
+/// All protocols, in the order of their numbers (which travel on the wire and lie in page table entries).
+[[nodiscard]] std::span<const ProtocolEntry> protocols();
+/// Index into protocols(); -1 if there is none of that name.
+[[nodiscard]] int find_protocol(std::string_view name);
+
+}  // namespace netvm::dsm

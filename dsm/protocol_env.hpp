@@ -1,0 +1,134 @@
+// ProtocolEnv: everything that a coherence protocol may use; one object per node and protocol, handed to its factory.
+//
+// Invariants
+//  1. Pages of a protocol's regions are touched through this object only: rights through set_access(), bytes through frame().
+//  2. Calls marked "blocks" drive the NIC while they wait; never from Protocol::on_message().
+//  3. A remote operation that fails has lost a node of the job: there is no coherent memory without it, and the process stops with a
+//     message that names the page, the node and the status.
+// Threads: any.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "dsm/diff.hpp"
+#include "dsm/page_table.hpp"
+#include "nic/nic.hpp"
+#include "runtime/env.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/stats.hpp"
+
+namespace netvm::dsm {
+
+struct DsmConfig;
+class Homes;
+class TwinPool;
+class RegionDirectory;
+class SharingMap;
+
+/// Before the body of a protocol's message on the wire: the protocol's number, seven bytes of 0.
+inline constexpr std::size_t kProtocolHeaderBytes = 8;
+
+/// What all protocols of a node share; owned by Dsm.
+struct DsmParts {
+  const DsmConfig& config;
+  Env& env;
+  HostVm& vm;
+  nic::Nic& nic;
+  Stats& stats;
+  PageTable& table;
+  Homes& homes;
+  TwinPool& twins;
+  RegionDirectory& regions;
+  SharingMap& sharing;
+};
+
+class ProtocolEnv final {
+ public:
+  ProtocolEnv(const DsmParts& parts, unsigned protocol) : parts_(parts), protocol_(protocol) {}
+
+  [[nodiscard]] NodeId node() const { return parts_.nic.node(); }
+  [[nodiscard]] std::uint32_t nodes() const { return parts_.nic.nodes(); }
+  [[nodiscard]] Env& env() { return parts_.env; }
+  [[nodiscard]] nic::Nic& nic() { return parts_.nic; }
+  /// This protocol's number: PageEntry::protocol() of its pages.
+  [[nodiscard]] unsigned protocol() const { return protocol_; }
+
+  // ---- pages ---------------------------------------------------------------------------------------------------------
+  [[nodiscard]] PageTable& table() { return parts_.table; }
+  [[nodiscard]] PageEntry& entry(PageId page) { return parts_.table[page]; }
+  /// Whether the page lies in the shared area: check page numbers of messages with it before entry().
+  [[nodiscard]] bool is_shared(PageId page) const { return parts_.table.contains(page); }
+  /// The page's bytes on this node, always readable and writable whatever the application's rights.
+  [[nodiscard]] std::byte* frame(PageId page) { return parts_.vm.frame(page); }
+  /// Makes sure the frame has memory (zeros the first time) that the NIC can reach. Needed before frame() of a page that may never have been used
+  /// here; fetch_page() and set_access() do it themselves. Does not wait for the network.
+  void make_resident(PageRange pages);
+
+  /// Sets the application's rights; complete on return. Pages that have the right already are skipped, neighbours with equal old rights
+  /// share one system call. Serialise calls for one page (page_table.hpp, invariant 4). Does not wait for the network.
+  void set_access(PageRange pages, Access to);
+  void set_access(PageId page, Access to) { set_access(PageRange{page, 1}, to); }
+
+  // ---- homes ---------------------------------------------------------------------------------------------------------
+  /// The page's home; learns it if unknown (first touch: one atomic on another node, and this node may become the home). Blocks.
+  NodeId home_of(PageId page);
+  /// For handlers: somebody who knows addressed this node, or told us. First-touch homes may be addressed before they know that they won.
+  void learn_home(PageId page, NodeId home) { entry(page).learn_home(home); }
+  /// Which pages at home here others have ever read; and how a reader says so (sharing_map.hpp). For protocols that use it at all.
+  [[nodiscard]] SharingMap& sharing() { return parts_.sharing; }
+
+  // ---- twins and diffs -----------------------------------------------------------------------------------------------
+  /// Copies the page's frame aside, into entry(page).twin; there must be none. Under the page's long lock.
+  void make_twin(PageId page);
+  /// Gives it back; there may be none.
+  void drop_twin(PageId page);
+  /// Compares frame and twin. Revoke write access first. `runs` holds kMaxDiffRuns. Counts Stat::diffs and diff_bytes.
+  std::size_t diff(PageId page, DiffRun* runs);
+
+  // ---- one-sided transfers: other nodes' frames ------------------------------------------------------------------------
+  /// Reads the page from `from`'s frame into this node's frame. Blocks. Counts pages_fetched.
+  void fetch_page(PageId page, NodeId from);
+  /// Reads contiguous pages from one node's frames at once. Blocks.
+  void fetch_pages(PageRange pages, NodeId from);
+  /// The same without waiting: the completion ends when the bytes are here.
+  void post_fetch(PageRange pages, NodeId from, nic::Completion* completion);
+  /// Writes this node's frame of the page over the frame at `to`; blocks until placed.
+  void put_page(PageId page, NodeId to);
+  /// The same without waiting. The source may change when the call returns.
+  void post_put(PageRange pages, NodeId to, nic::Completion* completion);
+  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). Does not wait.
+  void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);
+  /// Offset of a page in every node's shared region.
+  [[nodiscard]] std::uint64_t offset_of(PageId page) const { return (page.value - parts_.table.range().first.value) * kPageSize; }
+  /// Blocks until the completion's end; stops the process if the operation failed. `what` and `peer` are for the message.
+  void wait(nic::Completion& completion, const char* what, NodeId peer);
+
+  // ---- messages: to Protocol::on_message of the same protocol on another node (or on this one) --------------------------------
+  /// Never blocks. Messages between two nodes arrive in the order of sending. The handler sees `body` followed by `more`, at an
+  /// 8-byte aligned address.
+  void send(NodeId to, std::span<const std::byte> body, std::span<const std::byte> more = {});
+
+  /// Blocks until changed() is true. Whoever makes it true (a handler) announces on `word` afterwards: word.announce(env()).
+  template <class Changed>
+  void wait_until(WaitWord& word, Changed&& changed, const char* what) {
+    const Status status = parts_.nic.wait_until(word, changed);
+    if (!ok(status)) stop(status, what);
+  }
+
+  // ---- statistics ------------------------------------------------------------------------------------------------------
+  void count(Stat stat, std::uint64_t by = 1) { parts_.stats.add(stat, by); }
+  /// Counts for the node and for the region that the page belongs to.
+  void count(PageId page, Stat stat, std::uint64_t by = 1);
+
+  [[nodiscard]] const DsmParts& parts() const { return parts_; }
+
+ private:
+  [[noreturn]] void stop(Status status, const char* what) const;
+  DsmParts parts_;
+  unsigned protocol_;
+};
+
+}  // namespace netvm::dsm

@@ -1,0 +1,26 @@
+#include <array>
+
+#include "dsm/protocol.hpp"
+#include "dsm/protocols/hlrc.hpp"
+#include "dsm/protocols/sc_directory.hpp"
+
+namespace netvm::dsm {
+
+std::span<const ProtocolEntry> protocols() {
+  // The place in this list is a protocol's number on the wire: append only.
+  static constexpr std::array kProtocols{
+      ProtocolEntry{Hlrc::kTraits, Hlrc::make},
+      ProtocolEntry{ScDirectory::kTraits, ScDirectory::make},
+  };
+  return kProtocols;
+}
+
+int find_protocol(std::string_view name) {
+  const std::span<const ProtocolEntry> all = protocols();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].traits.name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+}  // namespace netvm::dsm

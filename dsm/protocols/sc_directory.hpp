@@ -1,0 +1,86 @@
+// sc-directory: sequentially consistent. One writer or many readers per page; the page's home keeps a directory of them and invalidates
+// before it grants (Li and Hudak 1989; the directory as in DASH, Lenoski et al. 1990). See sc_directory.cpp.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "dsm/protocol.hpp"
+#include "dsm/protocol_env.hpp"
+#include "dsm/protocols/sc_messages.hpp"
+
+namespace netvm::dsm {
+
+class ScDirectory : public Protocol {
+ public:
+  explicit ScDirectory(ProtocolEnv& env);
+  ~ScDirectory() override;
+
+  static constexpr Traits kTraits{
+      "sc-directory", true, "sequentially consistent: one writer or many readers a page, a directory at its home; racy programs work"};
+  [[nodiscard]] Traits traits() const override { return kTraits; }
+  static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<ScDirectory>(env); }
+
+  void on_read_fault(PageId page) override { acquire(page, false); }
+  void on_write_fault(PageId page) override { acquire(page, true); }
+  void on_message(NodeId from, std::span<const std::byte> body) override;
+
+  // Nothing travels with locks and barriers: what was written is visible already.
+  void on_release() override {}
+  void append_acquire_request(Bytes&) override {}
+  void append_grant(NodeId, std::span<const std::byte>, Bytes&) override {}
+  void on_acquire(NodeId, std::span<const std::byte>) override {}
+  void on_barrier_arrive(Bytes&) override {}
+  void on_barrier_merge(Bytes&, std::span<const std::byte>) override {}
+  void on_barrier_leave(std::span<const std::byte>) override {}
+
+  void on_attach(PageRange) override {}
+  void on_detach(PageRange pages) override;
+
+ protected:
+  // The two decisions that hold everything together; the tests replace them to prove that they notice.
+  /// Takes rights away from this node's application.
+  virtual void lower_access(PageId page, Access to) { env_.set_access(page, to); }
+  /// Whether a grant to write must bring the bytes: `has_copy` is what the requester believes, `listed` what the directory knows.
+  [[nodiscard]] virtual bool needs_data(bool has_copy, bool listed) const { return !(has_copy && listed); }
+  [[nodiscard]] ProtocolEnv& env() { return env_; }
+
+ private:
+  struct Request {
+    NodeId node{};
+    bool exclusive = false;
+    bool has_copy = false;
+  };
+  struct Directory;
+  struct WriteBack;
+
+  void acquire(PageId page, bool write);
+  bool grant_at_home(PageId page, PageEntry& entry, bool write);
+  void install(PageId page, PageEntry& entry, bool write, NodeId home);
+
+  Directory& directory(PageEntry& entry);
+  void serve_next(PageId page, PageEntry& entry, Directory& dir);
+  void ask(NodeId node, PageId page, PageEntry& entry, Directory& dir, sc::Kind kind);
+  void on_collected(PageId page, PageEntry& entry, std::uint64_t transaction);
+  void grant(PageId page, PageEntry& entry, Directory& dir);
+  void on_grant(PageId page, PageEntry& entry, const sc::Message& message);
+  void on_confirm(PageId page, PageEntry& entry, std::uint64_t transaction);
+
+  bool revoke(PageId page, PageEntry& entry, const sc::Message& message);
+  bool defer(const sc::Copy& copy, const sc::Message& message);
+  void write_back(PageId page, NodeId home, std::uint64_t transaction);
+
+  void send(NodeId to, const sc::Message& message);
+  [[nodiscard]] WaitWord& word_of(PageId page) { return words_[page.value % words_.size()]; }
+
+  ProtocolEnv& env_;
+  std::array<WaitWord, 64> words_;  // where faulting threads wait for their grant
+  std::atomic<std::uint64_t> transactions_{0};
+  SpinLock pool_lock_;
+  std::deque<Directory> pool_;  // directories of pages homed here; guarded by pool_lock_, as is the next
+  std::vector<Directory*> unused_;
+};
+
+}  // namespace netvm::dsm

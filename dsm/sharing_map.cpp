@@ -1,0 +1,81 @@
+#include "dsm/sharing_map.hpp"
+
+#include <atomic>
+#include <bit>
+#include <mutex>
+
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+SharingMap::SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic)
+    : config_(config),
+      nic_(nic),
+      shared_(config.layout.shared),
+      system_(vm.frame(config.layout.system.first)),
+      bits_(config.layout.sharing_offset),
+      summary_(bits_ + (shared_.count / 64 + 1) * 8),
+      count_(summary_ + (shared_.count / (64 * 64) + 1) * 8),
+      summary_words_(shared_.count / (64 * 64) + 1),
+      seen_(shared_.count / 64 + 1) {
+  NETVM_CHECK(seen_.valid(), "no address space for the sharing map: lower NETVM_ADDRESS_SPACE");
+}
+
+std::atomic_ref<std::uint64_t> SharingMap::word(std::uint64_t offset) const {
+  return std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(system_ + offset));
+}
+
+void SharingMap::post_announce(PageId page, NodeId home, nic::Completion* completions) {
+  const nic::RemoteRegion& map = config_.system[home.value];
+  const std::uint64_t index = index_of(page);
+  nic::AtomicArgs set;
+  set.op = nic::AtomicOp::fetch_or;
+  set.operand = std::uint64_t{1} << index % 64;
+  nic_.post_atomic(map, bits_offset(index), set, completions);
+  set.operand = std::uint64_t{1} << index / 64 % 64;
+  nic_.post_atomic(map, summary_offset(index), set, completions + 1);
+  nic::AtomicArgs add;
+  add.op = nic::AtomicOp::fetch_add;
+  add.operand = 1;
+  nic_.post_atomic(map, count_, add, completions + 2);
+}
+
+bool SharingMap::is_shared(PageId page) const {
+  const std::uint64_t index = index_of(page);
+  return (word(bits_offset(index)).load() >> index % 64 & 1) != 0;
+}
+
+bool SharingMap::changed() const {
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // invariant 2; partner: the reader's atomics before its read
+  return word(count_).load() != counted_;
+}
+
+void SharingMap::collect(std::vector<PageId>& pages) {
+  counted_ = word(count_).load();  // first: what is announced meanwhile is collected next time, perhaps again
+  for (std::uint64_t s = 0; s < summary_words_; ++s) {
+    if (word(summary_ + s * 8).load() == 0) continue;
+    std::uint64_t summary = word(summary_ + s * 8).exchange(0);
+    for (; summary != 0; summary &= summary - 1) {
+      const std::uint64_t group = s * 64 + static_cast<std::uint64_t>(std::countr_zero(summary));
+      const std::scoped_lock guard(seen_lock_);
+      const std::uint64_t bits = word(bits_ + group * 8).load();
+      std::uint64_t fresh = bits & ~seen_[group];
+      seen_[group] |= bits;
+      for (; fresh != 0; fresh &= fresh - 1) {
+        pages.push_back(PageId{shared_.first.value + group * 64 + static_cast<std::uint64_t>(std::countr_zero(fresh))});
+      }
+    }
+  }
+}
+
+void SharingMap::forget(PageRange pages) {
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+    const std::uint64_t index = index_of(PageId{p});
+    const std::uint64_t keep = ~(std::uint64_t{1} << index % 64);
+    const std::scoped_lock guard(seen_lock_);
+    if ((word(bits_offset(index)).load() & ~keep) != 0) word(bits_offset(index)).fetch_and(keep);
+    if ((seen_[index / 64] & ~keep) != 0) seen_[index / 64] &= keep;
+  }
+}
+
+}  // namespace netvm::dsm

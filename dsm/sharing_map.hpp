@@ -1,0 +1,68 @@
+// SharingMap: which pages at home here another node has ever read. A home need not tell anybody that it writes a page which nobody else has: no
+// write protection, no faults, no notices. (Private pages are most of what many programs have. Compare exclusive mode in Cashmere-2L, Stets et al. 1997,
+// and Pyxis in Argo, Kaxiras et al. 2015.)
+//
+// In each home's system area, written by others with NIC atomics alone: one bit a page; a summary, one bit for each 64 of those; and a count of
+// announcements. A reader sets the page's bit, the summary's bit, adds 1 to the count, and only then reads the page, once for each page.
+//
+// Invariants
+//  1. Announce before reading: the atomics and the read of one channel take effect in the order of posting.
+//  2. The home orders its earlier stores before its look at the count (a full fence, changed()). So of a home's store S before a release R and another
+//     node's first read F of that page: F sees S, or R sees the announcement (store buffering, forbidden by the two fences).
+//  3. Bits are set by the first reader and stay until the page's memory is freed. Every node announces for itself: that a bit is set already does
+//     not say that the home could have noticed.
+// Threads: announcements and forget() any; changed(), collect() one at a time (the caller's release lock).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dsm/dsm.hpp"
+#include "nic/nic.hpp"
+#include "runtime/env.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/ids.hpp"
+#include "runtime/sparse_memory.hpp"
+
+namespace netvm::dsm {
+
+class SharingMap {
+ public:
+  SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic);
+
+  /// How many completions an announcement needs.
+  static constexpr std::size_t kSteps = 3;
+  /// Tells the home that this node is going to read the page: posts kSteps atomics. A read posted afterwards to the same home comes after them.
+  void post_announce(PageId page, NodeId home, nic::Completion* completions);
+
+  /// At home: whether another node has announced the page.
+  [[nodiscard]] bool is_shared(PageId page) const;
+  /// At home: whether there may be announcements that collect() has not returned. Orders the caller's earlier stores before the look.
+  [[nodiscard]] bool changed() const;
+  /// At home: appends the pages announced since the last call.
+  void collect(std::vector<PageId>& pages);
+  /// The pages' memory was freed, and nobody reads it any more.
+  void forget(PageRange pages);
+
+ private:
+  [[nodiscard]] std::uint64_t index_of(PageId page) const { return page.value - shared_.first.value; }
+  [[nodiscard]] std::atomic_ref<std::uint64_t> word(std::uint64_t offset) const;  // of this node's own map
+  [[nodiscard]] std::uint64_t bits_offset(std::uint64_t index) const { return bits_ + index / 64 * 8; }
+  [[nodiscard]] std::uint64_t summary_offset(std::uint64_t index) const { return summary_ + index / (64 * 64) * 8; }
+
+  const DsmConfig& config_;
+  nic::Nic& nic_;
+  PageRange shared_;
+  std::byte* system_;   // this node's system area
+  std::uint64_t bits_;  // offsets in the system area
+  std::uint64_t summary_;
+  std::uint64_t count_;
+  std::uint64_t summary_words_;
+  std::uint64_t counted_ = 0;  // the count at the last collect()
+  // Guards seen_ together with the bits as collect() saw them: a page that is forgotten between the two would stay seen, and the first
+  // reader of its next life would not be noticed.
+  SpinLock seen_lock_;
+  SparseArray<std::uint64_t> seen_;  // bits that collect() has returned
+};
+
+}  // namespace netvm::dsm

@@ -1,0 +1,131 @@
+#include "nic/nic.hpp"
+
+#include <mutex>
+
+#include "nic/nic_impl.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::nic {
+
+Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Stats& s)
+    : config(c),
+      env(e),
+      vm(v),
+      fabric(f),
+      device(d),
+      stats(s),
+      max_packet(f.max_packet()),
+      channels(new Channel[c.nodes]),
+      inbound(new Inbound[c.nodes]),
+      requests(c.nodes),
+      errors_returned(new std::atomic<std::uint64_t>[EventCounters::kEntries]()) {
+  NETVM_CHECK(max_packet >= kPageSize + 1024, "a fabric's packets of %zu bytes do not hold a page", max_packet);
+  NETVM_CHECK(d.node() == c.node && d.nodes() == c.nodes, "the device of node %u of %u is not that of node %u of %u", d.node().value,
+              d.nodes(), c.node.value, c.nodes);
+  NETVM_CHECK(d.pages() == v.pages() && d.frames() == v.frame_base(), "the device is not over the frames of the host VM");
+  for (std::uint32_t node = 0; node < c.nodes; ++node) {
+    channels[node].next_sequence = c.first_sequence;
+    inbound[node].window = SequenceWindow(c.first_sequence);
+  }
+}
+
+Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats)
+    : config_(config), env_(env), stats_(stats), impl_(std::make_unique<Impl>(config, env, vm, fabric, device, stats)) {
+  vm.set_residency_listener(&device.shadow());
+  fabric.attach(impl_.get());
+}
+
+Nic::~Nic() {
+  shut_down();
+  impl_->fabric.attach(nullptr);
+  impl_->vm.set_residency_listener(nullptr);
+}
+
+// ---- regions and counters ---------------------------------------------------------------------------------------------------------------
+
+Result<RemoteRegion> Nic::region_create(PageRange pages, Rights rights) {
+  const std::uint64_t all = impl_->vm.pages();
+  if (pages.first.value > all || pages.count > all - pages.first.value) return Status::range;
+  if (pages.count == 0 || !allows(Rights::all, rights)) return Status::invalid;
+  const std::lock_guard guard(impl_->control);
+  return impl_->device.regions().create(env_, pages, rights);
+}
+
+Status Nic::region_revoke(const RemoteRegion& region) {
+  const std::lock_guard guard(impl_->control);
+  return impl_->device.regions().revoke(region, impl_->device.shadow());
+}
+
+Result<RemoteCounter> Nic::counter_create() {
+  const std::lock_guard guard(impl_->control);
+  const Result<CounterId> id = impl_->device.counters().create();
+  if (!id) return id.status();
+  impl_->errors_returned[id.value().value].store(0);
+  return RemoteCounter{config_.node, id.value()};
+}
+
+Status Nic::counter_destroy(const RemoteCounter& counter) {
+  if (counter.node != config_.node) return Status::counter_range;
+  const std::lock_guard guard(impl_->control);
+  return impl_->device.counters().destroy(counter.id, env_);
+}
+
+std::uint64_t Nic::counter_value(const RemoteCounter& mine) const {
+  EventCounters& counters = impl_->device.counters();
+  if (mine.node != config_.node || !counters.exists(mine.id)) return 0;
+  return counters.at(mine.id).ok.load(std::memory_order_acquire);  // acquire: partner is the release of the increment
+}
+
+std::uint64_t Nic::counter_errors(const RemoteCounter& mine) const {
+  EventCounters& counters = impl_->device.counters();
+  if (mine.node != config_.node || !counters.exists(mine.id)) return 0;
+  return counters.at(mine.id).error.load(std::memory_order_acquire);  // acquire: partner is the release of the increment
+}
+
+// ---- endings ------------------------------------------------------------------------------------------------------------------------------
+
+void Nic::set_message_handler(MessageKind kind, MessageHandler* handler) {
+  const auto index = static_cast<std::size_t>(kind);
+  NETVM_CHECK(index > 0 && index < kMessageKinds, "message kind %zu does not travel", index);
+  impl_->handlers[index].store(handler, std::memory_order_release);  // release: partner is deliver()'s acquire
+  if (handler != nullptr) return;
+  // Whoever drives now may be inside the old handler: once the role has been free, nobody is.
+  const std::lock_guard guard(impl_->driver.role);
+}
+
+void Nic::clear_errors(NodeId target) {
+  if (!impl_->is_node(target)) return;
+  Channel& channel = impl_->channels[target.value];
+  channel.error_era.fetch_add(1);  // first: a failure of the old era that is noticed now no longer counts
+  channel.failed.store(false);
+}
+
+void Nic::shut_down() {
+  if (impl_->stopping.exchange(true)) return;
+  for (std::uint32_t node = 0; node < config_.nodes; ++node) impl_->channels[node].device.store(nullptr);
+  impl_->requests.end_all(Status::cancelled, env_);
+  nudge_engine();
+  const std::lock_guard guard(impl_->parked_lock);
+  for (Impl::Parked* parked = impl_->parked; parked != nullptr; parked = parked->next) parked->word->announce(env_);
+}
+
+void Nic::declare_dead(NodeId peer) {
+  if (!impl_->is_node(peer) || peer == config_.node) return;
+  Channel& channel = impl_->channels[peer.value];
+  if (channel.dead.exchange(true)) return;
+  channel.device.store(nullptr);
+  impl_->peer_died.store(true);
+  impl_->requests.end_all(peer, Status::peer_dead, env_);
+  impl_->device.counters().increment_all_errors(env_);
+}
+
+Drops Nic::drops() const {
+  const auto& d = impl_->dropped;
+  // relaxed, all: statistics order nothing
+  return {d.malformed.load(std::memory_order_relaxed), d.stale.load(std::memory_order_relaxed),       // relaxed: see above
+          d.duplicate.load(std::memory_order_relaxed), d.outside.load(std::memory_order_relaxed),     // relaxed: see above
+          d.unmatched.load(std::memory_order_relaxed), d.fragments.load(std::memory_order_relaxed),   // relaxed: see above
+          d.unhandled.load(std::memory_order_relaxed), d.from_dead.load(std::memory_order_relaxed)};  // relaxed: see above
+}
+
+}  // namespace netvm::nic

@@ -1,0 +1,177 @@
+// Nic: a node's network interface, its firmware in software (Ong 2003, chapters 3 and 4; shared memory on one host: initiator execution).
+//
+// A request goes one of two ways, and both end in the same function, Firmware::execute():
+//   direct   the target's device is mapped here (Fabric::device_of) and nothing of this channel is on its way in packets: this thread
+//            executes the target's firmware step: key, range, rights, shadow page table lock, one memcpy, unlock, counter.
+//   packet   encoded, carried by the fabric, retired in sequence at the target by whoever drives its NIC, answered.
+// A direct request that meets a page that is not resident goes on as packets: the target's host brings the page in.
+//
+// Invariants
+//  1. Every posted request ends exactly once. ok means PLACED.
+//  2. Per channel (this node -> target): atomics, reads, ORDERED notifications and messages take effect in the order of posting,
+//     each after every earlier write of the channel is visible. Writes land in any order. One exception: what is posted after a
+//     message need not wait until the message has been handled.
+//  3. No page lock of the shadow page table is held across a wait; one is held for at most one page.
+//  4. Message handlers and completion hooks run under the driver lock of this node or in the posting thread, and never block.
+//  5. Nothing of a peer is trusted: keys, offsets, lengths, ids are validated once, in decode and Firmware::execute().
+//  6. Source and landing memory is touched under locks of the NIC: it must not fault into a user of the NIC. A coherent page's
+//     application view does; its frame, and private memory, do not.
+// Threads: everything is thread-safe. "Blocks" below means: drives the NIC while it spins, then parks.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nic/fabric.hpp"
+#include "nic/verbs.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/settings.hpp"
+#include "runtime/stats.hpp"
+
+namespace netvm::nic {
+
+enum class WaitMode : std::uint8_t { spin, block, adaptive };
+
+struct NicConfig {
+  NodeId node{};
+  std::uint32_t nodes = 1;
+  std::uint64_t session = 1;  ///< of the job: packets of another session are dropped and counted
+  ShmMode mode = ShmMode::direct;
+  std::uint32_t first_sequence = 0;  ///< where every channel begins to count; the same on all nodes
+};
+
+/// Packets that were dropped, by reason. All 0 with honest peers and a fabric that neither doubles nor damages.
+struct Drops {
+  std::uint64_t malformed = 0;  ///< did not decode
+  std::uint64_t stale = 0;      ///< of another session
+  std::uint64_t duplicate = 0;  ///< a sequence number that has been here
+  std::uint64_t outside = 0;    ///< a sequence number further ahead than the window
+  std::uint64_t unmatched = 0;  ///< an answer to nothing that is outstanding
+  std::uint64_t fragments = 0;  ///< of a message, out of place
+  std::uint64_t unhandled = 0;  ///< a message that nobody has a handler for
+  std::uint64_t from_dead = 0;  ///< of a node that has been declared dead
+};
+
+class Nic final {
+ public:
+  /// `device` is this node's own device memory (device.hpp), made over the job's memfd or private memory.
+  Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats);
+  ~Nic();
+  Nic(const Nic&) = delete;
+  Nic& operator=(const Nic&) = delete;
+
+  [[nodiscard]] NodeId node() const { return config_.node; }
+  [[nodiscard]] std::uint32_t nodes() const { return config_.nodes; }
+  [[nodiscard]] Env& env() { return env_; }
+  [[nodiscard]] Stats& stats() { return stats_; }
+
+  // ---- control: regions and counters of this node -----------------------------------------------------------------
+  /// Opens pages of this node's memory to others. Returns how they name it. Status::exhausted if the table is full.
+  Result<RemoteRegion> region_create(PageRange pages, Rights rights);
+  /// Closes it; complete when it returns: no peer touches the memory through it any more. Later requests get E_KEY or E_REVOKED.
+  Status region_revoke(const RemoteRegion& region);
+  Result<RemoteCounter> counter_create();
+  Status counter_destroy(const RemoteCounter& counter);
+
+  // ---- data: blocking forms. Return when PLACED, or with the error -------------------------------------------------
+  Status write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes);
+  Status read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes);
+  Status write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                      std::uint64_t increment, NotifyMode mode);
+  // An ORDERED notification whose channel has seen a write fail does not happen: it counts in the counter's error half and ends with
+  // E_CANCELLED, and so do all later ones until clear_errors().
+  /// An ORDERED increment without data. Does not wait for it.
+  Status notify(const RemoteCounter& counter, std::uint64_t increment);
+  /// Several pieces to one region in one request (a diff).
+  Status write_vector(const RemoteRegion& to, std::span<const Segment> segments);
+  /// Returns the old value.
+  Result<std::uint64_t> atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args);
+
+  // ---- data: posted forms. Never block; the completion ends exactly once (perhaps before the call returns) -----------
+  // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end.
+  void post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion);
+  void post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
+  void post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion);
+  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
+
+  /// Blocks until the completion's end and returns its status. E_TIMEOUT if the deadline (absolute) comes first: the completion is then still pending.
+  Status wait(Completion& completion, Nanos deadline = kForever);
+
+  /// After a failed write: lets ORDERED notifications towards the node happen again. For those posted from now on.
+  void clear_errors(NodeId target);
+
+  // ---- messages: two-sided, in order, any length up to 1 GiB -------------------------------------------------------
+  void set_message_handler(MessageKind kind, MessageHandler* handler);  ///< null: waits until the old one runs no more; not in a handler
+  /// Never blocks. A message to this node itself is delivered too, from drive(), not from inside send().
+  void send(NodeId to, MessageKind kind, std::span<const std::byte> body);
+
+  // ---- event counters ------------------------------------------------------------------------------------------------
+  [[nodiscard]] std::uint64_t counter_value(const RemoteCounter& mine) const;
+  [[nodiscard]] std::uint64_t counter_errors(const RemoteCounter& mine) const;
+  /// Blocks until value >= threshold (an acquire of everything notified), until an error is counted that no earlier counter_wait() of this
+  /// counter has returned (Status::peer_dead if a peer died, else Status::cancelled), or the deadline. E_COUNTER_RANGE: not a counter of this node.
+  Status counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode = WaitMode::adaptive, Nanos deadline = kForever);
+
+  // ---- progress ------------------------------------------------------------------------------------------------------
+  /// Processes what has arrived, if no other thread is at it. Returns whether there was anything.
+  bool drive();
+  /// One turn of the engine: drives; with nothing to do for `spin` it parks until a packet or the deadline (absolute).
+  void engine_turn(Nanos spin, Nanos deadline);
+  /// Blocks until changed() is true, driving meanwhile. Whoever makes it true must announce on `word` afterwards. It is not called again
+  /// after it was true, so it may take what it found.
+  /// Returns ok, E_TIMEOUT, or E_CANCELLED after shut_down().
+  template <class Changed>
+  Status wait_until(WaitWord& word, Changed&& changed, Nanos deadline = kForever);
+
+  /// Makes a parked engine_turn() return, from any thread: something outside the NIC (a timer) needs the engine.
+  void nudge_engine();
+
+  /// Ends every wait, and everything outstanding and posted later, with E_CANCELLED.
+  void shut_down();
+  /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later.
+  void declare_dead(NodeId peer);
+
+  [[nodiscard]] Drops drops() const;
+
+ private:
+  struct Impl;
+  // Parks on `word` and on the arrival of packets, once; the caller has prepared (hence the ticket) and re-checked. shut_down() ends it.
+  void park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline);
+  [[nodiscard]] bool stopping() const;
+  // Ends a wait: passes on what this thread may have been woken for and did not do. Returns its argument.
+  Status stop_waiting(Status status);
+
+  NicConfig config_;
+  Env& env_;
+  Stats& stats_;
+  std::unique_ptr<Impl> impl_;
+};
+
+template <class Changed>
+Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
+  if (changed()) return Status::ok;
+  const Nanos spin_until = env_.now() + env_.spin_budget();
+  for (;;) {
+    const bool progressed = drive();
+    if (changed()) return stop_waiting(Status::ok);
+    if (stopping()) return Status::cancelled;
+    if (progressed) continue;
+    const Nanos now = env_.now();
+    if (now >= deadline) return stop_waiting(Status::timeout);
+    if (now < spin_until) {
+      env_.relax();
+      continue;
+    }
+    const std::uint32_t ticket = word.prepare();
+    const bool in_time = changed();
+    if (!in_time && !stopping()) park_for(word, ticket, deadline);
+    word.finish();
+    if (in_time) return stop_waiting(Status::ok);
+  }
+}
+
+}  // namespace netvm::nic

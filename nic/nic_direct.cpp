@@ -1,0 +1,219 @@
+// Nic: the verbs, and the direct way.
+//
+// The hot path of a put, top to bottom: is the channel free of packets (two loads), region entry (key, range, rights: one line), page lock
+// (one CAS), key again, copy, unlock, two statistics. No allocation, no system call, no clock.
+#include "nic/nic_impl.hpp"
+
+namespace netvm::nic {
+
+namespace {
+
+WorkRequest write_request(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
+  return {.kind = WorkKind::write,
+          .region = to.id,
+          .key = to.key,
+          .offset = offset,
+          .bytes = bytes,
+          .source = static_cast<const std::byte*>(from)};
+}
+WorkRequest read_request(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+  return {
+      .kind = WorkKind::read, .region = from.id, .key = from.key, .offset = offset, .bytes = bytes, .landing = static_cast<std::byte*>(to)};
+}
+WorkRequest atomic_request(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
+  return {.kind = WorkKind::atomic, .region = on.id, .key = on.key, .offset = offset, .bytes = sizeof(std::uint64_t), .atomic = args};
+}
+
+}  // namespace
+
+// ---- the direct way -------------------------------------------------------------------------------------------------------------------------
+
+Device* Nic::Impl::find_device(Channel& channel, NodeId target) {
+  const bool self = target == config.node;
+  if (channel.dead.load() || stopping.load() || (config.mode != ShmMode::direct && !self)) return nullptr;
+  Device* found = self ? &device : fabric.device_of(target);
+  if (found == nullptr) return nullptr;
+  channel.device.store(found, std::memory_order_release);  // release: partner is direct()'s acquire
+  // Whoever closed the channel meanwhile has cleared the pointer before or after our store: look again.
+  if (channel.dead.load() || stopping.load()) channel.device.store(nullptr);
+  return found;
+}
+
+bool Nic::Impl::try_direct(NodeId target, const WorkRequest& request, Outcome* outcome) {
+  Device* device_of_target = direct(target);
+  if (device_of_target == nullptr) return false;
+  *outcome = Firmware::execute(*device_of_target, request);
+  if (!outcome->resident) [[unlikely]] {
+    if (target != config.node) return false;
+    *outcome = Firmware::execute_resident(device, vm, request, request.bytes);
+  }
+  if (!ok(outcome->status)) [[unlikely]] {
+    Channel& channel = channels[target.value];
+    if (request.kind == WorkKind::write) note_write_failure(channel, channel.error_era.load());
+    return true;
+  }
+  if (target != config.node) {
+    stats.add(Stat::one_sided_ops);
+    stats.add(Stat::one_sided_bytes, request.bytes);
+  }
+  return true;
+}
+
+bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status) {
+  Device* device_of_target = direct(to.node);
+  if (device_of_target == nullptr) return false;
+  Status first = Status::ok;
+  std::uint64_t bytes = 0;
+  for (const Segment& segment : segments) {
+    const WorkRequest request = write_request(to, segment.offset, segment.data, segment.bytes);
+    Outcome outcome = Firmware::execute(*device_of_target, request);
+    if (!outcome.resident) [[unlikely]] {
+      if (to.node != config.node) return false;  // all of it again, as packets: writing twice is writing once
+      outcome = Firmware::execute_resident(device, vm, request, request.bytes);
+    }
+    if (ok(first)) first = outcome.status;
+    bytes += segment.bytes;
+  }
+  if (!ok(first)) [[unlikely]] {
+    Channel& channel = channels[to.node.value];
+    note_write_failure(channel, channel.error_era.load());
+  } else if (to.node != config.node) {
+    stats.add(Stat::one_sided_ops);
+    stats.add(Stat::one_sided_bytes, bytes);
+  }
+  *status = first;
+  return true;
+}
+
+Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written) {
+  if (!ok(written)) {
+    (void)target.counters().increment_error(counter.id, env);
+    return written;
+  }
+  if (mode == NotifyMode::ordered && channels[counter.node.value].failed.load()) [[unlikely]] {
+    const Status status = target.counters().increment_error(counter.id, env);
+    return ok(status) ? Status::cancelled : status;
+  }
+  return target.counters().increment(counter.id, increment, env);
+}
+
+// ---- blocking verbs -------------------------------------------------------------------------------------------------------------------------
+
+Status Nic::write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
+  if (!impl_->is_node(to.node)) return Status::invalid;
+  Outcome outcome;
+  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) [[likely]]
+    return outcome.status;
+  Completion completion;
+  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
+                   &completion);
+  return wait(completion);
+}
+
+Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+  if (!impl_->is_node(from.node)) return Status::invalid;
+  Outcome outcome;
+  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome)) [[likely]]
+    return outcome.status;
+  Completion completion;
+  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, &completion);
+  return wait(completion);
+}
+
+Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                         std::uint64_t increment, NotifyMode mode) {
+  if (!impl_->is_node(to.node) || counter.node != to.node) return Status::invalid;
+  Outcome outcome;
+  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) {
+    if (Device* target = impl_->direct(to.node)) return impl_->notify_direct(*target, counter, increment, mode, outcome.status);
+    if (!ok(outcome.status)) return outcome.status;
+    // Another thread has posted packets to that node since: the bytes are there, and the notification queues behind those packets with
+    // the whole write once more.
+  }
+  Completion completion;
+  impl_->post_move(Opcode::write,
+                   {.region = to,
+                    .offset = offset,
+                    .source = static_cast<const std::byte*>(from),
+                    .bytes = bytes,
+                    .notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered,
+                    .counter = counter.id,
+                    .increment = increment},
+                   &completion);
+  return wait(completion);
+}
+
+Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
+  if (!impl_->is_node(counter.node)) return Status::invalid;
+  if (Device* target = impl_->direct(counter.node))
+    return impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok);
+  if (impl_->stopping.load()) return Status::cancelled;
+  if (impl_->channels[counter.node.value].dead.load()) return Status::peer_dead;
+  impl_->post_notify(counter, increment, nullptr);
+  return Status::ok;
+}
+
+Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) {
+  if (!impl_->is_node(to.node)) return Status::invalid;
+  Status status = Status::ok;
+  if (impl_->try_direct_vector(to, segments, &status)) return status;
+  Completion completion;
+  impl_->post_vector(to, segments, &completion);
+  return wait(completion);
+}
+
+Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
+  if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return Status::invalid;
+  Outcome outcome;
+  if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) [[likely]] {
+    if (!ok(outcome.status)) return outcome.status;
+    return outcome.old_value;
+  }
+  Completion completion;
+  impl_->post_atomic(on, offset, args, &completion);
+  if (const Status status = wait(completion); !ok(status)) return status;
+  return completion.old_value();
+}
+
+// ---- posted verbs ---------------------------------------------------------------------------------------------------------------------------
+
+void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion) {
+  if (!impl_->is_node(to.node)) return completion->finish(env_, Status::invalid);
+  Outcome outcome;
+  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) return completion->finish(env_, outcome.status);
+  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
+                   completion);
+}
+
+void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion) {
+  if (!impl_->is_node(to.node)) return completion->finish(env_, Status::invalid);
+  Status status = Status::ok;
+  if (impl_->try_direct_vector(to, segments, &status)) return completion->finish(env_, status);
+  impl_->post_vector(to, segments, completion);
+}
+
+void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion) {
+  if (!impl_->is_node(from.node)) return completion->finish(env_, Status::invalid);
+  Outcome outcome;
+  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome)) return completion->finish(env_, outcome.status);
+  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, completion);
+}
+
+void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion) {
+  if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return completion->finish(env_, Status::invalid);
+  Outcome outcome;
+  if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) {
+    return completion->finish(env_, outcome.status, outcome.old_value);
+  }
+  impl_->post_atomic(on, offset, args, completion);
+}
+
+void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {
+  NETVM_CHECK(impl_->is_node(to), "a message to node %u of %u", to.value, config_.nodes);
+  NETVM_CHECK(body.size() <= kMaxMessage, "a message of %zu bytes; the longest has %llu", body.size(),
+              static_cast<unsigned long long>(kMaxMessage));
+  if (to == config_.node) return impl_->post_local(kind, body);
+  impl_->post_message(to, kind, body);
+}
+
+}  // namespace netvm::nic

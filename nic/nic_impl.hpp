@@ -1,0 +1,171 @@
+// The inside of Nic, shared by the files that implement it:
+//   nic.cpp          construction, regions, counters, shutting down      nic_post.cpp      the initiator's packets
+//   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   the target's and the answers' side
+//   nic_progress.cpp driving, waiting, parking, the engine
+//
+// Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock` and
+// `parked_lock` are taken alone. Completions and handlers run with none of them but the driver's role held.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nic/device.hpp"
+#include "nic/firmware.hpp"
+#include "nic/message_assembler.hpp"
+#include "nic/nic.hpp"
+#include "nic/request_table.hpp"
+#include "nic/sequence_window.hpp"
+#include "nic/wire.hpp"
+
+namespace netvm::nic {
+
+/// This node -> a target.
+struct alignas(kCacheLine) Channel {
+  std::atomic<Device*> device{nullptr};  ///< not null: the direct way is open
+  std::atomic<bool> dead{false};
+  std::atomic<bool> failed{false};         ///< a write of this era has failed: ORDERED notifications stop
+  std::atomic<std::uint8_t> error_era{0};  ///< counts clear_errors()
+  SpinLock lock;                           ///< numbers are given, and packets handed to the fabric, under it
+  std::uint32_t next_sequence = 0;
+};
+
+/// A source -> this node. Belongs to the driver.
+struct Inbound {
+  SequenceWindow window;
+  MessageAssembler messages;
+  bool failed = false;  ///< a write has failed, in the era below
+  std::uint8_t failed_era = 0;
+  std::uint64_t retired = 0;       ///< packets so far
+  std::uint64_t last_failure = 0;  ///< value of `retired` at the last failed write; 0: none
+};
+
+/// What a posted write, read or vector wants; nic_post.cpp cuts it into packets.
+struct Posting {
+  RemoteRegion region;
+  std::uint64_t offset = 0;
+  const std::byte* source = nullptr;
+  std::byte* landing = nullptr;
+  std::uint64_t bytes = 0;
+  NotifyFlag notify = NotifyFlag::none;
+  CounterId counter{};
+  std::uint64_t increment = 0;
+};
+
+struct Nic::Impl final : PacketSink {
+  Impl(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats);
+
+  // ---- nic_direct.cpp
+  /// The target's device, if a request may go the direct way now.
+  Device* direct(NodeId target) {
+    Channel& channel = channels[target.value];
+    Device* device_of_target = channel.device.load(std::memory_order_acquire);  // acquire: partner is find_device()'s release
+    if (device_of_target == nullptr) [[unlikely]]
+      device_of_target = find_device(channel, target);
+    if (device_of_target == nullptr || requests.outstanding(target) != 0) return nullptr;
+    return device_of_target;
+  }
+  Device* find_device(Channel& channel, NodeId target);
+  /// Executes the request here and now. False: it must go as packets (nothing has happened that may not happen again).
+  bool try_direct(NodeId target, const WorkRequest& request, Outcome* outcome);
+  bool try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status);
+  /// The notification of a direct write that ended with `written`, or of none. Returns how both together ended.
+  Status notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written);
+  void note_write_failure(Channel& channel, std::uint8_t era) {
+    if (channel.error_era.load() == era) channel.failed.store(true);
+  }
+  [[nodiscard]] bool is_node(NodeId n) const { return n.value < config.nodes; }
+
+  // ---- nic_post.cpp: everything here goes as packets
+  void post_move(Opcode opcode, const Posting& posting, Completion* completion);
+  void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
+  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
+  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
+  void post_message(NodeId to, MessageKind kind, std::span<const std::byte> body);
+  void post_local(MessageKind kind, std::span<const std::byte> body);
+  PacketHeader header_for(NodeId target, Opcode opcode);
+  /// Registers, numbers and sends one request of an operation; the caller holds the channel's lock. False: refused, and *refused says why.
+  bool send_request(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, const RequestTable::Request& request,
+                    Status* refused);
+  /// Ends `count` requests of the operation that were never sent. Without the channel's lock.
+  void end_refused(RequestTable::Operation* operation, std::uint32_t count, Status status);
+  [[nodiscard]] std::size_t max_payload() const { return max_packet - kMaxHeader; }
+
+  // ---- nic_receive.cpp
+  void on_packet(NodeId from, std::span<const std::byte> packet) noexcept override;
+  void on_answer(NodeId from, const Packet& packet);
+  void on_sequenced(NodeId from, const Packet& packet);
+  HeldPacket arrive(const Packet& packet);
+  void retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload);
+  void retire_write(Inbound& channel, HeldPacket& held);
+  void execute_read(const PacketHeader& header);
+  void execute_atomic(const PacketHeader& header);
+  void on_fragment(NodeId from, Inbound& channel, const PacketHeader& header, std::span<const std::byte> payload);
+  Status land(const PacketHeader& header, std::span<const std::byte> payload);
+  Status land_vector(const PacketHeader& header, std::span<const std::byte> payload);
+  Status count_ordered(Inbound& channel, const PacketHeader& header, Status written);
+  void answer(const PacketHeader& request, Status status, std::uint64_t old_value = 0);
+  void answer_data(const PacketHeader& request, std::span<const std::byte> data);
+  void deliver(NodeId from, std::uint8_t kind, std::span<const std::byte> body);
+
+  // ---- nic_progress.cpp
+  bool drive();
+  bool deliver_local();
+  /// Parks on the word and on the arrival of packets, unless something has arrived.
+  void park(ParkOn word, Nanos deadline);
+  [[nodiscard]] bool work_pending() const;
+
+  NicConfig config;
+  Env& env;
+  HostVm& vm;
+  Fabric& fabric;
+  Device& device;
+  Stats& stats;
+  std::size_t max_packet;
+
+  std::unique_ptr<Channel[]> channels;  // by target
+  std::unique_ptr<Inbound[]> inbound;   // by source
+  RequestTable requests;
+  std::array<std::atomic<MessageHandler*>, kMessageKinds> handlers{};
+
+  struct alignas(kCacheLine) {
+    SpinLock role;  // who drives; only ever tried
+  } driver;
+
+  /// Messages of this node to itself.
+  struct LocalMessage {
+    MessageKind kind;
+    std::vector<std::byte> body;
+  };
+  SpinLock local_lock;
+  std::vector<LocalMessage> local_messages;
+  std::atomic<std::size_t> local_count{0};
+  WaitWord engine_word;  // what the engine parks on beside the fabric's bell
+  std::atomic<bool> has_engine{false};
+  std::atomic<bool> nudged{false};
+
+  SpinLock control;                                               // region and counter tables' changes
+  std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned
+
+  /// Threads in park_for(), so that shut_down() finds the words they wait on.
+  struct Parked {
+    WaitWord* word;
+    Parked* next;
+    Parked** link;
+  };
+  SpinLock parked_lock;
+  Parked* parked = nullptr;
+  std::atomic<bool> stopping{false};
+  std::atomic<bool> peer_died{false};
+
+  struct {
+    std::atomic<std::uint64_t> malformed{0}, stale{0}, duplicate{0}, outside{0}, unmatched{0}, fragments{0}, unhandled{0}, from_dead{0};
+  } dropped;
+};
+
+}  // namespace netvm::nic

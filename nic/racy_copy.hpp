@@ -1,0 +1,44 @@
+// Copies to and from memory that other threads and processes may access at the same moment: frames. Such a race is the program's (a DSM
+// page under a racy program, a put into a buffer that is being read), its result is any mixture of old and new words, and it must
+// not be undefined behaviour here: aligned 8-byte pieces are single accesses, the rest is memcpy, and ThreadSanitizer is told not to look.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "runtime/sanitizers.hpp"
+
+namespace netvm::nic {
+
+#if NETVM_TSAN
+/// Word by word where both sides allow, else byte by byte; volatile keeps it from becoming an (intercepted) memcpy.
+__attribute__((no_sanitize("thread"), noinline)) inline void racy_copy_unseen(void* to, const void* from, std::size_t bytes) {
+  auto* out = static_cast<volatile std::byte*>(to);
+  const auto* in = static_cast<const volatile std::byte*>(from);
+  std::size_t i = 0;
+  if ((reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % 8 == 0) {
+    for (; i + 8 <= bytes; i += 8) {
+      *reinterpret_cast<volatile std::uint64_t*>(out + i) = *reinterpret_cast<const volatile std::uint64_t*>(in + i);
+    }
+  }
+  for (; i < bytes; ++i) out[i] = in[i];
+}
+#endif
+
+/// memcpy, where either side may be accessed by others meanwhile. 8 aligned bytes move as one.
+inline void racy_copy(void* to, const void* from, std::size_t bytes) {
+#if NETVM_TSAN
+  racy_copy_unseen(to, from, bytes);
+#else
+  if (bytes == 8 && (reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % 8 == 0) {
+    __atomic_store_n(static_cast<std::uint64_t*>(to), __atomic_load_n(static_cast<const std::uint64_t*>(from), __ATOMIC_RELAXED),
+                     __ATOMIC_RELAXED);  // relaxed, both: indivisible is all that is asked; order comes from the page lock and the counters
+    return;
+  }
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+}  // namespace netvm::nic

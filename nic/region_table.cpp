@@ -1,0 +1,42 @@
+#include "nic/region_table.hpp"
+
+#include "nic/shadow_page_table.hpp"
+
+namespace netvm::nic {
+
+Result<RemoteRegion> RegionTable::create(Env& env, PageRange pages, Rights rights) {
+  for (std::uint32_t tried = 0; tried < kEntries; ++tried) {
+    const std::uint32_t index = (next_ + tried) % kEntries;
+    RegionEntry& entry = entries_[index];
+    if (entry.in_use.load(std::memory_order_relaxed) != 0) continue;  // relaxed: only the owner writes it, serialised
+    std::uint64_t key = env.random();
+    while (key == 0 || key == entry.revoked_key.load(std::memory_order_relaxed)) key = env.random();  // relaxed: as above
+    entry.in_use.store(1, std::memory_order_relaxed);                                                 // relaxed: as above
+    entry.first_page.store(pages.first.value, std::memory_order_relaxed);                             // relaxed: published by the key
+    entry.pages.store(pages.count, std::memory_order_relaxed);                                        // relaxed: published by the key
+    entry.rights.store(static_cast<std::uint32_t>(rights), std::memory_order_relaxed);                // relaxed: published by the key
+    entry.generation.fetch_add(1, std::memory_order_relaxed);                                         // relaxed: published by the key
+    entry.key.store(key, std::memory_order_release);  // release: partner is find()'s acquire
+    next_ = index + 1;
+    return RemoteRegion{node_, RegionId{index}, key, pages.count * kPageSize};
+  }
+  return Status::exhausted;
+}
+
+Status RegionTable::revoke(const RemoteRegion& region, ShadowPageTable& shadow) {
+  if (region.node != node_ || region.id.value >= kEntries || region.key == 0) return Status::key;
+  RegionEntry& entry = entries_[region.id.value];
+  if (entry.key.load() != region.key) return why_not(entry, region.key);
+  entry.revoked_key.store(region.key, std::memory_order_relaxed);  // relaxed: published by the next store
+  entry.key.store(0);                                              // seq_cst: before drain()'s look at the locks (invariant 2)
+  const PageRange pages{PageId{entry.first_page.load()}, entry.pages.load()};
+  shadow.drain(pages);
+  entry.in_use.store(0, std::memory_order_relaxed);  // relaxed: only the owner reads it
+  return Status::ok;
+}
+
+Status RegionTable::why_not(const RegionEntry& entry, std::uint64_t key) {
+  return entry.revoked_key.load(std::memory_order_relaxed) == key ? Status::revoked : Status::key;  // relaxed: only words an error
+}
+
+}  // namespace netvm::nic

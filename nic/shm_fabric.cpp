@@ -1,0 +1,197 @@
+#include "nic/shm_fabric.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <mutex>
+
+#include "nic/device.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::nic {
+
+namespace {
+constexpr std::uint32_t kPollBudget = 256;  // packets a poll() delivers at most
+constexpr std::uint32_t kBurst = 32;        // of one source before the next one's turn
+}  // namespace
+
+// The sending side of one ring. The lock serialises this process's threads; nothing blocks under it.
+struct ShmFabric::Outbound {
+  SpinLock lock;
+  RingProducer ring;
+  std::deque<std::vector<std::byte>> queue;  // packets that found no room, oldest first
+};
+
+ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Device*> devices)
+    : node_(node),
+      nodes_(nodes),
+      env_(env),
+      devices_(std::move(devices)),
+      bell_(devices_.at(node.value)->header().doorbell),
+      outbound_(new Outbound[nodes]) {
+  NETVM_CHECK(nodes >= 1 && nodes <= Doorbell::kMaxNodes && devices_.size() == nodes,
+              "%u nodes with %zu devices; the shared-memory fabric takes 1 to %u", nodes, devices_.size(), Doorbell::kMaxNodes);
+  max_packet_ = SIZE_MAX;
+  inbound_.reserve(nodes);
+  for (std::uint32_t i = 0; i < nodes; ++i) {
+    const std::span<std::byte> to_peer = devices_[i]->inbound(node);
+    const std::span<std::byte> from_peer = devices_[node.value]->inbound(NodeId{i});
+    outbound_[i].ring = RingProducer(to_peer.data(), to_peer.size());
+    inbound_.emplace_back(from_peer.data(), from_peer.size());
+    max_packet_ = std::min(max_packet_, shm_ring::max_record(shm_ring::capacity_of(to_peer.size())));
+  }
+  NETVM_CHECK(max_packet_ >= 1024 + kPageSize, "rings so small that a packet is at most %zu bytes; it must hold a page and 1 KiB",
+              max_packet_);
+}
+
+ShmFabric::~ShmFabric() = default;
+
+void ShmFabric::count_dropped(std::uint64_t packets) {
+  dropped_packets_.fetch_add(packets, std::memory_order_relaxed);  // relaxed: a statistic
+}
+
+RingProducer::Push ShmFabric::try_push(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload) {
+  for (;;) {
+    const RingProducer::Push result = out.ring.push(header, payload);
+    if (result != RingProducer::Push::full || out.ring.wait_for_room()) return result;
+  }
+}
+
+void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) {
+  NETVM_CHECK(to.value < nodes_, "a packet to node %u of %u", to.value, nodes_);
+  NETVM_CHECK(header.size() + payload.size() <= max_packet_, "a packet of %zu bytes; this fabric takes %zu", header.size() + payload.size(),
+              max_packet_);
+  Outbound& out = outbound_[to.value];
+  {
+    const std::lock_guard guard(out.lock);
+    const auto result = out.queue.empty() ? try_push(out, header, payload) : RingProducer::Push::full;
+    if (result == RingProducer::Push::broken) {
+      count_dropped(1);
+      return;
+    }
+    if (result == RingProducer::Push::full) {
+      std::vector<std::byte>& packet = out.queue.emplace_back();
+      packet.reserve(header.size() + payload.size());
+      packet.insert(packet.end(), header.begin(), header.end());
+      packet.insert(packet.end(), payload.begin(), payload.end());
+      queued_packets_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+      return;
+    }
+  }
+  devices_[to.value]->header().doorbell.ring(node_, env_);
+}
+
+void ShmFabric::push_queued(std::uint32_t target) {
+  Outbound& out = outbound_[target];
+  std::uint64_t pushed = 0;
+  {
+    const std::lock_guard guard(out.lock);
+    while (!out.queue.empty()) {
+      const auto result = try_push(out, out.queue.front(), {});
+      if (result == RingProducer::Push::full) break;
+      if (result == RingProducer::Push::broken) {
+        count_dropped(out.queue.size());
+        queued_packets_.fetch_sub(out.queue.size(), std::memory_order_relaxed);  // relaxed: a statistic
+        out.queue.clear();
+        break;
+      }
+      out.queue.pop_front();
+      ++pushed;
+    }
+  }
+  if (pushed == 0) return;
+  queued_packets_.fetch_sub(pushed, std::memory_order_relaxed);  // relaxed: a statistic
+  devices_[target]->header().doorbell.ring(node_, env_);
+}
+
+void ShmFabric::close_inbound(std::uint32_t source) {
+  broken_channels_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+  devices_[source]->header().doorbell.ring(node_, env_);     // its queued packets must not wait for room for ever
+}
+
+std::uint32_t ShmFabric::drain(std::uint32_t source, std::uint32_t budget, bool* left) {
+  RingConsumer& ring = inbound_[source];
+  if (ring.broken()) return budget;
+  const std::size_t publish_every = max_packet_;  // a quarter of the ring: the producer may go on while we work
+  std::size_t unpublished = 0;
+  *left = false;
+  for (std::uint32_t turn = std::min(kBurst, budget);; --turn, --budget) {
+    const std::span<const std::byte> packet = ring.front();
+    if (packet.empty()) break;
+    if (turn == 0) {
+      *left = true;
+      break;
+    }
+    sink_->on_packet(NodeId{source}, packet);
+    ring.pop();
+    unpublished += packet.size();
+    if (unpublished >= publish_every) {
+      unpublished = 0;
+      if (ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
+    }
+  }
+  if (ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
+  if (ring.broken()) close_inbound(source);
+  return budget;
+}
+
+bool ShmFabric::poll() {
+  if (sink_ == nullptr) return false;
+  std::array<std::uint64_t, Doorbell::kWords> bits{};
+  const std::uint32_t words = (nodes_ + 63) / 64;
+  bool found = false;
+  for (std::uint32_t w = 0; w < words; ++w) {
+    bits[w] = bell_.take(w);
+    // relaxed: only poll() writes it, and a sleeper that misses it is woken by the wake_one() below
+    if (left_over_[w].load(std::memory_order_relaxed) != 0) bits[w] |= left_over_[w].exchange(0, std::memory_order_relaxed);
+    found |= bits[w] != 0;
+  }
+  if (!found) return false;
+
+  std::uint32_t budget = kPollBudget;
+  bool more = true;
+  for (bool first_round = true; more && budget != 0; first_round = false) {
+    more = false;
+    for (std::uint32_t w = 0; w <= words; ++w) {  // begins and ends in the word of next_source_: its high bits first, its low bits last
+      const std::uint32_t index = (next_source_ / 64 + w) % words;
+      const std::uint64_t high = ~std::uint64_t{0} << (next_source_ % 64);
+      std::uint64_t turn = bits[index] & (w == 0 ? high : w == words ? ~high : ~std::uint64_t{0});
+      for (; turn != 0; turn &= turn - 1) {
+        const auto bit = static_cast<std::uint32_t>(std::countr_zero(turn));
+        const std::uint32_t source = index * 64 + bit;
+        if (source >= nodes_) continue;  // a peer's stray bit
+        if (first_round) push_queued(source);
+        bool left = budget == 0;
+        if (budget != 0) budget = drain(source, budget, &left);
+        if (!left) bits[index] &= ~(std::uint64_t{1} << bit);
+        more |= left;
+      }
+    }
+  }
+  next_source_ = (next_source_ + 1) % nodes_;
+  if (more) {
+    for (std::uint32_t w = 0; w < words; ++w) left_over_[w].store(bits[w], std::memory_order_seq_cst);
+    bell_.wake_one(env_);
+  }
+  return true;
+}
+
+bool ShmFabric::pending() const {
+  if (bell_.any()) return true;
+  const std::uint32_t words = (nodes_ + 63) / 64;
+  for (std::uint32_t w = 0; w < words; ++w) {
+    if (left_over_[w].load(std::memory_order_seq_cst) != 0) return true;
+  }
+  return false;
+}
+
+SleepWord& ShmFabric::sleep_word(Sleeper who) { return who == Sleeper::application ? bell_.application : bell_.engine; }
+
+ParkOn ShmFabric::announce_sleep(Sleeper who) {
+  SleepWord& word = sleep_word(who);
+  word.sleepers.fetch_add(1, std::memory_order_seq_cst);  // before the caller's look at pending(); partner: Doorbell::ring()
+  return {&word.sequence, word.sequence.load(std::memory_order_seq_cst)};
+}
+
+void ShmFabric::withdraw_sleep(Sleeper who) { sleep_word(who).sleepers.fetch_sub(1, std::memory_order_seq_cst); }
+
+}  // namespace netvm::nic

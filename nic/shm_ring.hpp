@@ -1,0 +1,98 @@
+// Shared-memory ring: variable-size records from one process to another, through plain memory that both map.
+//
+// Area: one line written by the producer (tail), one by the consumer (head, state), one that both write rarely (producer waits), then a
+// power of two of bytes. Positions count bytes since the start and never wrap (64 bit). A record is an 8-byte header and its bytes,
+// padded to 8 and contiguous: one that does not fit before the end of the area is preceded by a skip record.
+//
+// Invariants
+//  1. head <= tail <= head + capacity. Each side keeps its own position privately and never reads it back from shared memory.
+//  2. A record is whole before tail passes it; its space is free before head passes it. One word commits: a process killed at any
+//     instruction leaves a valid ring.
+//  3. What comes from the other side (its position, lengths) is read once into a local and validated. Anything impossible marks the ring
+//     broken, for good: the consumer delivers nothing more of it, the producer drops what it is given. Nothing crashes.
+//  4. The area is all zeros at the start.
+// Threads: one thread at a time uses a producer, one a consumer (ShmFabric serialises them).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "runtime/ids.hpp"
+
+namespace netvm::nic {
+
+inline constexpr std::size_t kDefaultRingCapacity = std::size_t{128} << 10;
+
+/// What lies at the start of a ring's area.
+struct ShmRingHeader {
+  alignas(kCacheLine) std::atomic<std::uint64_t> tail;            ///< written by the producer
+  alignas(kCacheLine) std::atomic<std::uint64_t> head;            ///< written by the consumer
+  std::atomic<std::uint32_t> broken;                              ///< written by the consumer: it delivers nothing more
+  alignas(kCacheLine) std::atomic<std::uint32_t> producer_waits;  ///< set by the producer that found no room, cleared by the consumer
+};
+static_assert(sizeof(ShmRingHeader) == 3 * kCacheLine);
+
+namespace shm_ring {
+/// Bytes of memory for a ring of `capacity` (a power of two, at least 4 KiB).
+[[nodiscard]] constexpr std::size_t area_bytes(std::size_t capacity) { return sizeof(ShmRingHeader) + capacity; }
+/// Default for DeviceConfig::ring_bytes.
+inline constexpr std::size_t kDefaultAreaBytes = area_bytes(kDefaultRingCapacity);
+/// Largest power of two that fits an area.
+[[nodiscard]] std::size_t capacity_of(std::size_t area_bytes);
+/// Largest record. A quarter of the ring: several fit, and one always fits an empty ring wherever it begins.
+[[nodiscard]] constexpr std::size_t max_record(std::size_t capacity) { return capacity / 4 - sizeof(std::uint64_t); }
+}  // namespace shm_ring
+
+class RingProducer {
+ public:
+  enum class Push : std::uint8_t { done, full, broken };
+
+  RingProducer() = default;
+  /// `area` is 64-byte aligned, `area_bytes` long, and zero or just left by an earlier producer of this process.
+  RingProducer(std::byte* area, std::size_t area_bytes);
+
+  /// Copies a record in, gathered from two pieces of at most max_record() together, not empty.
+  Push push(std::span<const std::byte> first, std::span<const std::byte> second);
+  /// After `full`: asks the consumer to say when there is room, and looks once more. False: there is room already, push again.
+  bool wait_for_room();
+
+ private:
+  [[nodiscard]] bool room_for(std::uint64_t bytes);
+
+  ShmRingHeader* shared_ = nullptr;
+  std::byte* data_ = nullptr;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t tail_ = 0;
+  std::uint64_t cached_head_ = 0;
+  bool broken_ = false;
+};
+
+class RingConsumer {
+ public:
+  RingConsumer() = default;
+  RingConsumer(std::byte* area, std::size_t area_bytes);
+
+  /// The oldest record, in place (valid until pop()), or an empty span if there is none.
+  [[nodiscard]] std::span<const std::byte> front();
+  /// Drops the record that front() returned. Its space goes back to the producer with the next publish().
+  void pop();
+  /// Gives the space of popped records back. Returns whether the producer waits for it (it must then be rung).
+  [[nodiscard]] bool publish();
+  [[nodiscard]] bool broken() const { return broken_; }
+
+ private:
+  std::span<const std::byte> fail();
+
+  ShmRingHeader* shared_ = nullptr;
+  const std::byte* data_ = nullptr;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t head_ = 0;
+  std::uint64_t published_head_ = 0;
+  std::uint64_t cached_tail_ = 0;
+  std::uint64_t front_bytes_ = 0;  // of the record that front() returned, header and padding included
+  bool broken_ = false;
+};
+
+}  // namespace netvm::nic

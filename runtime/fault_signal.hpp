@@ -1,0 +1,54 @@
+// The process-wide handlers of SIGSEGV and SIGBUS: find whose memory was touched, let its host VM act, pass on what is nobody's.
+//
+// Invariants
+//  1. The handlers are installed while at least one view is attached; afterwards the dispositions from before are back (unless
+//     somebody else has installed his own on top meanwhile: his stay, and ours pass everything on).
+//  2. SA_NODEFER and no SA_ONSTACK: the handler runs on the faulting fiber's stack, may block, and may fault itself.
+//  3. What is not ours ends as without us: the previous handler is called, or the default action kills at the same instruction.
+//  4. errno and the compiler's view of memory are as if nothing had happened between two runs of the faulting instruction.
+//  5. A forked child has none of its parent's views: its accesses there end in SIGSEGV.
+//
+// attach() and detach() from any thread; never from a signal handler.
+#pragma once
+
+#include <cstdint>
+
+namespace netvm {
+
+enum class AccessKind : std::uint8_t { read, write, unknown };
+
+/// One failed access.
+struct SignalFault {
+  int signal = 0;  ///< SIGSEGV or SIGBUS
+  int code = 0;    ///< si_code
+  std::uintptr_t address = 0;
+  AccessKind kind = AccessKind::unknown;
+};
+
+enum class FaultVerdict : std::uint8_t {
+  run_again,  ///< the access may succeed now
+  pass_on,    ///< not ours: whoever was asked before us, or the default action
+};
+
+/// Owner of a range of addresses.
+class SignalFaultTarget {
+ public:
+  virtual ~SignalFaultTarget() = default;
+  /// Runs in the faulting thread, in the signal handler; may block.
+  virtual FaultVerdict on_signal(const SignalFault& fault) noexcept = 0;
+};
+
+inline constexpr int kMaxFaultTargets = 64;
+
+/// Routes signals for [begin, end) to the target. False if kMaxFaultTargets ranges are attached already.
+[[nodiscard]] bool attach_fault_target(std::uintptr_t begin, std::uintptr_t end, SignalFaultTarget* target);
+/// No thread may touch the range any more.
+void detach_fault_target(SignalFaultTarget* target);
+
+/// Whether the signal would go to a handler function if it were passed on (otherwise the default action ends the process).
+[[nodiscard]] bool fault_signal_has_previous_handler(int signal);
+
+/// One line "netvm[node N]: <what> 0x<address> (read|write): <text>" on stderr; async-signal-safe.
+void report_bad_access(const char* what, std::uintptr_t address, AccessKind kind, const char* text);
+
+}  // namespace netvm

@@ -1,0 +1,230 @@
+// HostVm: the two views of a node's frames, and what happens on a fault. The mechanisms behind it: trap_*.cpp, access_table, residency.
+#include "runtime/host_vm.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "runtime/check.hpp"
+#include "runtime/host_vm_state.hpp"
+
+namespace netvm {
+namespace {
+
+constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 34;  // 64 TiB: half of what user space can address on x86-64
+
+std::string hex(std::uintptr_t value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string error_text(int error) { return std::strerror(error); }
+
+// Which mapping of this process lies in [begin, end), as a sentence; empty if none is found.
+std::string who_is_there(std::uintptr_t begin, std::uintptr_t end) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long long first = 0;
+    unsigned long long last = 0;
+    if (std::sscanf(line.c_str(), "%llx-%llx", &first, &last) != 2 || first >= end || last <= begin) continue;
+    const std::size_t name = line.find_first_of("/[");
+    return "; there lies " + (name == std::string::npos ? std::string("an unnamed mapping") : line.substr(name)) + " at " + hex(first) +
+           "-" + hex(last);
+  }
+  return "";
+}
+
+bool configuration_is_right(const HostVmConfig& config, std::string* why) {
+  if (config.pages == 0 || config.pages > kMaxPages) {
+    *why = "a host VM of " + std::to_string(config.pages) + " pages: it must have between 1 and " + std::to_string(kMaxPages);
+    return false;
+  }
+  if (config.base % kPageSize != 0) {
+    *why = "the application view's address " + hex(config.base) + " is not a multiple of the page size";
+    return false;
+  }
+  if (config.base == 0 && config.trap != TrapKind::checked) {
+    *why = "trap " + std::string(to_string(config.trap)) + " needs an address for the application view; only the checked trap does without";
+    return false;
+  }
+  return true;
+}
+
+// What both views need to be told. Kernels without a feature refuse the advice, and then do not need it.
+void advise_view(void* view, std::uint64_t bytes) {
+  (void)::madvise(view, bytes, MADV_NOHUGEPAGE);  // frames come and go one by one
+  (void)::madvise(view, bytes, MADV_DONTDUMP);    // writing a core file would bring in every frame of the range, needed or not
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HostVm>> HostVm::create(const HostVmConfig& config, Env& env, std::string* why) {
+  if (!configuration_is_right(config, why)) return Status::invalid;
+  std::unique_ptr<HostVm> vm(new HostVm(config, env));
+  if (!vm->map_views(why)) return Status::exhausted;
+  if (const Status status = vm->start_trap(why); status != Status::ok) return status;
+  return vm;
+}
+
+HostVm::HostVm(const HostVmConfig& config, Env& env) : config_(config), env_(env) {}
+
+HostVm::~HostVm() {
+  if (attached_) detach_fault_target(state_.get());
+  state_.reset();
+  if (app_mapped_) ::munmap(app_base(), bytes());
+  if (frame_base_ != nullptr) ::munmap(frame_base_, bytes());
+}
+
+bool HostVm::map_views(std::string* why) {
+  frames_fd_ = config_.frames_fd;
+  if (frames_fd_ < 0) {
+    own_frames_.reset(::memfd_create("netvm-frames", MFD_CLOEXEC));
+    frames_fd_ = own_frames_.get();
+    if (frames_fd_ < 0) {
+      *why = "making the memory file of the frames: " + error_text(errno) + (errno == EMFILE ? " (raise ulimit -n)" : "");
+      return false;
+    }
+  }
+  if (::ftruncate(frames_fd_, static_cast<off_t>(bytes())) != 0) {
+    *why = "giving the memory file of the frames its size of " + std::to_string(bytes()) + " bytes: " + error_text(errno);
+    return false;
+  }
+  void* frames = ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, frames_fd_, 0);
+  if (frames == MAP_FAILED) {
+    *why = "mapping " + std::to_string(bytes()) + " bytes of frames: " + error_text(errno) +
+           (errno == ENOMEM ? " (is the address space limited? see ulimit -v; or ask for less, NETVM_ADDRESS_SPACE)" : "");
+    return false;
+  }
+  frame_base_ = static_cast<std::byte*>(frames);
+  advise_view(frames, bytes());
+  if (config_.base == 0) return true;
+
+  const bool backed = config_.trap != TrapKind::checked;  // nobody ever gets through a checked view
+  void* app =
+      ::mmap(app_base(), bytes(), initial_protection(config_.trap),
+             (backed ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE | MAP_FIXED_NOREPLACE, backed ? frames_fd_ : -1, 0);
+  const int error = errno;
+  if (app == app_base()) {
+    app_mapped_ = true;
+    // A forked child would see the frames through a view without a trap. It gets none.
+    NETVM_CHECK(::madvise(app, bytes(), MADV_DONTFORK) == 0, "madvise(MADV_DONTFORK): %s", strerrordesc_np(errno));
+    advise_view(app, bytes());
+    return true;
+  }
+  if (app != MAP_FAILED) ::munmap(app, bytes());  // before Linux 4.17 the address is only a wish
+  *why = "the address range " + hex(config_.base) + "-" + hex(config_.base + bytes()) +
+         " of shared memory cannot be mapped: " + (app == MAP_FAILED ? error_text(error) : std::string("it is taken")) +
+         who_is_there(config_.base, config_.base + bytes()) +
+         ". It must be free on every node: ask for less (NETVM_ADDRESS_SPACE) or move what lies there";
+  return false;
+}
+
+Status HostVm::start_trap(std::string* why) {
+  state_ = std::make_unique<State>(config_, frames_fd_, frame_base_, env_);
+  if (!state_->table.valid() || !state_->residency.valid()) {
+    *why = "reserving the page table of " + std::to_string(config_.pages) + " pages: " + error_text(ENOMEM) + " (see ulimit -v)";
+    return Status::exhausted;
+  }
+  const AppView view{app_base(), bytes()};
+  switch (config_.trap) {
+    case TrapKind::userfaultfd:
+      state_->trap = make_userfaultfd_trap(view, why);
+      break;
+    case TrapKind::mprotect:
+      state_->trap = make_mprotect_trap(view, why);
+      break;
+    case TrapKind::checked:
+      state_->trap = make_checked_trap(view, why);
+      break;
+  }
+  if (state_->trap == nullptr) return Status::exhausted;
+  if (!app_mapped_) return Status::ok;
+  if (!attach_fault_target(config_.base, config_.base + bytes(), state_.get())) {
+    *why = "this process has " + std::to_string(kMaxFaultTargets) + " host VMs with an application view already; it cannot have more";
+    return Status::exhausted;
+  }
+  attached_ = true;
+  return Status::ok;
+}
+
+bool HostVm::page_of(std::uintptr_t address, PageId* page) const {
+  if (config_.base == 0 || address - config_.base >= bytes()) return false;
+  *page = PageId{(address - config_.base) >> kPageShift};
+  return true;
+}
+
+void HostVm::set_fault_handler(FaultHandler* handler) { state_->handler.store(handler); }
+
+void HostVm::set_residency_listener(ResidencyListener* listener) { state_->residency.set_listener(listener); }
+
+void HostVm::set_access(PageRange pages, Access from, Access to) {
+  NETVM_CHECK(pages.end() <= config_.pages && pages.end() >= pages.first.value, "pages %llu and the next %llu of a range of %llu",
+              static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),
+              static_cast<unsigned long long>(config_.pages));
+  if (pages.count == 0 || from == to) return;
+  if (to < from) {
+    state_->table.lower(pages, from, to, env_);  // first: nobody may put back what the trap takes away
+    state_->trap->apply(pages, from, to);
+    return;
+  }
+  if (from == Access::none) {
+    const Status status = make_resident(pages);
+    NETVM_CHECK(status == Status::ok, "no memory for the frames of %llu pages at page %llu (%s): the machine is out of memory",
+                static_cast<unsigned long long>(pages.count), static_cast<unsigned long long>(pages.first.value), to_string(status).data());
+  }
+  state_->trap->apply(pages, from, to);
+  state_->table.raise(pages, from, to);
+}
+
+Status HostVm::make_resident(PageRange pages) {
+  if (pages.count == 0) return Status::ok;
+  if (pages.end() > config_.pages || pages.end() < pages.first.value) return Status::range;
+  return state_->residency.bring_in(pages);
+}
+
+bool HostVm::resident(PageId page) const { return page.value < config_.pages && state_->residency.resident(page); }
+
+void HostVm::discard(PageRange pages) {
+  NETVM_CHECK(pages.end() <= config_.pages && pages.end() >= pages.first.value, "pages %llu and the next %llu of a range of %llu",
+              static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),
+              static_cast<unsigned long long>(config_.pages));
+  if (pages.count != 0) state_->residency.discard(pages, state_->table);
+}
+
+FaultVerdict HostVm::State::on_signal(const SignalFault& fault) noexcept {
+  const PageId page{(fault.address - config.base) >> kPageShift};
+  if (!trap->reports_fault({fault.signal, fault.code})) {
+    if (config.trap == TrapKind::checked) {
+      report_bad_access("access to", fault.address, fault.kind, "NETVM_TRAP=checked does not serve raw pointers");
+    } else if (fault.signal == SIGSEGV && fault_signal_has_previous_handler(SIGSEGV)) {
+      trap->conceal(page);  // a handler that recovers may see the page allocated later
+    }
+    return FaultVerdict::pass_on;
+  }
+  // Where the machine does not tell, the page's right does: what faults on a readable page is a write.
+  const bool write = fault.kind == AccessKind::unknown ? table.access(page) == Access::read : fault.kind == AccessKind::write;
+  if (const Access granted = table.enter(page, write ? Access::write : Access::read, env); granted != Access::none) {
+    // The right is there: another thread's fault brought it, or the kernel dropped the page table entry.
+    trap->restore(page, granted);
+    table.leave(page);
+    return FaultVerdict::run_again;
+  }
+  if (call_handler(page, write)) return FaultVerdict::run_again;
+  return wild_access(fault, page);
+}
+
+FaultVerdict HostVm::State::wild_access(const SignalFault& fault, PageId page) noexcept {
+  if (last_reported.exchange(fault.address) != fault.address) {
+    report_bad_access("wild access to", fault.address, fault.kind, "not allocated shared memory");
+  }
+  return trap->expose(page) ? FaultVerdict::run_again : FaultVerdict::pass_on;
+}
+
+}  // namespace netvm

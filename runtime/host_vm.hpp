@@ -1,0 +1,137 @@
+// Host VM: a node's physical memory (frames), mapped twice, and the application's rights to it.
+//
+// Invariants
+//  1. The frame of page p lies at offset p * kPageSize of the node's frames (a sparse memfd): the page's number is its frame's.
+//     In the frame view it is always readable and writable; only the NIC and the protocols use that view.
+//  2. The application view lies at the same address on every node. A page is accessible there with exactly the rights last
+//     given by set_access(); a page never given rights has none. Lowering rights is complete when set_access() returns: no
+//     thread of this process can use the old ones.
+//  3. An access without the right calls FaultHandler::on_fault in the faulting thread, then runs again.
+//  4. A page that was never written reads as zeros.
+//  5. The residency listener (the NIC's shadow page table) hears on_unmap *before* a frame goes away and on_map *after* it is there.
+//
+// A system call given application memory without the right fails with EFAULT instead of taking a fault: take the faults first
+// (Dsm::touch). A process made by fork() has no application view: its accesses there end in SIGSEGV. Core files leave both views out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "runtime/env.hpp"
+#include "runtime/ids.hpp"
+#include "runtime/status.hpp"
+#include "runtime/unique_fd.hpp"
+
+namespace netvm {
+
+/// What an application may do with a page.
+enum class Access : std::uint8_t { none = 0, read = 1, write = 2 /* and read */ };
+
+/// How a missing right is noticed.
+enum class TrapKind : std::uint8_t {
+  userfaultfd,  ///< UFFD_FEATURE_SIGBUS, minor + missing + write-protect on the application view; needs Linux 6.4 (CONTINUE_MODE_WP)
+  mprotect,     ///< SIGSEGV on a protected application view; any Linux; limited by vm.max_map_count
+  checked,      ///< no hardware: accessors ask before each access (simulator, ThreadSanitizer)
+};
+[[nodiscard]] std::string_view to_string(TrapKind kind);
+
+/// The application touched a page without the right.
+class FaultHandler {
+ public:
+  virtual ~FaultHandler() = default;
+  /// Runs in the faulting thread (inside a signal handler for the hardware traps) and may block. Returns false if the
+  /// page belongs to nobody: the access then ends as an ordinary SIGSEGV at that address.
+  virtual bool on_fault(PageId page, bool write) noexcept = 0;
+};
+
+/// Somebody who keeps a copy of what is resident.
+class ResidencyListener {
+ public:
+  virtual ~ResidencyListener() = default;
+  virtual void on_map(PageRange pages) noexcept = 0;
+  virtual void on_unmap(PageRange pages) noexcept = 0;
+};
+
+/// Why a trap can or cannot be used here.
+struct TrapProbe {
+  bool usable = false;
+  std::string reason;  ///< for the start-up line and for errors: "userfaultfd needs Linux 6.4 for UFFDIO_CONTINUE_MODE_WP; this is 6.1"
+};
+[[nodiscard]] TrapProbe probe_trap(TrapKind kind);
+
+struct HostVmConfig {
+  std::uint64_t pages = 0;  ///< size of the global range, in pages
+  std::uintptr_t base = 0;  ///< where the application view goes (page aligned); 0 with the checked trap: no application view
+  TrapKind trap = TrapKind::checked;
+  int frames_fd = -1;  ///< a memfd of the caller's to use for the frames (it is resized and stays the caller's); -1: make one
+};
+
+/// One node's memory. Thread-safe; set_access() calls for one page must be serialised by the caller (the page lock of the DSM).
+class HostVm {
+ public:
+  /// Reserves both views (costs no memory). Status::invalid for a bad configuration, exhausted if the address range is taken;
+  /// `*why` then says in a sentence what was wrong and what to do.
+  static Result<std::unique_ptr<HostVm>> create(const HostVmConfig& config, Env& env, std::string* why);
+  ~HostVm();
+  HostVm(const HostVm&) = delete;
+  HostVm& operator=(const HostVm&) = delete;
+
+  [[nodiscard]] std::uint64_t pages() const { return config_.pages; }
+  [[nodiscard]] std::uint64_t bytes() const { return config_.pages * kPageSize; }
+  [[nodiscard]] TrapKind trap() const { return config_.trap; }
+  [[nodiscard]] int frames_fd() const { return frames_fd_; }
+
+  /// Application view; null where the configuration gave no address. Under the checked trap nothing can be accessed through it.
+  [[nodiscard]] std::byte* app_base() const { return reinterpret_cast<std::byte*>(config_.base); }
+  /// Frame view of a page. Always readable and writable.
+  [[nodiscard]] std::byte* frame(PageId page) const { return frame_base_ + page.value * kPageSize; }
+  [[nodiscard]] std::byte* frame_base() const { return frame_base_; }
+
+  /// The page of an address of the application view; false if it lies outside.
+  [[nodiscard]] bool page_of(std::uintptr_t address, PageId* page) const;
+
+  void set_fault_handler(FaultHandler* handler);
+  void set_residency_listener(ResidencyListener* listener);
+
+  /// Sets the application's rights to the pages. Every page of the range must have had exactly `from` before. Batched: one
+  /// system call a range where the mechanism allows.
+  void set_access(PageRange pages, Access from, Access to);
+
+  /// Brings pages in (zero-filled the first time) and tells the listener about those that were not resident. Idempotent;
+  /// serialised inside. Status::fault_failed where the kernel gives no memory.
+  Status make_resident(PageRange pages);
+  [[nodiscard]] bool resident(PageId page) const;
+
+  /// Throws the pages' contents away (they read as zeros afterwards) and gives the memory back. The pages' access must be none.
+  void discard(PageRange pages);
+
+  // ---- the checked trap: accessors --------------------------------------------------------------------------------
+  /// Copies between private memory and the page range [address, address + bytes) of the global range (offsets, not
+  /// pointers), taking the faults that hardware would take. An access that does not cross a page is atomic against
+  /// set_access(); sizes 1, 2, 4, 8 (aligned) are single accesses that ThreadSanitizer sees.
+  /// Returns false on a wild address. Valid for TrapKind::checked only.
+  bool checked_load(std::uint64_t offset, void* to, std::size_t bytes);
+  bool checked_store(std::uint64_t offset, const void* from, std::size_t bytes);
+
+ public:
+  struct State;  // host_vm_state.hpp: access table, residency, trap; for HostVm's own source files
+
+ private:
+  HostVm(const HostVmConfig& config, Env& env);
+  bool map_views(std::string* why);
+  Status start_trap(std::string* why);
+
+  HostVmConfig config_;
+  Env& env_;
+  UniqueFd own_frames_;  // empty if the frames are the caller's
+  int frames_fd_ = -1;
+  std::byte* frame_base_ = nullptr;
+  bool app_mapped_ = false;
+  bool attached_ = false;  // to the signal handlers
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace netvm

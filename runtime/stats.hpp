@@ -1,0 +1,86 @@
+// Counters that a node keeps about itself; cheap enough to be always on.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+namespace netvm {
+
+/// What is counted. One list; names come from stat_name(). Times are in nanoseconds.
+enum class Stat : std::uint8_t {
+  read_faults,
+  write_faults,
+  remote_faults,  // application faults; those of them that needed another node
+  twins,
+  diffs,
+  diff_bytes,
+  invalidations,
+  notices_sent,
+  notices_received,
+  pages_fetched,
+  messages_sent,
+  message_bytes,  // two-sided: packets handed to a handler
+  one_sided_ops,
+  one_sided_bytes,  // writes, reads and atomics on other nodes' memory
+  lock_acquires,
+  lock_remote,
+  lock_wait_ns,
+  barriers,
+  barrier_wait_ns,
+  fault_ns,
+  engine_wakeups,
+  kCount,
+};
+inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount);
+[[nodiscard]] std::string_view stat_name(Stat stat);
+
+/// Which column of every Stats the calling thread adds to. Of the first threads each has one to itself, so that an addition is a plain
+/// load and store; the others share the last one. A thread that ends hands its column on.
+class StatsColumn {
+ public:
+  static constexpr std::uint8_t kColumns = 16;
+  static constexpr std::uint8_t kShared = kColumns - 1;
+  static std::uint8_t mine() {
+    if (column_ == kNone) [[unlikely]]
+      column_ = claim();
+    return column_;
+  }
+
+ private:
+  static constexpr std::uint8_t kNone = 0xff;
+  static std::uint8_t claim();
+  struct Owner;
+  static inline thread_local constinit std::uint8_t column_ = kNone;
+};
+
+/// One set of counters: a node's, a region's. Written by several threads: a count is not an ordering. An addition costs no locked
+/// instruction (it stands in the path of a remote store, which costs two).
+class Stats {
+ public:
+  void add(Stat stat, std::uint64_t by = 1) {
+    const std::uint8_t column = StatsColumn::mine();
+    std::atomic<std::uint64_t>& value = columns_[column].values[static_cast<std::size_t>(stat)];
+    if (column != StatsColumn::kShared) [[likely]] {
+      value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
+    } else {
+      value.fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
+    }
+  }
+  [[nodiscard]] std::uint64_t get(Stat stat) const {
+    std::uint64_t sum = 0;
+    for (const Column& column : columns_) {
+      sum += column.values[static_cast<std::size_t>(stat)].load(std::memory_order_relaxed);  // relaxed: statistics order nothing
+    }
+    return sum;
+  }
+
+ private:
+  struct alignas(64) Column {
+    std::array<std::atomic<std::uint64_t>, kStatCount> values{};
+  };
+  std::array<Column, StatsColumn::kColumns> columns_{};
+};
+
+}  // namespace netvm

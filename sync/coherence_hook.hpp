@@ -1,0 +1,38 @@
+// What synchronisation needs of a coherence layer: payloads to carry. The DSM implements it; sync/ knows nothing of pages.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "runtime/ids.hpp"
+
+namespace netvm::sync {
+
+using Bytes = std::vector<std::byte>;
+
+class CoherenceHook {
+ public:
+  virtual ~CoherenceHook() = default;
+
+  // ---- locks: releaser -> acquirer -----------------------------------------------------------------------------------
+  /// Before a hand-over to another node becomes possible: everything this node wrote is placed where an acquirer will find it.
+  /// Called by the unlocking thread; may block.
+  virtual void on_release() = 0;
+  /// What the acquirer tells with its request (its vector clock). Called by the locking thread; must not block.
+  virtual void append_acquire_request(Bytes& out) = 0;
+  /// What the granter sends with the grant, given what the acquirer told. Called from message handlers: must not block.
+  virtual void append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
+  /// After the grant, before the lock() that waited returns. May block.
+  virtual void on_acquire(NodeId granter, std::span<const std::byte> payload) = 0;
+
+  // ---- barriers: everybody -> everybody ------------------------------------------------------------------------------
+  /// One thread of each node, after all of this node's threads arrived: flush (like on_release) and append what everybody must know. May block.
+  virtual void on_barrier_arrive(Bytes& out) = 0;
+  /// Merges another subtree's contribution into `sum` (which began as this node's). May block.
+  virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) = 0;
+  /// The merge of all nodes' contributions, before any of this node's threads leaves. May block.
+  virtual void on_barrier_leave(std::span<const std::byte> sum) = 0;
+};
+
+}  // namespace netvm::sync

@@ -1,0 +1,41 @@
+// Lock directory: where the tail of a mutex's queue lies. Each node keeps a table for the mutexes whose home it is: open addressing over
+// (key, tail) pairs in NIC memory, reached by everybody, the home included, with NIC atomics alone.
+//
+// Invariants
+//  1. key = offset + 1 (0: the slot is free). A key, once claimed, never changes or moves: its slot may be remembered for ever.
+//  2. tail = node + 1 of the last node in the queue; 0 as long as no node ever asked.
+//  3. A slot is claimed by one compare_swap; two nodes that claim at once agree on the winner's slot, as both probe in the same order.
+#pragma once
+
+#include <cstdint>
+
+#include "nic/nic.hpp"
+#include "sync/sync.hpp"
+
+namespace netvm::sync {
+
+/// Where a mutex's tail lies.
+struct LockSlot {
+  NodeId home{};
+  std::uint64_t tail_offset = 0;  ///< bytes from the start of the home's region
+};
+
+class LockDirectory {
+ public:
+  LockDirectory(const SyncConfig& config, nic::Nic& nic);
+
+  /// Which node keeps the tail of the mutex.
+  [[nodiscard]] NodeId home_of(std::uint64_t offset) const;
+  /// Finds or claims the slot. Blocks. E_EXHAUSTED: the home's table is full.
+  Result<LockSlot> find(std::uint64_t offset);
+  /// Puts this node at the queue's end and returns the tail before. Blocks.
+  Result<std::uint64_t> swap_tail(const LockSlot& slot);
+  /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks.
+  Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected);
+
+ private:
+  SyncConfig config_;
+  nic::Nic& nic_;
+};
+
+}  // namespace netvm::sync

@@ -1,0 +1,257 @@
+#include "sync/mutex.hpp"
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "runtime/check.hpp"
+
+namespace netvm::sync {
+
+using Guard = std::unique_lock<SpinLock>;
+using State = LockWaiter::State;
+using Token = LockState::Token;
+
+namespace {
+unsigned long long printable(std::uint64_t value) { return value; }
+bool looks_changed(const LockWaiter& waiter) {
+  return waiter.state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
+}
+void set_state(LockWaiter& waiter, State state) {
+  waiter.state.store(state, std::memory_order_release);  // release: partner is looks_changed()
+}
+}  // namespace
+
+Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
+    : nic_(nic), hook_(hook), stats_(stats), cohort_limit_(config.cohort), directory_(config, nic) {
+  nic_.set_message_handler(nic::MessageKind::sync_lock, this);
+}
+
+Mutexes::~Mutexes() {
+  nic_.set_message_handler(nic::MessageKind::sync_lock, nullptr);
+  if (caretakers_.load(std::memory_order_acquire) == 0) return;  // acquire: partner is the end of a caretaker's task
+  const Status ended = nic_.wait_until(caretakers_word_, [this] {
+    return caretakers_.load(std::memory_order_acquire) == 0;  // acquire: as above
+  });
+  NETVM_CHECK(ok(ended), "a node left while the grant of a mutex was being applied");
+}
+
+// ---- lock, unlock ------------------------------------------------------------------------------------------------------
+
+Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+  NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
+  LockState& state = table_.at(offset);
+  Guard guard(state.guard);
+  if (state.holder == who) return Status::invalid;
+  if (state.idle()) {
+    state.holder = who;
+    guard.unlock();
+    stats_.add(Stat::lock_acquires);
+    return Status::ok;
+  }
+  LockWaiter* waiter = pool_.take(who);
+  state.append(waiter);
+  const bool ask = state.token == Token::absent;
+  if (ask) state.token = Token::requested;
+  guard.unlock();
+
+  const Nanos begin = nic_.env().now();
+  if (ask) request_token(state);
+  const Status status = wait_for_grant(state, waiter, deadline);
+  pool_.give_back(waiter);
+  if (ok(status)) {
+    apply_payload(state);
+    stats_.add(Stat::lock_acquires);
+  }
+  stats_.add(Stat::lock_wait_ns, static_cast<std::uint64_t>(nic_.env().now() - begin));
+  return status;
+}
+
+Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline) {
+  for (;;) {
+    const Status waited = nic_.wait_until(
+        waiter->word, [waiter] { return looks_changed(*waiter); }, deadline);
+    Guard guard(state.guard);
+    switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
+      case State::granted:
+        return Status::ok;
+      case State::failed:
+        return waiter->status;
+      case State::elected:
+        set_state(*waiter, State::waiting);
+        if (ok(waited)) {
+          guard.unlock();
+          request_token(state);
+          continue;
+        }
+        state.remove(waiter);
+        elect_or_forget(state, guard);
+        return waited;
+      case State::waiting:
+      case State::answered:
+        if (ok(waited)) continue;  // a wake-up meant for an earlier use of this queue node
+        state.remove(waiter);
+        return waited;
+    }
+  }
+}
+
+// Only the holder runs this, so has_payload cannot change meanwhile: it is set when the token comes, and the token is here.
+void Mutexes::apply_payload(LockState& state) {
+  Guard guard(state.guard);
+  if (!state.has_payload) return;
+  state.has_payload = false;
+  const Bytes payload = std::exchange(state.payload, {});
+  const NodeId granter = state.granter;
+  guard.unlock();
+  hook_.on_acquire(granter, payload);
+}
+
+Status Mutexes::unlock(std::uint64_t offset, std::uint64_t who) {
+  LockState* state = table_.find(offset);
+  if (state == nullptr) return Status::perm;
+  Guard guard(state->guard);
+  if (state->holder != who || !state->held_by_thread()) return Status::perm;
+  if (state->first != nullptr && (!state->has_successor || state->cohort < cohort_limit_)) {
+    if (state->has_successor) ++state->cohort;
+    LockWaiter* next = state->hand_to_first();
+    guard.unlock();
+    next->word.announce(nic_.env());
+    return Status::ok;
+  }
+  state->holder = LockState::kReleasing;
+  guard.unlock();
+  release(*state);
+  return Status::ok;
+}
+
+void Mutexes::release(LockState& state) {
+  hook_.on_release();  // eagerly, also if no other node asks yet: a handler may then grant at once
+  Guard guard(state.guard);
+  if (state.has_successor) {
+    grant_to_successor(state, guard);
+  } else if (state.first != nullptr) {
+    LockWaiter* next = state.hand_to_first();
+    guard.unlock();
+    next->word.announce(nic_.env());
+  } else {
+    state.holder = LockState::kNobody;
+  }
+}
+
+void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
+  const NodeId to = state.successor;
+  const Bytes request = std::exchange(state.successor_request, {});
+  state.has_successor = false;
+  state.holder = LockState::kNobody;
+  state.cohort = 0;
+  state.token = Token::requested;  // nobody asks yet: elect_or_forget() below settles it
+  const std::uint64_t epoch = ++state.epoch;
+  guard.unlock();
+
+  Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch);
+  hook_.append_grant(to, request, body);
+  nic_.send(to, nic::MessageKind::sync_lock, body);
+
+  guard.lock();
+  elect_or_forget(state, guard);
+}
+
+void Mutexes::elect_or_forget(LockState& state, Guard& guard) {
+  LockWaiter* elected = state.first;
+  if (elected == nullptr) {
+    state.token = Token::absent;
+    guard.unlock();
+    return;
+  }
+  set_state(*elected, State::elected);
+  guard.unlock();
+  elected->word.announce(nic_.env());
+}
+
+bool Mutexes::held_here(std::uint64_t offset) const {
+  const LockState* state = table_.find(offset);
+  if (state == nullptr) return false;
+  const Guard guard(state->guard);
+  return state->held_by_thread();
+}
+
+std::uint64_t Mutexes::epoch_of(std::uint64_t offset) const {
+  const LockState* state = table_.find(offset);
+  if (state == nullptr) return 0;
+  const Guard guard(state->guard);
+  return state->epoch;
+}
+
+// ---- asking for the token ----------------------------------------------------------------------------------------------
+
+Result<LockSlot> Mutexes::slot_of(LockState& state) {
+  {
+    const Guard guard(state.guard);
+    if (state.slot_known) return state.slot;
+  }
+  const Result<LockSlot> slot = directory_.find(state.offset);
+  if (!slot) return slot;
+  const Guard guard(state.guard);
+  state.slot = *slot;
+  state.slot_known = true;
+  return slot;
+}
+
+void Mutexes::request_token(LockState& state) {
+  stats_.add(Stat::lock_remote);
+  const Result<LockSlot> slot = slot_of(state);
+  const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
+  if (!tail) return fail_waiters(state, tail.status());
+  if (*tail == 0) {
+    Guard guard(state.guard);
+    state.token = Token::here;
+    token_arrived(state, guard);
+    return;
+  }
+  NETVM_CHECK(*tail <= nic_.nodes() && *tail != nic_.node().value + 1, "mutex at offset %#llx: its tail at node %u names node %lld",
+              printable(state.offset), slot->home.value, static_cast<long long>(*tail) - 1);
+  send_request(state, NodeId{static_cast<std::uint32_t>(*tail - 1)});
+}
+
+void Mutexes::send_request(LockState& state, NodeId predecessor) {
+  Bytes body = encode_lock(LockMessageType::request, state.offset, 0);
+  hook_.append_acquire_request(body);
+  nic_.send(predecessor, nic::MessageKind::sync_lock, body);
+}
+
+void Mutexes::fail_waiters(LockState& state, Status status) {
+  std::vector<LockWaiter*> failed;
+  {
+    const Guard guard(state.guard);
+    state.token = Token::absent;
+    while (state.first != nullptr) {
+      failed.push_back(state.first);
+      state.remove(state.first);
+      failed.back()->status = status;
+      set_state(*failed.back(), State::failed);
+    }
+  }
+  for (LockWaiter* waiter : failed) waiter->word.announce(nic_.env());
+}
+
+void Mutexes::token_arrived(LockState& state, Guard& guard) {
+  if (state.first != nullptr) {
+    LockWaiter* next = state.hand_to_first();
+    guard.unlock();
+    next->word.announce(nic_.env());
+    return;
+  }
+  // All waiters' deadlines passed. The payload must be applied before the token goes on, which may block: a task does it.
+  state.holder = LockState::kCaretaker;
+  guard.unlock();
+  caretakers_.fetch_add(1, std::memory_order_relaxed);  // relaxed: the task begins after this
+  nic_.env().spawn([this, &state] {
+    apply_payload(state);
+    release(state);
+    caretakers_.fetch_sub(1, std::memory_order_acq_rel);  // acq_rel: partner is the destructor
+    caretakers_word_.announce(nic_.env());
+  });
+}
+
+}  // namespace netvm::sync

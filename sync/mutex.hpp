@@ -1,0 +1,81 @@
+// Mutexes of one node: the algorithm. See sync.hpp for the idea, mutex_table.hpp for the state and its invariants.
+//
+// Invariants
+//  1. One thread of one node holds a mutex. A local hand-over goes in order of arrival; nobody overtakes the queue.
+//  2. Before the token can leave this node, on_release() has run since the last holder's last instruction (release() below is the one place
+//     that decides when). Handlers grant only an idle token, so they never need to flush.
+//  3. A payload that came with the token is applied before any thread of this node holds, and before the token goes on: when nobody waits
+//     any more, a task does it.
+//  4. A contended hand-over between nodes costs one request and one grant, beside the swap at the home.
+//  5. An offset that nobody of this node asked for has no state; a message about it, or one that fits no state, is a broken peer: reported.
+// Threads: any, except that on_message comes from the NIC.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <span>
+
+#include "nic/nic.hpp"
+#include "sync/coherence_hook.hpp"
+#include "sync/lock_directory.hpp"
+#include "sync/mutex_table.hpp"
+#include "sync/sync_wire.hpp"
+
+namespace netvm::sync {
+
+class Mutexes final : public nic::MessageHandler {
+ public:
+  Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats);
+  /// Waits for tasks that still apply a payload. No thread may be inside a call.
+  ~Mutexes() override;
+
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline);
+  Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
+  Status unlock(std::uint64_t offset, std::uint64_t who);
+  [[nodiscard]] bool held_here(std::uint64_t offset) const;
+  [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
+
+  void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
+  /// Messages that were not ours, and dropped.
+  [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
+
+ private:
+  Result<LockSlot> slot_of(LockState& state);
+  // Gets this node into the tail and asks the predecessor; the caller set token = requested. On failure everybody in the queue fails.
+  void request_token(LockState& state);
+  void send_request(LockState& state, NodeId predecessor);
+  void fail_waiters(LockState& state, Status status);
+  // The token is here (first of all nodes, or with a payload): the first waiter holds, or a task looks after it.
+  void token_arrived(LockState& state, std::unique_lock<SpinLock>& guard);
+  Status wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline);
+  void apply_payload(LockState& state);
+  // The holder (a thread or a task) is done and nobody of this node takes over at once: flush, then hand on, or keep the token.
+  void release(LockState& state);
+  // Gives the token to the successor; with waiters left, the first of them asks for it back.
+  void grant_to_successor(LockState& state, std::unique_lock<SpinLock>& guard);
+  // token = requested without a request: the first waiter makes one; without waiters token = absent.
+  void elect_or_forget(LockState& state, std::unique_lock<SpinLock>& guard);
+  Result<bool> try_remote(LockState& state, std::uint64_t who);
+  // Asks the queue's last node; true if the mutex was free there.
+  bool probe(LockState& state, LockWaiter* prober, NodeId last);
+  bool claim_behind(LockState& state, const LockSlot& slot, LockWaiter* waiter, NodeId last, Status* status);
+
+  void handle_request(LockState& state, NodeId from, const LockMessage& message);
+  void handle_grant(LockState& state, NodeId from, const LockMessage& message);
+  void handle_probe(LockState* state, NodeId from, const LockMessage& message);
+  void handle_answer(LockState& state, const LockMessage& message);
+
+  nic::Nic& nic_;
+  CoherenceHook& hook_;
+  Stats& stats_;
+  const std::uint32_t cohort_limit_;
+  LockDirectory directory_;
+  MutexTable table_;
+  WaiterPool pool_;
+  std::atomic<std::uint32_t> caretakers_{0};
+  WaitWord caretakers_word_;
+  std::atomic<std::uint64_t> dropped_{0};
+};
+
+}  // namespace netvm::sync

@@ -1,0 +1,189 @@
+// Mutexes: the messages of other nodes, and try_lock of a mutex whose token is elsewhere.
+//
+// try_lock never waits for a holder. It asks the queue's last node whether the mutex is free there (a round trip that a handler answers);
+// if so it puts itself behind that node and asks for the token. Should a thread over there have been faster, the answer to a second
+// question, sent right behind the request and therefore arriving after any grant, says so: try_lock gives up, and the token, when it comes, stays
+// at this node.
+#include <mutex>
+#include <utility>
+
+#include "runtime/check.hpp"
+#include "sync/mutex.hpp"
+
+namespace netvm::sync {
+
+using Guard = std::unique_lock<SpinLock>;
+using State = LockWaiter::State;
+using Token = LockState::Token;
+
+namespace {
+unsigned long long printable(std::uint64_t value) { return value; }
+}  // namespace
+
+// ---- try_lock ------------------------------------------------------------------------------------------------------------
+
+Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
+  NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
+  LockState& state = table_.at(offset);
+  {
+    Guard guard(state.guard);
+    if (state.idle()) {
+      state.holder = who;
+      guard.unlock();
+      stats_.add(Stat::lock_acquires);
+      return true;
+    }
+    if (state.token != Token::absent) return false;  // a thread of this node holds it or waits for it
+    state.token = Token::requested;
+  }
+  const Result<bool> got = try_remote(state, who);
+  if (got && *got) {
+    apply_payload(state);
+    stats_.add(Stat::lock_acquires);
+  }
+  return got;
+}
+
+Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
+  stats_.add(Stat::lock_remote);
+  const Result<LockSlot> slot = slot_of(state);
+  const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, 0) : Result<std::uint64_t>(slot.status());
+  if (!tail) {
+    fail_waiters(state, tail.status());
+    return tail.status();
+  }
+  if (*tail == 0) {  // nobody ever asked
+    const Guard guard(state.guard);
+    state.token = Token::here;
+    state.holder = who;
+    return true;
+  }
+  NETVM_CHECK(*tail <= nic_.nodes() && *tail != nic_.node().value + 1, "mutex at offset %#llx: its tail at node %u names node %lld",
+              printable(state.offset), slot->home.value, static_cast<long long>(*tail) - 1);
+  const NodeId last{static_cast<std::uint32_t>(*tail - 1)};
+  LockWaiter* waiter = pool_.take(who);
+  Status status = Status::ok;
+  bool got = false;
+  if (probe(state, waiter, last)) {
+    got = claim_behind(state, *slot, waiter, last, &status);
+  } else {
+    Guard guard(state.guard);
+    elect_or_forget(state, guard);
+  }
+  pool_.give_back(waiter);
+  if (!ok(status)) return status;
+  return got;
+}
+
+bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
+  Guard guard(state.guard);
+  const std::uint64_t number = ++state.probe_number;
+  state.prober = prober;
+  guard.unlock();
+  nic_.send(last, nic::MessageKind::sync_lock, encode_lock(LockMessageType::probe, state.offset, number));
+  (void)nic_.wait_until(prober->word, [prober] {
+    return prober->state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
+  });
+  guard.lock();
+  state.prober = nullptr;                                                              // cancelled: a late answer finds nobody
+  if (prober->state.load(std::memory_order_relaxed) != State::answered) return false;  // relaxed: under the guard
+  prober->state.store(State::waiting, std::memory_order_relaxed);                      // relaxed: under the guard
+  return prober->answer_free;
+}
+
+bool Mutexes::claim_behind(LockState& state, const LockSlot& slot, LockWaiter* waiter, NodeId last, Status* status) {
+  const std::uint64_t expected = last.value + 1;
+  const Result<std::uint64_t> tail = directory_.compare_swap_tail(slot, expected);
+  if (!tail) {
+    *status = tail.status();
+    fail_waiters(state, *status);
+    return false;
+  }
+  if (*tail != expected) {  // another node was faster
+    Guard guard(state.guard);
+    elect_or_forget(state, guard);
+    return false;
+  }
+  {
+    const Guard guard(state.guard);
+    state.prepend(waiter);
+  }
+  send_request(state, last);
+  (void)probe(state, waiter, last);
+  const Guard guard(state.guard);
+  if (waiter->state.load(std::memory_order_relaxed) == State::granted) return true;  // relaxed: under the guard
+  state.remove(waiter);
+  return false;
+}
+
+// ---- messages --------------------------------------------------------------------------------------------------------------
+
+void Mutexes::on_message(NodeId from, std::span<const std::byte> body) noexcept {
+  const auto message = decode_lock(body);
+  if (!message) {
+    dropped_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+    return;
+  }
+  LockState* state = table_.find(message->offset);
+  if (message->type == LockMessageType::probe) return handle_probe(state, from, *message);
+  NETVM_CHECK(state != nullptr, "node %u sent a message about the mutex at offset %#llx, which no thread of this node ever locked",
+              from.value, printable(message->offset));
+  switch (message->type) {
+    case LockMessageType::request:
+      return handle_request(*state, from, *message);
+    case LockMessageType::grant:
+      return handle_grant(*state, from, *message);
+    default:
+      return handle_answer(*state, *message);
+  }
+}
+
+void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& message) {
+  Guard guard(state.guard);
+  NETVM_CHECK(!state.has_successor && state.token != Token::absent,
+              "node %u asks this node for the mutex at offset %#llx, which %s: two nodes think they follow this one", from.value,
+              printable(state.offset), state.has_successor ? "has a successor already" : "is not here");
+  state.has_successor = true;
+  state.successor = from;
+  state.successor_request.assign(message.payload.begin(), message.payload.end());
+  if (state.idle()) grant_to_successor(state, guard);
+}
+
+void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& message) {
+  Guard guard(state.guard);
+  NETVM_CHECK(state.token == Token::requested && message.epoch > state.epoch,
+              "node %u grants this node the mutex at offset %#llx with epoch %llu, which it %s (epoch %llu)", from.value,
+              printable(state.offset), printable(message.epoch), state.token == Token::requested ? "has seen" : "did not ask for",
+              printable(state.epoch));
+  state.token = Token::here;
+  state.epoch = message.epoch;
+  state.cohort = 0;
+  state.has_payload = true;
+  state.granter = from;
+  state.payload.assign(message.payload.begin(), message.payload.end());
+  token_arrived(state, guard);
+}
+
+void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& message) {
+  bool is_free = false;
+  if (state != nullptr) {
+    const Guard guard(state->guard);
+    is_free = state->idle();
+  }
+  const LockMessageType answer = is_free ? LockMessageType::free : LockMessageType::busy;
+  nic_.send(from, nic::MessageKind::sync_lock, encode_lock(answer, message.offset, message.epoch));
+}
+
+void Mutexes::handle_answer(LockState& state, const LockMessage& message) {
+  Guard guard(state.guard);
+  LockWaiter* prober = state.prober;
+  // It no longer asks (cancelled), asked another question, or was granted before the answer came.
+  if (prober == nullptr || state.probe_number != message.epoch || prober->state.load(std::memory_order_relaxed) != State::waiting)
+    return;  // relaxed: under the guard
+  prober->answer_free = message.type == LockMessageType::free;
+  prober->state.store(State::answered, std::memory_order_release);  // release: partner is probe()'s look
+  guard.unlock();
+  prober->word.announce(nic_.env());
+}
+
+}  // namespace netvm::sync

@@ -1,0 +1,44 @@
+#include "sync/sync.hpp"
+
+#include "runtime/check.hpp"
+#include "sync/collective.hpp"
+#include "sync/mutex.hpp"
+
+namespace netvm::sync {
+
+class Sync::Impl {
+ public:
+  Impl(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
+      : nodes(nic.nodes()), mutexes(config, nic, hook, stats), collectives(config.arity, nic, hook, stats) {}
+
+  const std::uint32_t nodes;
+  Mutexes mutexes;
+  Collectives collectives;
+};
+
+Sync::Sync(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
+    : impl_(std::make_unique<Impl>(config, nic, hook, stats)) {}
+Sync::~Sync() = default;
+
+Status Sync::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) { return impl_->mutexes.lock(offset, who, deadline); }
+Result<bool> Sync::try_lock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.try_lock(offset, who); }
+Status Sync::unlock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.unlock(offset, who); }
+bool Sync::held_here(std::uint64_t offset) const { return impl_->mutexes.held_here(offset); }
+std::uint64_t Sync::epoch_of(std::uint64_t offset) const { return impl_->mutexes.epoch_of(offset); }
+
+void Sync::set_local_threads(std::uint32_t threads) { impl_->collectives.set_local_threads(threads); }
+
+Status Sync::barrier() { return impl_->collectives.run({CollectiveKind::barrier, 0, 0}, {}, nullptr); }
+
+Status Sync::farewell() { return impl_->collectives.run({CollectiveKind::farewell, 0, 0}, {}, nullptr); }
+
+Status Sync::all_reduce(std::span<std::byte> value, const Combine& op) {
+  return impl_->collectives.run({CollectiveKind::all_reduce, 0, value.size()}, value, &op);
+}
+
+Status Sync::broadcast(NodeId root, std::span<std::byte> value) {
+  if (root.value >= impl_->nodes) return Status::invalid;
+  return impl_->collectives.run({CollectiveKind::broadcast, root.value, value.size()}, value, nullptr);
+}
+
+}  // namespace netvm::sync

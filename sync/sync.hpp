@@ -1,0 +1,79 @@
+// Sync: mutexes and collectives between the threads of all nodes (after Mellor-Crummey and Scott 1991; the token that stays where it
+// was used last after TreadMarks, Keleher et al. 1994).
+//
+// A mutex is known by its global offset (an address in shared memory), needs no creation, and costs nothing until used.
+//  - Its queue's tail is one word in the memory of its home node (home = hash of the offset), in the lock table: open addressing
+//    over (key, tail) pairs, claimed and swapped with NIC atomics alone.
+//  - A node without the token swaps itself into the tail and learns its predecessor; it sends it a request with the coherence
+//    payload; the predecessor grants when its own threads are done. Exactly one request and one grant per hand-over between nodes.
+//  - The node that held it last keeps the token: its threads lock again without a message.
+//  - Threads of a node queue locally (FIFO); at most `cohort` hand-overs inside a node while another node waits.
+//
+// Invariants: see mutex.hpp, mutex_table.hpp and collective.hpp.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nic/nic.hpp"
+#include "sync/coherence_hook.hpp"
+
+namespace netvm::sync {
+
+struct SyncConfig {
+  /// For each node, the region in its memory that holds the lock table, and where in it (bytes from the region's start). Zeroed.
+  std::vector<nic::RemoteRegion> tables;
+  std::uint64_t table_offset = 0;
+  std::uint64_t table_slots = 0;  ///< power of two; 16 bytes each
+  std::uint32_t cohort = 16;      ///< hand-overs of a mutex inside a node at most, while another node waits
+  std::uint32_t arity = 8;        ///< children of a node in the tree of the collectives
+};
+
+class Sync final {
+ public:
+  Sync(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats);
+  /// Blocks while a grant that nobody waited for any more is applied. No thread may be inside a call.
+  ~Sync();
+  Sync(const Sync&) = delete;
+  Sync& operator=(const Sync&) = delete;
+
+  // ---- mutex ---------------------------------------------------------------------------------------------------------
+  /// Blocks. `who` names the locking thread (unique inside the node, not 0, below 2^64 - 2): recursion and a foreign unlock are noticed.
+  /// ok; E_TIMEOUT after the deadline (the request is then withdrawn or handed on: nobody is blocked by it); E_INVALID: this thread holds it already;
+  /// E_EXHAUSTED: the lock table is full; E_CANCELLED.
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  /// True if this thread now holds it. Never waits for another holder; may ask the home and the node that had it last. Now and then
+  /// false though the mutex is free (several tried at once), like std::mutex::try_lock.
+  Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
+  /// E_PERM: this thread does not hold it.
+  Status unlock(std::uint64_t offset, std::uint64_t who);
+  /// Whether some thread of this node holds it now.
+  [[nodiscard]] bool held_here(std::uint64_t offset) const;
+  /// Fencing token: how often the mutex went from one node to another, as of the last time it came here. Rises with each.
+  [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
+
+  // ---- collectives over all nodes, for `local_threads` threads of each ---------------------------------------------------
+  /// How many threads of this node take part in each collective. Call before the first, and only while none is under way.
+  void set_local_threads(std::uint32_t threads);
+
+  /// Blocks until all threads of all nodes have arrived; everything written before by anybody is visible after (coherence payloads are merged).
+  Status barrier();
+  /// The last barrier of the job. A node that calls it while others call anything else has left early, and is told so.
+  Status farewell();
+
+  /// Combines `bytes` bytes of every thread with `op` (accumulates `other` into `sum`; associative; combined in a fixed order: by node,
+  /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere.
+  using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
+  Status all_reduce(std::span<std::byte> value, const Combine& op);
+  /// Gives everybody the bytes that the threads of node `root` passed (each of them the same). A barrier too.
+  Status broadcast(NodeId root, std::span<std::byte> value);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace netvm::sync

@@ -1,0 +1,88 @@
+#include "sync/sync_wire.hpp"
+
+#include <bit>
+#include <cstring>
+
+namespace netvm::sync {
+
+static_assert(std::endian::native == std::endian::little, "headers are copied as they lie in memory");
+
+Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch) {
+  LockHeader header;
+  header.type = static_cast<std::uint8_t>(type);
+  header.offset = offset;
+  header.epoch = epoch;
+  Bytes body(sizeof header);
+  std::memcpy(body.data(), &header, sizeof header);
+  return body;
+}
+
+std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
+  LockHeader header;
+  if (body.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, body.data(), sizeof header);
+  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::busy)) {
+    return std::nullopt;
+  }
+  for (const std::uint8_t byte : header.reserved) {
+    if (byte != 0) return std::nullopt;
+  }
+  return LockMessage{static_cast<LockMessageType>(header.type), header.offset, header.epoch, body.subspan(sizeof header)};
+}
+
+const char* to_string(CollectiveKind kind) {
+  switch (kind) {
+    case CollectiveKind::barrier:
+      return "barrier";
+    case CollectiveKind::all_reduce:
+      return "all_reduce";
+    case CollectiveKind::farewell:
+      return "end of the job (did one node return from main early?)";
+    case CollectiveKind::broadcast:
+      return "broadcast";
+  }
+  return "unknown";
+}
+
+Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
+                        std::span<const std::byte> value, std::span<const std::byte> payload) {
+  CollectiveHeader header;
+  header.direction = static_cast<std::uint8_t>(direction);
+  header.kind = static_cast<std::uint8_t>(call.kind);
+  header.has_value = has_value ? 1 : 0;
+  header.root = call.root;
+  header.number = number;
+  header.value_bytes = call.value_bytes;
+  Bytes body(sizeof header);
+  body.reserve(sizeof header + (has_value ? value.size() : 0) + payload.size());
+  std::memcpy(body.data(), &header, sizeof header);
+  if (has_value) body.insert(body.end(), value.begin(), value.end());
+  body.insert(body.end(), payload.begin(), payload.end());
+  return body;
+}
+
+std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> body) {
+  CollectiveHeader header;
+  if (body.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, body.data(), sizeof header);
+  const bool known_direction = header.direction == static_cast<std::uint8_t>(CollectiveDirection::up) ||
+                               header.direction == static_cast<std::uint8_t>(CollectiveDirection::down);
+  const bool known_kind = header.kind >= static_cast<std::uint8_t>(CollectiveKind::barrier) &&
+                          header.kind <= static_cast<std::uint8_t>(CollectiveKind::farewell);
+  if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0 || header.reserved2 != 0) return std::nullopt;
+  std::span<const std::byte> rest = body.subspan(sizeof header);
+  CollectiveMessage message;
+  message.direction = static_cast<CollectiveDirection>(header.direction);
+  message.call = {static_cast<CollectiveKind>(header.kind), header.root, header.value_bytes};
+  message.number = header.number;
+  message.has_value = header.has_value != 0;
+  if (message.has_value) {
+    if (header.value_bytes > rest.size()) return std::nullopt;
+    message.value = rest.first(header.value_bytes);
+    rest = rest.subspan(header.value_bytes);
+  }
+  message.payload = rest;
+  return message;
+}
+
+}  // namespace netvm::sync

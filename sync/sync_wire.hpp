@@ -1,0 +1,89 @@
+// The messages of sync/: bodies of MessageKind::sync_lock and MessageKind::sync_collective. Little-endian, validated once, in decode.
+//
+//   lock         LockHeader (24 bytes), then the coherence payload
+//   collective   CollectiveHeader (32 bytes), then `value_bytes` of value, then the coherence payload
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "sync/coherence_hook.hpp"
+
+namespace netvm::sync {
+
+enum class LockMessageType : std::uint8_t {
+  request = 1,  ///< to the predecessor: grant me when you are done; payload: what the acquirer tells
+  grant = 2,    ///< to the successor: yours, with the epoch (fencing token); payload: what the releaser knows
+  probe = 3,    ///< to the queue's last node: is the lock free at your place? epoch: the prober's number for this question
+  free = 4,     ///< answer to probe
+  busy = 5,     ///< answer to probe
+};
+
+struct LockHeader {
+  std::uint8_t type = 0;
+  std::uint8_t reserved[7] = {};
+  std::uint64_t offset = 0;
+  std::uint64_t epoch = 0;
+};
+static_assert(sizeof(LockHeader) == 24);
+
+/// A decoded message; the payload points into the body.
+struct LockMessage {
+  LockMessageType type{};
+  std::uint64_t offset = 0;
+  std::uint64_t epoch = 0;
+  std::span<const std::byte> payload;
+};
+
+/// A body with its header; the caller appends the payload.
+[[nodiscard]] Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch);
+/// Nothing if the body is not one of ours.
+[[nodiscard]] std::optional<LockMessage> decode_lock(std::span<const std::byte> body);
+
+enum class CollectiveKind : std::uint8_t { barrier = 1, all_reduce = 2, broadcast = 3, farewell = 4 };
+/// Whether the call carries bytes from the threads.
+[[nodiscard]] constexpr bool carries_value(CollectiveKind kind) {
+  return kind == CollectiveKind::all_reduce || kind == CollectiveKind::broadcast;
+}
+[[nodiscard]] const char* to_string(CollectiveKind kind);
+
+/// What a thread called: the same on all threads of all nodes.
+struct CollectiveCall {
+  CollectiveKind kind = CollectiveKind::barrier;
+  std::uint32_t root = 0;         ///< of a broadcast, else 0
+  std::uint64_t value_bytes = 0;  ///< of each thread
+  friend bool operator==(const CollectiveCall&, const CollectiveCall&) = default;
+};
+
+enum class CollectiveDirection : std::uint8_t { up = 1, down = 2 };
+
+struct CollectiveHeader {
+  std::uint8_t direction = 0;
+  std::uint8_t kind = 0;
+  std::uint8_t has_value = 0;
+  std::uint8_t reserved = 0;
+  std::uint32_t root = 0;
+  std::uint64_t number = 0;
+  std::uint64_t value_bytes = 0;
+  std::uint64_t reserved2 = 0;  // keeps the value aligned to 16
+};
+static_assert(sizeof(CollectiveHeader) == 32);
+
+/// A decoded message; value and payload point into the body.
+struct CollectiveMessage {
+  CollectiveDirection direction{};
+  CollectiveCall call;
+  std::uint64_t number = 0;  ///< of the collective, counted from 0 on each node
+  bool has_value = false;
+  std::span<const std::byte> value;  ///< call.value_bytes of it, if has_value
+  std::span<const std::byte> payload;
+};
+
+[[nodiscard]] Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
+                                      std::span<const std::byte> value, std::span<const std::byte> payload);
+/// Nothing if the body is not one of ours.
+[[nodiscard]] std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> body);
+
+}  // namespace netvm::sync

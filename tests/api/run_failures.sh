@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Scenarios that must fail, quickly and with the right words. Usage: run_failures.sh NETVMRUN SCENARIOS
+set -u
+netvmrun=$1
+scenarios=$2
+failed=0
+# expect STATUS SCENARIO WORDS OPTIONS...: the exit status (or "any"), and an extended regular expression that the output must match.
+expect() {
+  local status=$1 name=$2 words=$3
+  shift 3
+  local output began=$SECONDS code
+  output=$(timeout 30 "$netvmrun" "$@" "$scenarios" "$name" 2>&1)
+  code=$?
+  if { [ "$status" = any ] && [ $code -eq 0 ]; } || { [ "$status" != any ] && [ $code -ne "$status" ]; } || ! grep -qE "$words" <<<"$output" || [ $((SECONDS - began)) -gt 20 ]; then
+    echo "FAILED: netvmrun $* $name: status $code (wanted $status), $((SECONDS - began)) s, output (wanted /$words/):"
+    echo "$output" | head -n 20
+    failed=1
+  else
+    echo "passed: netvmrun $* $name: status $code"
+  fi
+}
+segv=139
+traps="userfaultfd mprotect"
+if ! "$netvmrun" --trap userfaultfd "$scenarios" identity >/dev/null 2>&1; then
+  echo "skipped: userfaultfd cannot be used on this machine"
+  traps=mprotect
+fi
+for trap in $traps; do
+  expect $segv wild_inside 'wild access to 0x20.*write' -n 2 --trap $trap
+  expect $segv wild_inside 'node 1 .*signal 11' -n 2 --trap $trap
+  expect $segv wild_outside 'node 0 .*signal 11' -n 2 --trap $trap
+done
+expect 1 allocation_beyond_the_range '1024 TiB.*are free.*NETVM_ADDRESS_SPACE' -n 2
+expect 1 allocation_until_exhausted '256 MiB.*NETVM_ADDRESS_SPACE' -n 2 --address-space 1G
+expect any exception_in_a_section 'the kettle boiled over' -n 3 --threads 2
+expect any exception_in_main 'main gave up' -n 2
+expect any leaves_silently 'node 0 .*without' -n 2
+expect any returns_early 'node [01].*end of the job' -n 2
+expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2
+for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' -n 2 --trap $trap; done
+expect any collective_mismatch 'node [01]' -n 2
+expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
+if ls /dev/shm/*netvm* >/dev/null 2>&1; then
+  echo "FAILED: files left in /dev/shm"
+  failed=1
+fi
+exit $failed

@@ -1,0 +1,93 @@
+#include <unistd.h>
+
+#include <cstdint>
+#include <stdexcept>
+
+#include "tests/api/scenario.hpp"
+
+namespace netvm::test {
+
+namespace {
+
+void wait_for_ever(Job& job) { job.barrier(); }
+
+/// A pointer into the global range that nobody allocated.
+void wild_inside(Job& job) {
+  auto* data = job.allocate_all<int>(1);
+  if (job.node() == job.nodes() - 1)
+    *reinterpret_cast<volatile int*>(reinterpret_cast<std::uintptr_t>(data) + (std::uintptr_t{1} << 30)) = 1;
+  wait_for_ever(job);
+}
+
+/// A pointer to nowhere.
+void wild_outside(Job& job) {
+  volatile std::uintptr_t nowhere = 0x123450;
+  if (job.node() == 0) *reinterpret_cast<volatile int*>(nowhere) = 1;
+  wait_for_ever(job);
+}
+
+void allocation_beyond_the_range(Job& job) { static_cast<void>(job.allocate_all<char>(std::size_t{1} << 50)); }
+
+/// Small pieces until nothing is left: the message still says what was asked and what is left.
+void allocation_until_exhausted(Job& job) {
+  for (;;) static_cast<void>(job.allocate_all<char>(std::size_t{256} << 20));
+}
+
+void exception_in_a_section(Job& job) {
+  job.parallel([](Thread& me) {
+    if (me.rank() == me.count() - 1) throw std::runtime_error("the kettle boiled over");
+    me.barrier();
+  });
+}
+
+void exception_in_main(Job& job) {
+  if (job.node() == 0) throw std::runtime_error("main gave up");
+  wait_for_ever(job);
+}
+
+void leaves_silently(Job& job) {
+  if (job.node() == 0) _exit(0);
+  wait_for_ever(job);
+}
+
+/// main() returns early on one node while the others go on.
+void returns_early(Job& job) {
+  if (job.node() != 0) wait_for_ever(job);
+}
+
+/// Nodes that ask for different amounts would disagree about everything after.
+void sizes_differ(Job& job) { static_cast<void>(job.symmetric_all<int>(job.node() == 0 ? 4 : 5)); }
+
+void executes_shared_memory(Job& job) {
+  auto* data = job.allocate_all<unsigned char>(4096);
+  data[0] = 0xc3;
+  if (job.node() == 0) reinterpret_cast<void (*)()>(data)();
+  wait_for_ever(job);
+}
+
+void collective_mismatch(Job& job) {
+  if (job.node() == 0) {
+    static_cast<void>(job.allocate_all<int>(1));
+  } else {
+    job.barrier();
+  }
+  wait_for_ever(job);
+}
+
+}  // namespace
+
+std::vector<Scenario> failure_scenarios() {
+  return {{"wild_inside", wild_inside},
+          {"wild_outside", wild_outside},
+          {"allocation_beyond_the_range", allocation_beyond_the_range},
+          {"allocation_until_exhausted", allocation_until_exhausted},
+          {"exception_in_a_section", exception_in_a_section},
+          {"exception_in_main", exception_in_main},
+          {"leaves_silently", leaves_silently},
+          {"returns_early", returns_early},
+          {"sizes_differ", sizes_differ},
+          {"executes_shared_memory", executes_shared_memory},
+          {"collective_mismatch", collective_mismatch}};
+}
+
+}  // namespace netvm::test

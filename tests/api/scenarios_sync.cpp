@@ -1,0 +1,158 @@
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <numeric>
+#include <system_error>
+#include <thread>
+
+#include "tests/api/scenario.hpp"
+
+namespace netvm::test {
+
+namespace {
+
+/// Lost updates show: everybody increments under one lock, and through several locks in one structure.
+void mutual_exclusion(Job& job) {
+  struct Account {
+    mutex guard;
+    std::int64_t balance;
+  };
+  constexpr int kAccounts = 5;
+  constexpr int kRounds = 300;
+  auto* accounts = job.allocate_all<Account>(kAccounts);
+  job.parallel([&](Thread& me) {
+    for (int i = 0; i < kRounds; ++i) {
+      const int from = (i + me.rank()) % kAccounts;
+      const int to = (i * 3 + 1 + me.rank()) % kAccounts;
+      if (from == to) {
+        const std::scoped_lock hold(accounts[from].guard);
+        accounts[from].balance += 1;
+        continue;
+      }
+      const std::scoped_lock hold(accounts[from].guard, accounts[to].guard);  // std's deadlock avoidance uses try_lock()
+      accounts[from].balance -= 1;
+      accounts[to].balance += 2;
+    }
+    me.barrier();
+    std::int64_t total = 0;
+    for (int a = 0; a < kAccounts; ++a) total += accounts[a].balance;
+    EXPECT(total == std::int64_t{kRounds} * me.count());
+  });
+}
+
+/// What is written before unlock() is visible after the next lock(), transitively, also for data outside of the lock's page.
+void visibility(Job& job) {
+  auto* guards = job.allocate_all<mutex>(2);
+  auto* turn = job.allocate_all<int>(1024);
+  auto* data = job.allocate_all<int>(8 * 1024, {.placement = Placement::cyclic()});
+  job.parallel([&](Thread& me) {
+    for (int round = 0; round < 20;) {
+      const std::scoped_lock hold(guards[0]);
+      if (turn[0] % me.count() != me.rank()) {
+        if (turn[0] >= 20 * me.count()) break;
+        continue;
+      }
+      for (int i = 0; i < 8 * 1024; i += 100) {
+        EXPECT(data[i] == turn[0]);
+        data[i] = turn[0] + 1;
+      }
+      ++turn[0];
+      ++round;
+    }
+  });
+}
+
+void timed_and_try(Job& job) {
+  using namespace std::chrono_literals;
+  auto* guard = job.allocate_all<mutex>();
+  if (job.node() == 0) guard->lock();
+  job.barrier();
+  if (job.node() != 0) {
+    EXPECT(!guard->try_lock());
+    EXPECT(!guard->try_lock_for(20ms));
+    const std::unique_lock<mutex> held(*guard, 5ms);
+    EXPECT(!held.owns_lock());
+  }
+  job.barrier();
+  if (job.node() == 0) guard->unlock();
+  job.barrier();
+  EXPECT(guard->try_lock_for(5s));  // the withdrawn requests block nobody
+  guard->unlock();
+  job.barrier();
+}
+
+template <class F>
+std::errc error_of(F&& f) {
+  try {
+    f();
+  } catch (const std::system_error& error) {
+    return static_cast<std::errc>(error.code().value());
+  }
+  return {};
+}
+
+void misuse_is_reported(Job& job) {
+  auto* guard = job.allocate_all<mutex>();
+  mutex elsewhere;
+  EXPECT(error_of([&] { elsewhere.lock(); }) == std::errc::operation_not_permitted);
+  if (job.node() == 0) {
+    EXPECT(error_of([&] { guard->unlock(); }) == std::errc::operation_not_permitted);
+    guard->lock();
+    EXPECT(error_of([&] { guard->lock(); }) == std::errc::resource_deadlock_would_occur);
+    std::thread([&] { EXPECT(error_of([&] { guard->unlock(); }) == std::errc::operation_not_permitted); }).join();
+    guard->unlock();
+  }
+  const auto refused = [](auto&& f) {
+    try {
+      f();
+    } catch (const Error&) {
+      return true;
+    }
+    return false;
+  };
+  EXPECT(refused([&] { job.free(&elsewhere); }));
+  std::uint64_t word = 0;
+  EXPECT(refused([&] { put(0, &word, &word); }));
+  auto* symmetric = job.symmetric_all<std::uint64_t>(1);
+  EXPECT(refused([&] { put(job.nodes(), symmetric, &word); }));
+  EXPECT(refused([&] { put(-1, symmetric, &word); }));
+  EXPECT(refused([&] { job.touch(&word, 8, false); }));
+  EXPECT(refused([&] { static_cast<void>(job.allocate<int>(0)); }));
+  EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.protocol = "nonsense"})); }));
+  EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.placement = Placement::at(99)})); }));
+  EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.alignment = 3})); }));
+  EXPECT(refused([&] { const Job second; }));
+  job.barrier();
+  if (job.node() == 0) {
+    auto* once = job.allocate<int>(1);
+    job.free(once);
+    EXPECT(refused([&] { job.free(once); }));
+  }
+  job.parallel([&](Thread&) { EXPECT(refused([&] { job.parallel([](Thread&) {}); })); });
+}
+
+void barriers_and_reductions(Job& job) {
+  auto* slots = job.allocate_all<std::int64_t>(1024);
+  job.parallel([&](Thread& me) {
+    for (std::int64_t round = 1; round <= 100; ++round) {
+      slots[me.rank()] = round * (me.rank() + 1);
+      me.barrier();
+      std::int64_t sum = 0;
+      for (int i = 0; i < me.count(); ++i) sum += slots[i];
+      EXPECT(sum == round * me.count() * (me.count() + 1) / 2);
+      EXPECT(me.sum(slots[me.rank()]) == sum);
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<Scenario> sync_scenarios() {
+  return {{"mutual_exclusion", mutual_exclusion},
+          {"visibility", visibility},
+          {"timed_and_try", timed_and_try},
+          {"misuse_is_reported", misuse_is_reported},
+          {"barriers_and_reductions", barriers_and_reductions}};
+}
+
+}  // namespace netvm::test

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# bad_input.sh BIN: command lines that kernels and netvm-compare must refuse, with the words that say what is right.
+set -euo pipefail
+bin=$1
+failed=0
+
+refused() {  # STATUS WORDS COMMAND...: exits so, and says this, once
+  local status=$1 words=$2 got=0 output
+  shift 2
+  output=$(timeout 30 "$@" 2>&1) || got=$?
+  if [ "$got" -ne "$status" ] || [ "$(grep -cF -- "$words" <<<"$output")" -ne 1 ]; then
+    printf 'FAILED: %s\n  exit status %d instead of %d, or not once the words "%s":\n%s\n' "$*" "$got" "$status" "$words" "$output"
+    failed=1
+  fi
+}
+
+refused 2 "radix: -n: 'many' is not a whole number" "$bin/radix" -n many
+refused 2 "radix: -r: '100' is not a power of two" "$bin/radix" -r100
+refused 2 "fft: -m: 9 is odd" "$bin/fft" -m 9
+refused 2 "ocean: -n: 100 is not a power of two + 2; give 66 or 130" "$bin/ocean" -n100
+refused 2 "ocean: -p: '3' is not a power of two" "$bin/ocean" -p3
+refused 2 "needs a power of two" "$bin/netvmrun" -n 3 "$bin/ocean" -n34
+refused 2 "give -p a multiple of 4" "$bin/netvmrun" -n 4 "$bin/radix" -p6
+refused 2 "radix: -n: '0' is not a whole number" "$bin/netvmrun" -n 4 "$bin/radix" -n0
+refused 2 "no program given" "$bin/netvm-compare"
+refused 2 "'x' is not a list of numbers of nodes" "$bin/netvm-compare" --nodes 1,x -- "$bin/fft"
+refused 1 "there is no program ./no-such-program" "$bin/netvm-compare" --nodes 1 --protocols hlrc -- ./no-such-program
+refused 1 "not checked" "$bin/netvm-compare" --nodes 2 --protocols hlrc -- hostname
+exit $failed

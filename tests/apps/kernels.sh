@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# kernels.sh BIN PROTOCOL TRAP: each kernel on several nodes and threads, in its variants; every answer is checked by the kernel itself.
+# Ends with 77 (skipped) where the kernel of this machine lacks the trap.
+set -euo pipefail
+bin=$1 protocol=$2 trap=$3
+
+if ! "$bin/netvmrun" -n 1 --trap "$trap" --timeout 30 "$bin/fft" -m4 --verify self >/dev/null 2>&1; then
+  if [ "$trap" = userfaultfd ]; then
+    echo "the trap $trap does not work here"
+    exit 77
+  fi
+fi
+
+failed=0
+check() {  # NODES THREADS SHM PROGRAM...
+  local nodes=$1 threads=$2 shm=$3
+  shift 3
+  local command=("$bin/netvmrun" -n "$nodes" --threads "$threads" --shm "$shm" --protocol "$protocol" --trap "$trap" --timeout 60 "$bin/$1" "${@:2}"
+                 --sequential-runs 1)
+  local output
+  if ! output=$("${command[@]}" 2>&1) || [[ $output != *"verified: yes"* ]]; then
+    printf 'FAILED: %s\n%s\n' "${command[*]}" "$output"
+    failed=1
+  fi
+}
+
+check 1 1 direct radix -n20000 -r256
+check 2 1 direct radix -n100000
+check 4 1 direct radix -n 262144 -s -t
+check 3 2 packet radix -n 30011 -r 64 -m 1000000 --permute direct
+check 1 2 direct fft -m6
+check 2 1 packet fft -m12
+check 4 1 direct fft -m14 -t -s
+check 3 1 direct fft -m10 -n1024 -l6
+check 1 2 direct ocean -n34
+check 2 1 direct ocean -n66
+check 4 1 direct ocean -n66 -s -e1e-9
+check 2 2 packet ocean -n34 --borders direct --cycle W
+check 4 2 direct ocean -n18 -t 14400 -r 10000
+exit $failed

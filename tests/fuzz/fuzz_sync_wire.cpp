@@ -1,0 +1,22 @@
+// sync/sync_wire: bodies of lock and collective messages; what decodes encodes to the same bytes.
+#include <algorithm>
+
+#include "sync/sync_wire.hpp"
+#include "tests/fuzz/fuzz.hpp"
+
+using namespace netvm::sync;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto body = fuzz_bytes(data, size);
+  if (const auto lock = decode_lock(body)) {
+    Bytes again = encode_lock(lock->type, lock->offset, lock->epoch);
+    again.insert(again.end(), lock->payload.begin(), lock->payload.end());
+    FUZZ_REQUIRE(std::ranges::equal(again, body));
+  }
+  if (const auto call = decode_collective(body)) {
+    FUZZ_REQUIRE(!call->has_value || call->value.size() == call->call.value_bytes);
+    const Bytes again = encode_collective(call->direction, call->call, call->number, call->has_value, call->value, call->payload);
+    FUZZ_REQUIRE(std::ranges::equal(again, body));
+  }
+  return 0;
+}

@@ -1,0 +1,39 @@
+// Litmus tests on nodes made of real threads. Under ThreadSanitizer without the racy ones, of which it would rightly complain.
+#include <doctest/doctest.h>
+
+#include "runtime/sanitizers.hpp"
+#include "tests/litmus/litmus.hpp"
+#include "tests/support/thread_cluster.hpp"
+
+namespace netvm::litmus {
+namespace {
+
+void run_all(std::string_view protocol, std::uint32_t nodes, std::uint32_t threads, ShmMode mode) {
+  Report report;
+  test::ClusterOptions options;
+  options.nodes = nodes;
+  options.threads = threads;
+  options.protocol = protocol;
+  options.mode = mode;
+  test::ThreadCluster cluster(options);
+  for (const Litmus& litmus : table()) {
+    if (litmus.threads.size() > std::size_t{nodes} * threads || (NETVM_TSAN && litmus.racy)) continue;
+    for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+      const Tally tally = run(cluster, litmus, {.protocol = protocol, .seed = seed, .iterations = NETVM_TSAN ? 10U : 30U});
+      CHECK_MESSAGE(tally.failure.empty(), tally.failure);
+      if (!may_show(litmus, protocol)) CHECK_MESSAGE(tally.weak == 0, tally.first_weak);
+      report.add(litmus, protocol, tally);
+    }
+  }
+  report.print("litmus tests on nodes made of threads");
+}
+
+TEST_CASE("on threads sc-directory shows no weak outcome") { run_all("sc-directory", 4, 1, ShmMode::direct); }
+TEST_CASE("on threads sc-directory shows no weak outcome; two threads a node, packets") { run_all("sc-directory", 2, 2, ShmMode::packet); }
+TEST_CASE("on threads hlrc shows weak outcomes of racy programs only") { run_all("hlrc", 4, 1, ShmMode::direct); }
+TEST_CASE("on threads hlrc shows weak outcomes of racy programs only; two threads a node, packets") {
+  run_all("hlrc", 2, 2, ShmMode::packet);
+}
+
+}  // namespace
+}  // namespace netvm::litmus

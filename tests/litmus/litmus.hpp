@@ -1,0 +1,85 @@
+// Litmus tests as data: a few threads of a few operations on zeroed variables, the outcomes that a strong memory would not show, and the
+// protocols that may show them. A runner executes one many times on any Machine.
+//
+// Registers start as 0 and are shared numbers a, b, c, d: each is loaded by one thread. Threads sit on different nodes where the machine has
+// enough, else some share one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/machine.hpp"
+
+namespace netvm::litmus {
+
+enum class Act : std::uint8_t { store, load, lock, unlock, barrier };
+struct Op {
+  Act act;
+  std::uint8_t what = 0;    ///< variable, or lock
+  std::uint8_t number = 0;  ///< store: the value; load: the register
+};
+
+/// Where the variables lie.
+enum class Spread : std::uint8_t {
+  any,
+  apart /* a page each */,
+  together /* one page, words of their own */,
+  adjacent /* bytes of one word */
+};
+
+/// register == value
+struct Equals {
+  std::uint8_t reg;
+  std::uint8_t value;
+};
+
+struct Litmus {
+  std::string_view name;
+  std::vector<std::vector<Op>> threads;
+  std::vector<std::vector<Equals>> weak;  ///< any of these conjunctions
+  bool racy = false;                      ///< a program whose outcome depends on the protocol; ThreadSanitizer rightly complains of it
+  std::vector<std::string_view> may_show = {};  ///< protocols that are allowed to; every other must not
+  Spread spread = Spread::any;
+  int home_at_thread = -1;  ///< all variables are homed at this thread's node; -1: by chance
+};
+
+inline constexpr std::uint8_t kVariables = 4, kLocks = 2, kRegisters = 4;
+
+[[nodiscard]] const std::vector<Litmus>& table();
+
+/// What a number of runs showed.
+struct Tally {
+  std::uint64_t runs = 0;
+  std::uint64_t weak = 0;
+  std::string first_weak;  ///< registers and circumstances of the first weak outcome
+  std::string failure;     ///< the machine's complaint, if it did not end well
+};
+
+struct RunOptions {
+  std::string_view protocol;
+  std::uint64_t seed = 1;
+  std::uint32_t iterations = 8;
+  Nanos longest_pause = 12'000;
+};
+[[nodiscard]] Tally run(test::Machine& machine, const Litmus& litmus, const RunOptions& options);
+
+[[nodiscard]] bool may_show(const Litmus& litmus, std::string_view protocol);
+
+/// Collects tallies and prints what was allowed and seen.
+class Report {
+ public:
+  void add(const Litmus& litmus, std::string_view protocol, const Tally& tally);
+  void print(std::string_view title) const;
+
+ private:
+  struct Row {
+    const Litmus* litmus;
+    std::string protocol;
+    Tally tally;
+  };
+  std::vector<Row> rows_;
+};
+
+}  // namespace netvm::litmus

@@ -1,0 +1,18 @@
+// netvm_simulation: doctest's own flags, and --seeds=N and --seed=S (tests/support/seeds.hpp).
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+#include "tests/support/seeds.hpp"
+
+int main(int argc, char** argv) {
+  if (!netvm::test::take_seed_flags(&argc, argv)) {
+    std::fprintf(stderr, "%s: --seeds= and --seed= take a number, for instance --seeds=2000 or --seed=17\n", argv[0]);
+    return 2;
+  }
+  doctest::Context context;
+  context.setOption("abort-after", 20);  // one bug fails under many seeds: enough is enough, unless the command line says otherwise
+  context.applyCommandLine(argc, argv);
+  return context.run();
+}

@@ -1,0 +1,66 @@
+// Everybody wants the same page at once: each access goes through in the end, under both protocols.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <string_view>
+
+#include "tests/support/thread_cluster.hpp"
+
+namespace netvm::test {
+namespace {
+
+// Words of their own on one page, each written and read back again and again.
+void hammer_page(std::string_view protocol, std::uint32_t nodes, std::uint32_t threads) {
+  ClusterOptions options;
+  options.nodes = nodes;
+  options.threads = threads;
+  options.protocol = protocol;
+  options.pages = 512;
+  ThreadCluster cluster(options);
+  const Place page = cluster.allocate(kPageSize, {});
+  std::atomic<std::uint64_t> wrong{0};
+  const Ending ending = cluster.run([&](Worker& me) {
+    const Place mine = page + me.rank() * 8;
+    for (std::uint64_t i = 1; i <= 300; ++i) {
+      me.store<std::uint64_t>(mine, i);
+      if (me.load<std::uint64_t>(mine) != i) ++wrong;
+    }
+    me.barrier();
+    for (std::uint32_t rank = 0; rank < me.count(); ++rank) {
+      if (me.load<std::uint64_t>(page + rank * 8) != 300) ++wrong;
+    }
+  });
+  CHECK(ending.well);
+  CHECK(wrong == 0);
+}
+
+// One counter, in a lock.
+void hammer_counter(std::string_view protocol) {
+  ClusterOptions options;
+  options.nodes = 4;
+  options.protocol = protocol;
+  options.pages = 512;
+  ThreadCluster cluster(options);
+  const Place counter = cluster.allocate(8, {});
+  const Place mutex = cluster.allocate(8, {});
+  const Ending ending = cluster.run([&](Worker& me) {
+    for (int i = 0; i < 100; ++i) {
+      me.lock(mutex);
+      me.store(counter, me.load<std::uint64_t>(counter) + 1);
+      me.unlock(mutex);
+    }
+    me.barrier();
+    CHECK(me.load<std::uint64_t>(counter) == 400);
+  });
+  CHECK(ending.well);
+}
+
+TEST_CASE("four nodes hammer one page: sc-directory") { hammer_page("sc-directory", 4, 1); }
+TEST_CASE("four nodes hammer one page: hlrc") { hammer_page("hlrc", 4, 1); }
+TEST_CASE("two nodes of three threads hammer one page: sc-directory") { hammer_page("sc-directory", 2, 3); }
+TEST_CASE("two nodes of three threads hammer one page: hlrc") { hammer_page("hlrc", 2, 3); }
+TEST_CASE("four nodes count in a lock: sc-directory") { hammer_counter("sc-directory"); }
+TEST_CASE("four nodes count in a lock: hlrc") { hammer_counter("hlrc"); }
+
+}  // namespace
+}  // namespace netvm::test

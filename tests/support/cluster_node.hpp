@@ -1,0 +1,71 @@
+// The layers of one node that lives in a test's own process, wired as a node of a job is, with the checked trap. What differs between the
+// simulator and threads (the Env and the fabric) comes from outside.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dsm/dsm.hpp"
+#include "dsm/protocol.hpp"
+#include "nic/device.hpp"
+#include "nic/nic.hpp"
+#include "runtime/host_vm.hpp"
+#include "runtime/stats.hpp"
+#include "sync/sync.hpp"
+#include "tests/support/machine.hpp"
+
+namespace netvm::test {
+
+/// Stands between sync and dsm: a canary that loses what it should have passed on.
+using WrapHook = std::function<std::unique_ptr<sync::CoherenceHook>(NodeId, sync::CoherenceHook&)>;
+
+struct ClusterOptions {
+  std::uint32_t nodes = 2;
+  std::uint32_t threads = 1;
+  std::uint64_t seed = 1;
+  std::string protocol = "hlrc";
+  std::uint64_t pages = 2048;
+  ShmMode mode = ShmMode::packet;
+  WrapHook wrap_hook = {};
+  std::vector<std::unique_ptr<dsm::Protocol> (*)(dsm::ProtocolEnv&)> factories = {};  ///< canaries: see DsmConfig
+};
+
+struct ClusterNode {
+  // In the order of the layers: destroyed from the top down.
+  Stats stats;
+  std::unique_ptr<HostVm> vm;
+  std::unique_ptr<nic::Device> device;
+  std::unique_ptr<nic::Nic> nic;
+  nic::RemoteRegion system;
+  nic::RemoteRegion shared;
+  std::unique_ptr<dsm::Dsm> dsm;
+  std::unique_ptr<sync::CoherenceHook> wrapped;
+  std::unique_ptr<sync::Sync> sync;
+
+  /// Memory and device; before the fabric, which may need everybody's devices.
+  void open(const ClusterOptions& options, NodeId node, Env& env);
+  /// NIC and its regions.
+  void attach(const ClusterOptions& options, NodeId node, Env& env, nic::Fabric& fabric);
+};
+
+/// The upper layers of all nodes, once all are attached. `envs` by node.
+void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterNode>>& nodes, const std::function<Env&(NodeId)>& env_of);
+
+/// An application thread on a ClusterNode.
+class ClusterWorker : public Worker {
+ public:
+  ClusterWorker(ClusterNode& on, const ClusterOptions& options, NodeId node, std::uint32_t local)
+      : Worker(node.value, options.nodes, local, options.threads), on_(on) {}
+  void load_bytes(Place from, void* to, std::size_t bytes) override;
+  void store_bytes(Place to, const void* from, std::size_t bytes) override;
+  void lock(Place mutex) override;
+  void unlock(Place mutex) override;
+  void barrier() override;
+
+ private:
+  ClusterNode& on_;
+};
+
+}  // namespace netvm::test

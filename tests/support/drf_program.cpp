@@ -1,0 +1,206 @@
+#include "tests/support/drf_program.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "runtime/random.hpp"
+
+namespace netvm::test {
+
+namespace {
+
+constexpr std::size_t kMaxObject = 64;
+
+enum class Mode : std::uint8_t { locked, owned, read_only };
+
+struct Object {
+  std::uint64_t at = 0;  // bytes from the start of the area, and in the ledger
+  std::uint32_t bytes = 0;
+  std::uint32_t lock = 0;
+};
+
+struct Plan {
+  Place area = 0;
+  Place locks = 0;
+  std::vector<Object> objects;
+  std::uint32_t lock_count = 1;
+  std::string text;
+};
+
+Plan make_plan(Machine& machine, const DrfOptions& options) {
+  SplitMix64 random(mix64(options.seed ^ 0xd4f));
+  Plan plan;
+  const std::uint64_t pages = 1 + random.below(options.max_pages);
+  const auto wanted = static_cast<std::uint32_t>(3 + random.below(options.max_objects - 2));
+  // Half of the programs crowd everything together, the others spread over all pages.
+  const std::uint64_t longest_gap = random.below(2) == 0 ? 3 : pages * kPageSize / wanted;
+  std::uint64_t at = random.below(2) == 0 ? 0 : kPageSize - random.below(200);
+  if (pages == 1) at = random.below(64);
+  plan.lock_count = static_cast<std::uint32_t>(1 + random.below(wanted));
+  for (std::uint32_t i = 0; i < wanted; ++i) {
+    const auto bytes = static_cast<std::uint32_t>(random.below(3) == 0 ? 1 + random.below(8) : 1 + random.below(kMaxObject));
+    if (at + bytes > pages * kPageSize) break;
+    plan.objects.push_back({at, bytes, static_cast<std::uint32_t>(random.below(plan.lock_count))});
+    at += bytes + random.below(longest_gap + 1);
+  }
+  dsm::AllocOptions where;
+  where.protocol = options.protocol;
+  where.alignment = kPageSize;
+  where.placement = static_cast<dsm::Placement>(random.below(4));
+  where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
+  plan.area = machine.allocate(pages * kPageSize, where);
+  plan.locks = machine.allocate(std::uint64_t{plan.lock_count} * 8, {});
+  plan.text = fmt::format("{}, {} nodes x {} threads, {} pages (placement {}), {} objects, {} locks", options.protocol, machine.nodes(),
+                          machine.threads(), pages, static_cast<int>(where.placement), plan.objects.size(), plan.lock_count);
+  return plan;
+}
+
+// What all threads agree on without talking.
+Mode mode_of(const DrfOptions& options, std::uint32_t phase, std::size_t object) {
+  return static_cast<Mode>(mix64(options.seed * 31 + phase * 1009 + object) % 3);
+}
+std::uint32_t owner_of(const DrfOptions& options, std::uint32_t phase, std::size_t object, std::uint32_t threads) {
+  return static_cast<std::uint32_t>(mix64(options.seed * 37 + phase * 2003 + object) % threads);
+}
+
+class Program {
+ public:
+  Program(const Plan& plan, const DrfOptions& options, Ledger& ledger) : plan_(plan), options_(options), ledger_(ledger) {}
+
+  void run(Worker& me) {
+    SplitMix64 random(mix64(options_.seed ^ 0x5eed) + me.rank());
+    for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
+      for (std::uint32_t step = 0; step < options_.steps; ++step) {
+        if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
+        take_step(me, phase, random);
+      }
+      me.barrier();
+    }
+    for (const Object& object : plan_.objects) compare(me, object, 0, object.bytes, "at the end");
+  }
+
+  DrfResult result() {
+    const std::lock_guard guard(mutex_);
+    return {first_wrong_.empty(), first_wrong_, 0, loads_.load()};
+  }
+
+ private:
+  void take_step(Worker& me, std::uint32_t phase, SplitMix64& random) {
+    const std::size_t index = random.below(plan_.objects.size());
+    const Object& object = plan_.objects[index];
+    switch (mode_of(options_, phase, index)) {
+      case Mode::locked:
+        inside_lock(me, phase, object, random);
+        break;
+      case Mode::owned:
+        if (owner_of(options_, phase, index, me.count()) == me.rank()) use(me, object, random);
+        break;
+      case Mode::read_only:
+        compare_part(me, object, random, "read by all");
+        break;
+    }
+  }
+
+  // Uses some of the objects that the lock guards; now and then a second lock is nested inside.
+  void inside_lock(Worker& me, std::uint32_t phase, const Object& object, SplitMix64& random) {
+    me.lock(lock_place(object.lock));
+    const std::uint64_t more = random.below(3);
+    use(me, object, random);
+    for (std::size_t i = 0; i < more; ++i) use_if_locked_by(me, phase, random.below(plan_.objects.size()), object.lock, random);
+    if (object.lock + 1 < plan_.lock_count && random.below(4) == 0) {
+      const auto inner = static_cast<std::uint32_t>(object.lock + 1 + random.below(plan_.lock_count - object.lock - 1));
+      me.lock(lock_place(inner));
+      for (std::size_t i = 0; i < plan_.objects.size(); ++i) use_if_locked_by(me, phase, i, inner, random);
+      me.unlock(lock_place(inner));
+    }
+    me.unlock(lock_place(object.lock));
+  }
+
+  void use_if_locked_by(Worker& me, std::uint32_t phase, std::size_t index, std::uint32_t lock, SplitMix64& random) {
+    if (mode_of(options_, phase, index) == Mode::locked && plan_.objects[index].lock == lock) use(me, plan_.objects[index], random);
+  }
+
+  void use(Worker& me, const Object& object, SplitMix64& random) {
+    const std::uint64_t kind = random.below(4);
+    if (kind != 0) compare_part(me, object, random, "read by its holder");
+    if (kind == 1) return;
+    store_part(me, object, random);
+    if (kind == 3) compare(me, object, 0, object.bytes, "read again by its writer");
+  }
+
+  void store_part(Worker& me, const Object& object, SplitMix64& random) {
+    std::array<std::byte, kMaxObject> bytes;
+    const auto [first, count] = part_of(object, random);
+    for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::byte>(random.next());
+    me.store_bytes(plan_.area + object.at + first, bytes.data(), count);
+    ledger_.write(object.at + first, bytes.data(), count);
+  }
+
+  void compare_part(Worker& me, const Object& object, SplitMix64& random, std::string_view when) {
+    const auto [first, count] = part_of(object, random);
+    compare(me, object, first, count, when);
+  }
+
+  void compare(Worker& me, const Object& object, std::size_t first, std::size_t count, std::string_view when) {
+    std::array<std::byte, kMaxObject> found;
+    std::array<std::byte, kMaxObject> expected;
+    me.load_bytes(plan_.area + object.at + first, found.data(), count);
+    ledger_.read(object.at + first, expected.data(), count);
+    loads_.fetch_add(1);
+    me.trace(object.at + first + (static_cast<std::uint64_t>(found[0]) << 32));
+    if (std::memcmp(found.data(), expected.data(), count) == 0) return;
+    const std::size_t at = static_cast<std::size_t>(std::mismatch(found.begin(), found.end(), expected.begin()).first - found.begin());
+    const std::lock_guard guard(mutex_);
+    if (!first_wrong_.empty()) return;
+    first_wrong_ = fmt::format(
+        "{}: node {} thread {} loads {:#04x} where {:#04x} was stored last: byte {} of the object at {} ({} bytes, lock {}), {}",
+        plan_.text, me.node(), me.local(), std::to_integer<int>(found[at]), std::to_integer<int>(expected[at]), first + at, object.at,
+        object.bytes, object.lock, when);
+  }
+
+  struct Part {
+    std::size_t first;
+    std::size_t count;
+  };
+  static Part part_of(const Object& object, SplitMix64& random) {
+    if (random.below(3) == 0) return {0, object.bytes};
+    const std::size_t first = random.below(object.bytes);
+    return {first, 1 + random.below(object.bytes - first)};
+  }
+
+  [[nodiscard]] Place lock_place(std::uint32_t lock) const { return plan_.locks + std::uint64_t{lock} * 8; }
+
+  const Plan& plan_;
+  const DrfOptions& options_;
+  Ledger& ledger_;
+  std::atomic<std::uint64_t> loads_{0};
+  std::mutex mutex_;
+  std::string first_wrong_;
+};
+
+}  // namespace
+
+DrfResult run_drf_program(Machine& machine, const DrfOptions& options) {
+  const Plan plan = make_plan(machine, options);
+  const auto ledger = machine.make_ledger((std::size_t{options.max_pages} + 1) * kPageSize);
+  Program program(plan, options, *ledger);
+  const Ending ending = machine.run([&program](Worker& me) { program.run(me); });
+  DrfResult result = program.result();
+  result.trace_hash = ending.trace_hash;
+  if (ending.well) {
+    machine.free(plan.area);
+    machine.free(plan.locks);
+  }
+  if (!ending.well) {
+    result.well = false;
+    result.text += (result.text.empty() ? "" : "\n") + plan.text + ": " + ending.text;
+  }
+  return result;
+}
+
+}  // namespace netvm::test

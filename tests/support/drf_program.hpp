@@ -1,0 +1,36 @@
+// Random programs without data races, checked against a ledger: every load must return what was stored last before it.
+//
+// A plan follows from the seed: objects of 1 to 64 bytes, packed over a few pages without regard to words and page borders, each with a lock
+// that it may share with others. A program is a sequence of phases between barriers. In each phase an object is guarded by its
+// lock, or owned by one thread, or read by all. Whoever stores to an object enters it in the ledger, and whoever loads compares. What was
+// never stored must be zero, so a machine that runs several programs also shows whether memory that was freed is handed out clean.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tests/support/machine.hpp"
+
+namespace netvm::test {
+
+struct DrfOptions {
+  std::string_view protocol;
+  std::uint64_t seed = 1;
+  std::uint32_t phases = 4;
+  std::uint32_t steps = 12;  ///< of each thread in each phase
+  std::uint32_t max_pages = 4;
+  std::uint32_t max_objects = 24;
+  Nanos longest_pause = 6'000;
+};
+
+struct DrfResult {
+  bool well = true;
+  std::string text;  ///< the first wrong load (of this process), or the machine's complaint
+  std::uint64_t trace_hash = 0;
+  std::uint64_t loads = 0;  ///< compared, on this process
+};
+
+[[nodiscard]] DrfResult run_drf_program(Machine& machine, const DrfOptions& options);
+
+}  // namespace netvm::test

@@ -1,0 +1,96 @@
+// Seeds: runs a test's body for many seeds, and makes every failure print the one command that replays it.
+//
+// How many and which: `--seeds=N` (N seeds instead of the test's own number), `--seed=S` (that one alone), or the same as TEST_SEEDS and
+// TEST_SEED in the environment. Without either, a run takes seeds 1, 2, 3, ...: the same each time.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "runtime/check.hpp"
+
+namespace netvm::test {
+
+struct SeedOptions {
+  std::string program = "netvm_simulation";
+  std::uint64_t seeds = 0;  ///< 0: each test's own number
+  std::uint64_t seed = 0;   ///< not 0: this one alone
+};
+
+/// A number, or false: anything else is a mistake that must not pass for "no seed given".
+inline bool parse_seed(std::string_view text, std::uint64_t* to) {
+  const std::string copy(text);
+  char* end = nullptr;
+  const std::uint64_t value = std::strtoull(copy.c_str(), &end, 0);
+  if (copy.empty() || copy[0] == '-' || *end != '\0') return false;
+  *to = value;
+  return true;
+}
+
+inline SeedOptions& seed_options() {
+  static SeedOptions options = [] {
+    SeedOptions made;
+    const char* seeds = std::getenv("TEST_SEEDS");
+    const char* seed = std::getenv("TEST_SEED");
+    NETVM_CHECK(seeds == nullptr || parse_seed(seeds, &made.seeds), "TEST_SEEDS=%s is not a number", seeds);
+    NETVM_CHECK(seed == nullptr || parse_seed(seed, &made.seed), "TEST_SEED=%s is not a number", seed);
+    return made;
+  }();
+  return options;
+}
+
+/// Takes --seeds=N and --seed=S out of the arguments. False, with a message printed by the caller, if one is not a number.
+inline bool take_seed_flags(int* argc, char** argv) {
+  SeedOptions& options = seed_options();
+  if (*argc > 0) options.program = argv[0];
+  int kept = 0;
+  for (int i = 0; i < *argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.starts_with("--seeds=")) {
+      if (!parse_seed(argument.substr(8), &options.seeds)) return false;
+    } else if (argument.starts_with("--seed=")) {
+      if (!parse_seed(argument.substr(7), &options.seed)) return false;
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  *argc = kept;
+  argv[kept] = nullptr;
+  return true;
+}
+
+/// The command that runs the test case that is running now, with one seed.
+inline std::string replay_command(std::uint64_t seed) {
+  std::string name;
+  for (const char* c = doctest::getContextOptions()->currentTest->m_name; *c != '\0'; ++c) {
+    if (*c == ',') name += '\\';  // a comma separates filters
+    if (*c == '\'') {
+      name += '?';  // doctest's wildcard for one character: no quoting within quotes
+    } else {
+      name += *c;
+    }
+  }
+  return seed_options().program + " --test-case='" + name + "' --seed=" + std::to_string(seed);
+}
+
+/// Calls body(seed) for each seed of this run; `own_number` seeds unless the run says otherwise. A failure (a CHECK, a REQUIRE, an
+/// abort) inside prints the command that replays it.
+template <class Body>
+void for_each_seed(std::uint64_t own_number, Body&& body) {
+  const SeedOptions& options = seed_options();
+  const std::uint64_t first = options.seed != 0 ? options.seed : 1;
+  const std::uint64_t count = options.seed != 0 ? 1 : options.seeds != 0 ? options.seeds : own_number;
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    const std::string command = replay_command(seed);
+    INFO("replay with: ", command);
+    check_context().seed = seed;
+    body(seed);
+  }
+  check_context().seed = 0;
+}
+
+}  // namespace netvm::test

@@ -1,0 +1,45 @@
+// SimCluster: a Machine whose nodes live in the deterministic simulator. Everything that happens follows from the seed.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nic/sim_fabric.hpp"
+#include "runtime/simulator.hpp"
+#include "tests/support/cluster_node.hpp"
+
+namespace netvm::test {
+
+struct SimClusterOptions : ClusterOptions {
+  nic::SimNetworkOptions network = {};
+  Nanos schedule_jitter = 1000;
+  std::uint64_t max_events = 20'000'000;
+};
+
+class SimCluster final : public Machine {
+ public:
+  explicit SimCluster(const SimClusterOptions& options);
+  ~SimCluster() override;
+
+  [[nodiscard]] std::uint32_t nodes() const override { return options_.nodes; }
+  [[nodiscard]] std::uint32_t threads() const override { return options_.threads; }
+  Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override;
+  void free(Place memory) override;
+  std::unique_ptr<Ledger> make_ledger(std::size_t bytes) override { return std::make_unique<PrivateLedger>(bytes); }
+  Ending run(const std::function<void(Worker&)>& program) override;
+
+  [[nodiscard]] Simulator& simulator() { return simulator_; }
+  [[nodiscard]] ClusterNode& node(std::uint32_t index) { return *nodes_[index]; }
+
+ private:
+  void run_at_node_0(const char* what, std::function<void(dsm::Dsm&)> body);
+  Ending finish();
+
+  SimClusterOptions options_;
+  Simulator simulator_;
+  nic::SimNetwork network_;
+  std::vector<std::unique_ptr<ClusterNode>> nodes_;
+};
+
+}  // namespace netvm::test

@@ -1,0 +1,93 @@
+// Messages of sync/: what is encoded decodes to the same; anything else is refused.
+#include "sync/sync_wire.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/random.hpp"
+
+namespace netvm::sync {
+namespace {
+
+Bytes bytes(std::size_t count) {
+  Bytes made(count);
+  for (std::size_t i = 0; i < count; ++i) made[i] = static_cast<std::byte>(i * 7 + 1);
+  return made;
+}
+
+TEST_CASE("lock messages survive the wire") {
+  for (const auto type :
+       {LockMessageType::request, LockMessageType::grant, LockMessageType::probe, LockMessageType::free, LockMessageType::busy}) {
+    Bytes body = encode_lock(type, 0x123456789abcdef0, 42);
+    const Bytes payload = bytes(100);
+    body.insert(body.end(), payload.begin(), payload.end());
+    const auto message = decode_lock(body);
+    REQUIRE(message.has_value());
+    CHECK(message->type == type);
+    CHECK(message->offset == 0x123456789abcdef0);
+    CHECK(message->epoch == 42);
+    CHECK(std::ranges::equal(message->payload, payload));
+  }
+}
+
+TEST_CASE("collective messages survive the wire, with and without a value") {
+  const Bytes value = bytes(24);
+  const Bytes payload = bytes(1000);
+  for (const bool has_value : {false, true}) {
+    const CollectiveCall call{CollectiveKind::broadcast, 3, 24};
+    const Bytes body = encode_collective(CollectiveDirection::down, call, 99, has_value, value, payload);
+    const auto message = decode_collective(body);
+    REQUIRE(message.has_value());
+    CHECK(message->direction == CollectiveDirection::down);
+    CHECK(message->call == call);
+    CHECK(message->number == 99);
+    CHECK(message->has_value == has_value);
+    CHECK(message->value.size() == (has_value ? 24 : 0));
+    CHECK(std::ranges::equal(message->payload, payload));
+  }
+}
+
+TEST_CASE("bodies that are not ours are refused") {
+  CHECK_FALSE(decode_lock({}).has_value());
+  CHECK_FALSE(decode_collective({}).has_value());
+  const Bytes lock = encode_lock(LockMessageType::request, 1, 2);
+  CHECK_FALSE(decode_lock(std::span(lock).first(lock.size() - 1)).has_value());
+  for (const int type : {0, 6, 255}) {
+    Bytes wrong = lock;
+    wrong[0] = static_cast<std::byte>(type);
+    CHECK_FALSE(decode_lock(wrong).has_value());
+  }
+  const Bytes call = encode_collective(CollectiveDirection::up, {CollectiveKind::all_reduce, 0, 8}, 1, true, bytes(8), {});
+  CHECK(decode_collective(call).has_value());
+  CHECK_FALSE(decode_collective(std::span(call).first(call.size() - 1)).has_value());  // shorter than its value
+  for (const std::size_t field : {0, 1, 2, 3}) {
+    Bytes wrong = call;
+    wrong[field] = std::byte{77};
+    CHECK_FALSE(decode_collective(wrong).has_value());
+  }
+  Bytes huge = call;
+  const std::uint64_t length = ~std::uint64_t{0};
+  std::memcpy(huge.data() + offsetof(CollectiveHeader, value_bytes), &length, sizeof length);
+  CHECK_FALSE(decode_collective(huge).has_value());
+}
+
+TEST_CASE("random bytes never decode to something outside of themselves") {
+  SplitMix64 random(5);
+  for (int round = 0; round < 20'000; ++round) {
+    Bytes body(random.below(80));
+    for (std::byte& b : body) b = static_cast<std::byte>(random.below(4));
+    const auto inside = [&](std::span<const std::byte> part) {
+      return part.empty() || (part.data() >= body.data() && part.data() + part.size() <= body.data() + body.size());
+    };
+    if (const auto message = decode_lock(body)) CHECK(inside(message->payload));
+    if (const auto message = decode_collective(body)) {
+      CHECK(inside(message->value));
+      CHECK(inside(message->payload));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace netvm::sync
