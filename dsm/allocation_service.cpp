@@ -12,7 +12,7 @@ constexpr NodeId kHome{0};
 }
 
 AllocationService::AllocationService(PageRange shared, Env& env, nic::Nic& nic, ExtentKeeper& keeper)
-    : shared_(shared), env_(env), nic_(nic), keeper_(keeper) {
+    : shared_(shared), env_(env), nic_(nic), keeper_(keeper), tasks_(env) {
   if (nic.node() == kHome) home_ = std::make_unique<AllocationHome>(shared, nic);
   nic.set_message_handler(nic::MessageKind::dsm_allocator, this);
 }
@@ -106,33 +106,14 @@ void AllocationService::quiesce(const AllocationMessage& order) {
 }
 
 void AllocationService::in_task(void (ExtentKeeper::*work)(const Extent&), const Extent& extent, AllocationKind answer_kind) {
-  {
-    const std::scoped_lock guard(lock_);
-    if (closing_) return;  // the job ends: nobody will be handed the pages
-    tasks_.fetch_add(1);
-  }
-  env_.spawn([this, work, extent, answer_kind] {
+  // Closed: the job ends, and nobody will be handed the pages.
+  (void)tasks_.spawn([this, work, extent, answer_kind] {
     (keeper_.*work)(extent);
     answer(answer_kind, extent);
-    // The service may end as soon as tasks_ is 0 and this task no longer touches it: close() waits for the announcement to be over.
-    const std::scoped_lock guard(lock_);
-    tasks_.fetch_sub(1);
-    task_ended_.announce(env_);
   });
 }
 
-void AllocationService::close() {
-  {
-    const std::scoped_lock guard(lock_);
-    closing_ = true;
-  }
-  while (tasks_.load() != 0) {
-    const ParkOn ended = task_ended_.on(task_ended_.prepare());
-    if (tasks_.load() != 0) env_.park({&ended, 1}, kForever);
-    task_ended_.finish();
-  }
-  const std::scoped_lock guard(lock_);  // the last task is out of its announcement
-}
+void AllocationService::close() { tasks_.close(); }
 
 void AllocationService::on_message(NodeId from, std::span<const std::byte> body) noexcept {
   Reply received;

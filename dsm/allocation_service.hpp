@@ -19,6 +19,7 @@
 #include "dsm/allocator.hpp"
 #include "nic/nic.hpp"
 #include "runtime/env.hpp"
+#include "runtime/task_group.hpp"
 
 namespace netvm::dsm {
 
@@ -89,9 +90,7 @@ class AllocationService final : public nic::MessageHandler {
   };
   std::map<std::uint64_t, Drain> drains_;  // by serial; handlers only
 
-  bool closing_ = false;  // guarded by lock_
-  std::atomic<std::uint32_t> tasks_{0};
-  WaitWord task_ended_;
+  TaskGroup tasks_;  // retirements
 };
 
 }  // namespace netvm::dsm

@@ -316,13 +316,13 @@ void JobServer::complete_round() {
 }
 
 void JobServer::fail_exchanges(const std::string& reason) {
-  failure_ = reason;
+  if (failure_.empty()) failure_ = reason;  // the first one is the cause; those that follow are nodes that ended because of it
   round_deadline_.reset();
   contributions_ = 0;
   for (Member& member : members_) {
     if (!member.contribution) continue;
     member.contribution.reset();
-    if (member.connection != 0) send(member.connection, FrameType::failed, encode_text(reason));
+    if (member.connection != 0) send(member.connection, FrameType::failed, encode_text(failure_));
   }
 }
 

@@ -23,17 +23,13 @@ void set_state(LockWaiter& waiter, State state) {
 }  // namespace
 
 Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
-    : nic_(nic), hook_(hook), stats_(stats), cohort_limit_(config.cohort), directory_(config, nic) {
+    : nic_(nic), hook_(hook), stats_(stats), cohort_limit_(config.cohort), directory_(config, nic), caretakers_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
 
 Mutexes::~Mutexes() {
   nic_.set_message_handler(nic::MessageKind::sync_lock, nullptr);
-  if (caretakers_.load(std::memory_order_acquire) == 0) return;  // acquire: partner is the end of a caretaker's task
-  const Status ended = nic_.wait_until(caretakers_word_, [this] {
-    return caretakers_.load(std::memory_order_acquire) == 0;  // acquire: as above
-  });
-  NETVM_CHECK(ok(ended), "a node left while the grant of a mutex was being applied");
+  caretakers_.close();
 }
 
 // ---- lock, unlock ------------------------------------------------------------------------------------------------------
@@ -245,12 +241,10 @@ void Mutexes::token_arrived(LockState& state, Guard& guard) {
   // All waiters' deadlines passed. The payload must be applied before the token goes on, which may block: a task does it.
   state.holder = LockState::kCaretaker;
   guard.unlock();
-  caretakers_.fetch_add(1, std::memory_order_relaxed);  // relaxed: the task begins after this
-  nic_.env().spawn([this, &state] {
+  // Never refused: only the destructor closes the group, after the last message.
+  (void)caretakers_.spawn([this, &state] {
     apply_payload(state);
     release(state);
-    caretakers_.fetch_sub(1, std::memory_order_acq_rel);  // acq_rel: partner is the destructor
-    caretakers_word_.announce(nic_.env());
   });
 }
 

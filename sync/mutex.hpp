@@ -17,6 +17,7 @@
 #include <span>
 
 #include "nic/nic.hpp"
+#include "runtime/task_group.hpp"
 #include "sync/coherence_hook.hpp"
 #include "sync/lock_directory.hpp"
 #include "sync/mutex_table.hpp"
@@ -73,8 +74,7 @@ class Mutexes final : public nic::MessageHandler {
   LockDirectory directory_;
   MutexTable table_;
   WaiterPool pool_;
-  std::atomic<std::uint32_t> caretakers_{0};
-  WaitWord caretakers_word_;
+  TaskGroup caretakers_;  // they pass on grants that came after their waiters' deadlines
   std::atomic<std::uint64_t> dropped_{0};
 };
 
