@@ -1,7 +1,7 @@
 // The inside of Nic, shared by the files that implement it:
 //   nic.cpp          construction, regions, counters, shutting down      nic_post.cpp      the initiator's packets
-//   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   the target's and the answers' side
-//   nic_progress.cpp driving, waiting, parking, the engine
+//   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   what arrives: answers, and the sequence
+//   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
 //
 // Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock` and
 // `parked_lock` are taken alone. Completions and handlers run with none of them but the driver's role held.
@@ -24,6 +24,11 @@
 #include "nic/wire.hpp"
 
 namespace netvm::nic {
+
+inline bool is_write(Opcode op) { return op == Opcode::write || op == Opcode::write_vector; }
+inline void count(std::atomic<std::uint64_t>& counter) {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}  // relaxed: statistics order nothing
 
 /// This node -> a target.
 struct alignas(kCacheLine) Channel {
@@ -100,6 +105,10 @@ struct Nic::Impl final : PacketSink {
   void on_packet(NodeId from, std::span<const std::byte> packet) noexcept override;
   void on_answer(NodeId from, const Packet& packet);
   void on_sequenced(NodeId from, const Packet& packet);
+  void answer(const PacketHeader& request, Status status, std::uint64_t old_value = 0);
+  void answer_data(const PacketHeader& request, std::span<const std::byte> data);
+
+  // ---- nic_retire.cpp
   HeldPacket arrive(const Packet& packet);
   void retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload);
   void retire_write(Inbound& channel, HeldPacket& held);
@@ -109,8 +118,6 @@ struct Nic::Impl final : PacketSink {
   Status land(const PacketHeader& header, std::span<const std::byte> payload);
   Status land_vector(const PacketHeader& header, std::span<const std::byte> payload);
   Status count_ordered(Inbound& channel, const PacketHeader& header, Status written);
-  void answer(const PacketHeader& request, Status status, std::uint64_t old_value = 0);
-  void answer_data(const PacketHeader& request, std::span<const std::byte> data);
   void deliver(NodeId from, std::uint8_t kind, std::span<const std::byte> body);
 
   // ---- nic_progress.cpp

@@ -189,6 +189,20 @@ Status HostVm::make_resident(PageRange pages) {
   return state_->residency.bring_in(pages);
 }
 
+// Until frames can be evicted, resident is pinned.
+Result<FramePins> HostVm::pin(PageRange pages, bool /*write*/) {
+  if (const Status status = make_resident(pages); status != Status::ok) return status;
+  return FramePins(this, pages);
+}
+
+FramePins HostVm::try_pin(PageRange pages, bool /*write*/) {
+  return make_resident(pages) == Status::ok ? FramePins(this, pages) : FramePins();
+}
+
+void HostVm::prefetch(PageRange pages) { (void)make_resident(pages); }
+
+void HostVm::unpin(PageRange /*pages*/) {}
+
 bool HostVm::resident(PageId page) const { return page.value < config_.pages && state_->residency.resident(page); }
 
 void HostVm::discard(PageRange pages) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
@@ -61,6 +62,30 @@ struct TrapProbe {
   std::string reason;  ///< for the start-up line and for errors: "userfaultfd needs Linux 6.4 for UFFDIO_CONTINUE_MODE_WP; this is 6.1"
 };
 [[nodiscard]] TrapProbe probe_trap(TrapKind kind);
+
+class HostVm;
+
+/// Frames that stay where they are while this object lives: the pager does not take them away. Move-only. Pins nest.
+class FramePins {
+ public:
+  FramePins() = default;
+  FramePins(FramePins&& other) noexcept : vm_(std::exchange(other.vm_, nullptr)), pages_(other.pages_) {}
+  FramePins& operator=(FramePins&& other) noexcept {
+    std::swap(vm_, other.vm_);
+    std::swap(pages_, other.pages_);
+    return *this;
+  }
+  ~FramePins() { release(); }
+  void release();
+  [[nodiscard]] PageRange pages() const { return pages_; }
+  [[nodiscard]] bool holds() const { return vm_ != nullptr; }
+
+ private:
+  friend class HostVm;
+  FramePins(HostVm* vm, PageRange pages) : vm_(vm), pages_(pages) {}
+  HostVm* vm_ = nullptr;
+  PageRange pages_{};
+};
 
 struct HostVmConfig {
   std::uint64_t pages = 0;  ///< size of the global range, in pages
@@ -105,6 +130,14 @@ class HostVm {
   Status make_resident(PageRange pages);
   [[nodiscard]] bool resident(PageId page) const;
 
+  /// Brings the pages in and keeps them until the pins end. `write`: the holder may change the frames. Blocks where it must evict or
+  /// read from the backing store; never waits for the network. Status::fault_failed as make_resident(), range outside the memory.
+  Result<FramePins> pin(PageRange pages, bool write);
+  /// The same where it takes no I/O, no eviction and no waiting; else no pins. For contexts that must not block.
+  FramePins try_pin(PageRange pages, bool write);
+  /// A hint: bring the pages in, soon, without waiting for it. Returns at once.
+  void prefetch(PageRange pages);
+
   /// Throws the pages' contents away (they read as zeros afterwards) and gives the memory back. The pages' access must be none.
   void discard(PageRange pages);
 
@@ -120,6 +153,8 @@ class HostVm {
   struct State;  // host_vm_state.hpp: access table, residency, trap; for HostVm's own source files
 
  private:
+  friend class FramePins;
+  void unpin(PageRange pages);
   HostVm(const HostVmConfig& config, Env& env);
   bool map_views(std::string* why);
   Status start_trap(std::string* why);
@@ -133,5 +168,9 @@ class HostVm {
   bool attached_ = false;  // to the signal handlers
   std::unique_ptr<State> state_;
 };
+
+inline void FramePins::release() {
+  if (vm_ != nullptr) std::exchange(vm_, nullptr)->unpin(pages_);
+}
 
 }  // namespace netvm
