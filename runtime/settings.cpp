@@ -210,6 +210,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+std::string_view to_string(ShmMode mode) { return mode == ShmMode::direct ? "direct" : "packet"; }
+
 std::span<const SettingInfo> setting_list() { return kInfos; }
 std::span<const std::string_view> internal_variables() { return kInternal; }
 

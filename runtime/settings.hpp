@@ -45,6 +45,8 @@ enum class ShmMode : std::uint8_t {
   packet,  ///< every request travels through the ring to the target's engine
 };
 
+[[nodiscard]] std::string_view to_string(ShmMode mode);
+
 /// What one node runs with.
 struct Settings {
   std::string protocol = "hlrc";            // NETVM_PROTOCOL: default of every allocation that names none

@@ -225,10 +225,19 @@ void Launcher::check_time() {
 }
 
 void Launcher::flush_output() {
-  if (!standard_output_.flush()) {
-    end_job("the reader of the standard output is gone; ending the job", 128 + SIGPIPE, SIGTERM, kGrace);
-  }
-  (void)standard_error_.flush();
+  if (const int error = standard_output_.flush(); error != 0) on_output_failed(error);
+  (void)standard_error_.flush();  // nowhere left to say that it fails
+}
+
+void Launcher::on_output_failed(int error) {
+  const bool reader_gone = error == EPIPE || error == ECONNRESET;
+  const int exit_status = reader_gone ? 128 + SIGPIPE : EXIT_FAILURE;
+  const std::string what = reader_gone ? "the reader of the standard output is gone"
+                                       : fmt::format("writing to the standard output failed: {}", std::generic_category().message(error));
+  if (fate_ == Fate::running && any_running()) return end_job(what + "; ending the job", exit_status, SIGTERM, kGrace);
+  // Too late to end anything; but output is lost, and that is no success.
+  say(what);
+  if (outcome_.exit_status == 0) outcome_.exit_status = exit_status;
 }
 
 bool Launcher::any_running() const {
@@ -338,8 +347,8 @@ void Launcher::finish() {
   const auto patience = hurried_ ? Clock::now() + kReaderPatience : Clock::time_point::max();
   restore_signals();  // from here on Ctrl-C ends us as it ends anybody: nothing is left to tidy
   signals_.reset();
-  standard_output_.drain(patience);
-  standard_error_.drain(patience);
+  if (const int error = standard_output_.drain(patience); error != 0) on_output_failed(error);
+  (void)standard_error_.drain(patience);
 }
 
 void Launcher::say(const std::string& sentence) { standard_error_.append("netvmrun: " + sentence + "\n"); }

@@ -73,6 +73,7 @@ class Launcher final : private job::JobListener {
   void check_deserted();
   void watch_output();
   void flush_output();
+  void on_output_failed(int error);
   [[nodiscard]] bool any_running() const;
   [[nodiscard]] std::string others(std::uint32_t node) const;
   [[nodiscard]] std::string name_of(std::uint32_t node) const;

@@ -63,27 +63,33 @@ long OutputSink::write_some(std::string_view bytes) {
   return ::write(target(), bytes.data(), bytes.size());
 }
 
-bool OutputSink::flush() {
+int OutputSink::flush() {
   while (written_ < pending_.size()) {
     const long wrote = write_some(std::string_view(pending_).substr(written_));
     if (wrote > 0) {
       written_ += static_cast<std::size_t>(wrote);
     } else if (errno == EAGAIN) {
       if (written_ > kMaxBacklog) pending_.erase(0, std::exchange(written_, 0));
-      return true;
+      return 0;
     } else if (errno != EINTR) {
+      const int error = errno;
       pending_.clear();
       written_ = 0;
-      return std::exchange(gone_, true);  // said once
+      gone_ = true;
+      return error;
     }
   }
   pending_.clear();
   written_ = 0;
-  return true;
+  return 0;
 }
 
-void OutputSink::drain(Clock::time_point deadline) {
-  while (flush() && backlog() != 0 && Clock::now() < deadline) (void)has_room(target(), 100);
+int OutputSink::drain(Clock::time_point deadline) {
+  for (;;) {
+    if (const int error = flush(); error != 0) return error;
+    if (backlog() == 0 || Clock::now() >= deadline) return 0;
+    (void)has_room(target(), 100);
+  }
 }
 
 void OutputSource::read_some() {

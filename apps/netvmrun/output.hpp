@@ -30,10 +30,11 @@ class OutputSink {
   explicit OutputSink(int fd);
 
   void append(std::string_view bytes);
-  /// Writes what goes without waiting. False once the reader is gone (said once; everything later is dropped).
-  [[nodiscard]] bool flush();
-  /// Writes everything, waiting for the reader until the deadline.
-  void drain(Clock::time_point deadline);
+  /// Writes what goes without waiting. Returns 0, or, once, the error (errno) that ends the stream: EPIPE where the reader is gone.
+  /// Everything later is dropped.
+  [[nodiscard]] int flush();
+  /// Writes everything, waiting for the reader until the deadline. Returns as flush() does.
+  [[nodiscard]] int drain(Clock::time_point deadline);
 
   [[nodiscard]] std::size_t backlog() const { return pending_.size() - written_; }
   /// What to poll for room; -1 if writing never waits (a regular file).

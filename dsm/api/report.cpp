@@ -15,7 +15,7 @@ std::string report_json(Runtime& runtime) {
   report["threads"] = runtime.threads;
   report["protocol"] = runtime.settings.protocol;
   report["trap"] = std::string(to_string(runtime.vm->trap()));
-  report["shm"] = runtime.settings.shm_mode == ShmMode::direct ? "direct" : "packet";
+  report["shm"] = std::string(to_string(runtime.settings.shm_mode));
   report["seconds"] = static_cast<double>(runtime.env->now() - runtime.started_ns) * 1e-9;
   const auto fill = [](json& to, const auto& value_of) {
     for (std::size_t i = 0; i < kStatCount; ++i) to[std::string(stat_name(static_cast<Stat>(i)))] = value_of(i);

@@ -89,6 +89,10 @@ Running::Running(const Start& start) : mark_(fmt::format("{:016x}", job::random_
   auto [out_read, out_write] = make_pipe();
   auto [err_read, err_write] = make_pipe();
   if (start.closed_output) out_read.reset();
+  if (!start.output_file.empty()) {
+    out_write.reset(::open(start.output_file.c_str(), O_WRONLY | O_CLOEXEC));
+    REQUIRE(out_write);
+  }
   pid_ = ::fork();
   REQUIRE(pid_ >= 0);
   if (pid_ == 0) become(start, mark_, in_read.get(), out_write.get(), err_write.get());

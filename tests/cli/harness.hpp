@@ -26,6 +26,7 @@ struct Start {
   std::string directory = {};                                         ///< to start in; empty: here
   std::vector<std::pair<std::string, std::string>> environment = {};  ///< in addition to ours
   bool closed_output = false;                                         ///< nobody reads its standard output
+  std::string output_file = {};                                       ///< its standard output goes here, and not to Ended::out
 };
 
 /// A running program. Everything started below it carries a mark in its environment by which survivors are found.

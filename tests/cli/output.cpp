@@ -71,6 +71,16 @@ TEST_CASE("when nobody reads the output any more, the job ends") {
   CHECK(contains(ended.err, "reader of the standard output is gone"));
 }
 
+TEST_CASE("output that cannot be written is an error that says why, during the job and at its end") {
+  const Ended flood = netvmrun({"-n", "2", actor(), "flood"}, {.output_file = "/dev/full"});
+  CHECK(flood.status == 1);
+  CHECK(flood.seconds < 3);
+  CHECK(contains(flood.err, "writing to the standard output failed: No space left on device; ending the job"));
+  const Ended late = netvmrun({"-n", "1", "echo", "lost"}, {.output_file = "/dev/full"});
+  CHECK(late.status == 1);
+  CHECK(contains(late.err, "writing to the standard output failed: No space left on device"));
+}
+
 TEST_CASE("a node that floods does not keep another from being heard, nor the job from ending") {
   const Ended ended = netvmrun({"-n", "2", "--timeout", "1", "sh", "-c",
                                 "[ $NETVM_NODE = 0 ] && exec " + actor() + " flood; sleep 0.3; echo quiet voice; exec sleep 100"});
