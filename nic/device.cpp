@@ -91,7 +91,7 @@ Device::Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, s
       frames_(frames),
       regions_(part<RegionEntry>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).regions), config.node),
       counters_(part<EventCounter>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).counters)),
-      shadow_(part<std::atomic<std::uint64_t>>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).shadow), config.pages) {}
+      shadow_(entries(), config.pages, CasPageLock(entries())) {}
 
 Device::~Device() {
   munmap(memory_, bytes_);
@@ -149,6 +149,10 @@ Result<std::unique_ptr<Device>> Device::attach(const DeviceConfig& config, int d
     return fail(why, Status::invalid, fmt::format("the NIC memory of node {} cannot be used: {}", config.node.value, difference));
   }
   return std::unique_ptr<Device>(new Device(config, {memory, bytes}, {frames, frame_bytes}, frames));
+}
+
+std::atomic<std::uint64_t>* Device::entries() const {
+  return part<std::atomic<std::uint64_t>>(memory_, Plan(config_.nodes, config_.pages, config_.ring_bytes).shadow);
 }
 
 std::span<std::byte> Device::inbound(NodeId source) const {

@@ -88,6 +88,7 @@ class Device final {
     std::byte* at = nullptr;
     std::uint64_t bytes = 0;
   };
+  [[nodiscard]] std::atomic<std::uint64_t>* entries() const;  // of the shadow page table
   Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, std::byte* frames);
 
   DeviceConfig config_;

@@ -4,7 +4,7 @@
 
 namespace netvm::nic {
 
-std::uint64_t Firmware::apply(std::uint64_t& word, const AtomicArgs& args) {
+std::uint64_t apply(std::uint64_t& word, const AtomicArgs& args) {
   const std::atomic_ref<std::uint64_t> ref(word);
   switch (args.op) {
     case AtomicOp::fetch_add:
@@ -27,18 +27,6 @@ std::uint64_t Firmware::apply(std::uint64_t& word, const AtomicArgs& args) {
     }
   }
   return ref.load();
-}
-
-Outcome Firmware::atomic(Device& target, const WorkRequest& request) {
-  if (request.atomic.op > AtomicOp::fetch_or) return {.status = Status::invalid};
-  RegionTable::Grant grant;
-  const Status status = target.regions().find(request.region, request.key, request.offset, sizeof(std::uint64_t), Rights::atomic, &grant);
-  if (!ok(status)) return {.status = status};
-  if (grant.first_byte % sizeof(std::uint64_t) != 0) return {.status = Status::align};
-  Outcome outcome;
-  with_page<true>(target, grant, request.key, grant.first_byte, &outcome,
-                  [&](std::byte* at) { outcome.old_value = apply(*reinterpret_cast<std::uint64_t*>(at), request.atomic); });
-  return outcome;
 }
 
 Outcome Firmware::execute_resident(Device& own, HostVm& vm, const WorkRequest& request, std::uint64_t span) {

@@ -1,7 +1,5 @@
 #include "nic/region_table.hpp"
 
-#include "nic/shadow_page_table.hpp"
-
 namespace netvm::nic {
 
 Result<RemoteRegion> RegionTable::create(Env& env, PageRange pages, Rights rights) {
@@ -23,15 +21,13 @@ Result<RemoteRegion> RegionTable::create(Env& env, PageRange pages, Rights right
   return Status::exhausted;
 }
 
-Status RegionTable::revoke(const RemoteRegion& region, ShadowPageTable& shadow) {
+Status RegionTable::close(const RemoteRegion& region, PageRange* pages) {
   if (region.node != node_ || region.id.value >= kEntries || region.key == 0) return Status::key;
   RegionEntry& entry = entries_[region.id.value];
   if (entry.key.load() != region.key) return why_not(entry, region.key);
   entry.revoked_key.store(region.key, std::memory_order_relaxed);  // relaxed: published by the next store
   entry.key.store(0);                                              // seq_cst: before drain()'s look at the locks (invariant 2)
-  const PageRange pages{PageId{entry.first_page.load()}, entry.pages.load()};
-  shadow.drain(pages);
-  entry.in_use.store(0, std::memory_order_relaxed);  // relaxed: only the owner reads it
+  *pages = {PageId{entry.first_page.load()}, entry.pages.load()};
   return Status::ok;
 }
 

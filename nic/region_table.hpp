@@ -20,8 +20,6 @@
 
 namespace netvm::nic {
 
-class ShadowPageTable;
-
 /// In device memory. 0 everywhere: free.
 struct alignas(kCacheLine) RegionEntry {
   std::atomic<std::uint64_t> key;          ///< invariant 1
@@ -44,8 +42,16 @@ class RegionTable final {
 
   /// Status::exhausted if no entry is free. The pages must lie in the node's memory (the caller has checked).
   Result<RemoteRegion> create(Env& env, PageRange pages, Rights rights);
-  /// Complete when it returns. E_KEY if it names no region of this table, E_REVOKED if it is revoked already.
-  Status revoke(const RemoteRegion& region, ShadowPageTable& shadow);
+  /// Complete when it returns. E_KEY if it names no region of this table, E_REVOKED if it is revoked already. `shadow`: the node's shadow
+  /// page table.
+  template <class Shadow>
+  Status revoke(const RemoteRegion& region, Shadow& shadow) {
+    PageRange pages;
+    if (const Status status = close(region, &pages); !ok(status)) return status;
+    shadow.drain(pages);
+    entries_[region.id.value].in_use.store(0, std::memory_order_relaxed);  // relaxed: only the owner reads it
+    return Status::ok;
+  }
 
   /// What a request may touch.
   struct Grant {
@@ -71,6 +77,7 @@ class RegionTable final {
   [[nodiscard]] const RegionEntry& entry(RegionId id) const { return entries_[id.value]; }
 
  private:
+  Status close(const RemoteRegion& region, PageRange* pages);  // invariant 2: the key goes
   static Status why_not(const RegionEntry& entry, std::uint64_t key);
 
   RegionEntry* entries_;

@@ -1,102 +1,161 @@
 #include "nic/shadow_page_table.hpp"
 
-#include <sched.h>
+#include <algorithm>
 
 #include "runtime/check.hpp"
-#include "runtime/cpu.hpp"
 
 namespace netvm::nic {
 
 namespace {
 
-/// Waiting for a page lock to go: its holder copies at most a page, unless it has been preempted.
-class Backoff {
- public:
-  void wait() {
-    if (++rounds_ % 64 == 0) {
-      sched_yield();
-    } else {
-      cpu_pause();
-    }
-  }
+bool is_mapped(PageState state) {
+  return state == PageState::read_only || state == PageState::read_write || state == PageState::redirecting;
+}
 
- private:
-  unsigned rounds_ = 0;
-};
-
-constexpr std::uint64_t kGenerationOne = std::uint64_t{1} << ShadowEntry::kGenerationShift;
+/// The state of a page after map(); from a state that forbids it, itself.
+PageState mapped_state(PageState from, bool writable) {
+  if (!writable) return PageState::read_only;
+  return from == PageState::faulting || from == PageState::redirecting ? PageState::redirecting : PageState::read_write;
+}
 
 }  // namespace
 
-ShadowPageTable::ShadowPageTable(std::atomic<std::uint64_t>* entries, std::uint64_t pages)
-    : entries_(entries), pages_(pages), mapped_once_(new std::atomic<bool>[pages / kChunk + 1]()) {}
+template <class PageLock>
+BasicShadowPageTable<PageLock>::BasicShadowPageTable(std::atomic<std::uint64_t>* entries, std::uint64_t pages, const PageLock& lock)
+    : entries_(entries), pages_(pages), lock_(lock), touched_(new std::atomic<bool>[pages / kChunk + 1]()) {}
 
-std::uint64_t ShadowPageTable::yield_and_reload(const std::atomic<std::uint64_t>& entry) {
-  sched_yield();
-  return entry.load(std::memory_order_relaxed);  // relaxed: the caller's exchange decides
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::check(PageRange pages) const {
+  NETVM_CHECK(pages.end() <= pages_ && pages.end() >= pages.first.value, "pages %llu + %llu of a table of %llu",
+              static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),
+              static_cast<unsigned long long>(pages_));
 }
 
-void ShadowPageTable::drain(PageRange pages) {
-  NETVM_CHECK(pages.end() <= pages_, "pages %llu + %llu of a table of %llu", static_cast<unsigned long long>(pages.first.value),
-              static_cast<unsigned long long>(pages.count), static_cast<unsigned long long>(pages_));
-  for (std::uint64_t page = pages.first.value; page < pages.end(); ++page) {
-    if (!mapped_once_[page / kChunk].load(std::memory_order_relaxed)) {  // relaxed: set before the first lock in the chunk was possible
-      page |= kChunk - 1;                                                // to the chunk's last page
-      continue;
-    }
-    Backoff backoff;
-    while ((entries_[page].load() & ShadowEntry::kLockMask) != 0) backoff.wait();  // seq_cst: invariant 5
+template <class PageLock>
+template <class Visit>
+void BasicShadowPageTable<PageLock>::each_touched(PageRange pages, Visit&& visit) const {
+  for (std::uint64_t page = pages.first.value; page < pages.end();) {
+    const std::uint64_t end = std::min(pages.end(), (page / kChunk + 1) * kChunk);
+    // relaxed: set before a lock in the chunk was possible, and by this same host
+    if (touched_[page / kChunk].load(std::memory_order_relaxed)) visit(PageRange{PageId{page}, end - page});
+    page = end;
   }
 }
 
-void ShadowPageTable::map(PageRange pages, bool writable) noexcept {
-  NETVM_CHECK(pages.end() <= pages_, "pages %llu + %llu of a table of %llu", static_cast<unsigned long long>(pages.first.value),
-              static_cast<unsigned long long>(pages.count), static_cast<unsigned long long>(pages_));
-  const PageState state = writable ? PageState::read_write : PageState::read_only;
-  for (std::uint64_t page = pages.first.value; page < pages.end(); ++page) {
-    mapped_once_[page / kChunk].store(true, std::memory_order_relaxed);  // relaxed: published by the entry's release below
-    ShadowEntry next = ShadowEntry::decode(entries_[page].load());
-    NETVM_CHECK(next.locks == 0 || next.state == PageState::read_only || next.state == PageState::read_write,
-                "page %llu is mapped in state %u with %u locks", static_cast<unsigned long long>(page), static_cast<unsigned>(next.state),
-                static_cast<unsigned>(next.locks));
-    if (next.state == state) continue;  // was there already
-    NETVM_CHECK(next.locks == 0, "rights of page %llu change under %u locks", static_cast<unsigned long long>(page),
-                static_cast<unsigned>(next.locks));
-    next.state = state;
-    next.frame = static_cast<std::uint32_t>(page);                   // the page's number is its frame's: host_vm.hpp, invariant 1
-    entries_[page].store(next.encode(), std::memory_order_release);  // release: the filled frame, before try_lock()'s exchange sees it
-  }
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::drain(PageRange pages) {
+  check(pages);
+  await_unlocked(pages);
 }
 
-void ShadowPageTable::on_unmap(PageRange pages) noexcept {
-  NETVM_CHECK(pages.end() <= pages_, "pages %llu + %llu of a table of %llu", static_cast<unsigned long long>(pages.first.value),
-              static_cast<unsigned long long>(pages.count), static_cast<unsigned long long>(pages_));
-  // First all pages refuse new locks, then each drains: the waits overlap.
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::await_unlocked(PageRange pages) const {
+  each_touched(pages, [&](PageRange run) { lock_.await_unlocked(run); });
+}
+
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::map(PageRange pages, bool writable) noexcept {
+  check(pages);
+  bool lowered = false;
   for (std::uint64_t page = pages.first.value; page < pages.end(); ++page) {
-    if (!mapped_once_[page / kChunk].load(std::memory_order_relaxed)) {  // relaxed: written by this same host
-      page |= kChunk - 1;
-      continue;
-    }
+    touched_[page / kChunk].store(true, std::memory_order_relaxed);  // relaxed: published by the entry's release below
     std::uint64_t word = entries_[page].load();
-    while (ShadowEntry::state_of(word) != PageState::invalid &&
-           !entries_[page].compare_exchange_weak(word, (word & ~ShadowEntry::kStateMask) | ShadowEntry::state_bits(PageState::evicting))) {
+    for (;;) {
+      const PageState from = ShadowEntry::state_of(word);
+      const PageState to = mapped_state(from, writable);
+      NETVM_CHECK(from == PageState::invalid || from == PageState::faulting || is_mapped(from), "page %llu is mapped in state %u",
+                  static_cast<unsigned long long>(page), static_cast<unsigned>(from));
+      if (from == to) break;  // was there already
+      std::uint64_t next = ShadowEntry::with_state(word, to);
+      if (!is_mapped(from)) {
+        next = (next & ~ShadowEntry::kUseMask & ~std::uint64_t{UINT32_MAX}) | page;  // the page's number is its frame's: host_vm.hpp
+      }
+      if (!entries_[page].compare_exchange_weak(word, next)) continue;  // seq_cst; publishes the filled frame to who locks the page
+      lowered = lowered || (is_mapped(from) && !writable);
+      break;
     }
   }
-  for (std::uint64_t page = pages.first.value; page < pages.end(); ++page) {
-    if (!mapped_once_[page / kChunk].load(std::memory_order_relaxed)) {  // relaxed: written by this same host
-      page |= kChunk - 1;
-      continue;
+  if (lowered) await_unlocked(pages);  // writes that began before
+}
+
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::on_unmap(PageRange pages) noexcept {
+  check(pages);
+  // First all pages refuse new locks, then they drain: the waits overlap.
+  bool any = false;
+  each_touched(pages, [&](PageRange run) {
+    for (std::uint64_t page = run.first.value; page < run.end(); ++page) {
+      std::uint64_t word = entries_[page].load();
+      while (is_mapped(ShadowEntry::state_of(word))) {
+        if (!entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, PageState::evicting))) continue;
+        any = true;
+        break;
+      }
     }
-    Backoff backoff;
-    std::uint64_t word = entries_[page].load();
-    if (ShadowEntry::state_of(word) == PageState::invalid) continue;
-    while ((word & ShadowEntry::kLockMask) != 0) {
-      backoff.wait();
-      word = entries_[page].load();
+  });
+  if (!any) return;
+  await_unlocked(pages);
+  each_touched(pages, [&](PageRange run) {
+    for (std::uint64_t page = run.first.value; page < run.end(); ++page) {
+      std::uint64_t word = entries_[page].load();
+      for (;;) {  // against begin_fault() and abandon_fault()
+        const PageState state = ShadowEntry::state_of(word);
+        if (state != PageState::evicting && state != PageState::evicting_wanted) break;
+        const PageState gone = state == PageState::evicting ? PageState::invalid : PageState::faulting;
+        if (entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, gone) + ShadowEntry::kOneGeneration)) break;
+      }
     }
-    // Nobody changes an EVICTING entry without locks but its host. The generation wraps in the top bits.
-    entries_[page].store((word & ~ShadowEntry::kStateMask) + kGenerationOne);
+  });
+}
+
+template <class PageLock>
+bool BasicShadowPageTable<PageLock>::change_state(PageId page, PageState from, PageState to) {
+  std::uint64_t word = entries_[page.value].load();
+  while (ShadowEntry::state_of(word) == from) {
+    if (entries_[page.value].compare_exchange_weak(word, ShadowEntry::with_state(word, to))) return true;
+  }
+  return false;
+}
+
+template <class PageLock>
+FaultStart BasicShadowPageTable<PageLock>::begin_fault(PageId page) {
+  check({page, 1});
+  touched_[page.value / kChunk].store(true, std::memory_order_relaxed);  // relaxed: published by the entry's exchange below
+  for (;;) {
+    switch (entry(page).state) {
+      case PageState::read_only:
+      case PageState::read_write:
+        return FaultStart::resident;
+      case PageState::faulting:
+      case PageState::redirecting:
+      case PageState::evicting_wanted:
+        return FaultStart::underway;
+      case PageState::invalid:
+        if (change_state(page, PageState::invalid, PageState::faulting)) return FaultStart::begun;
+        break;
+      case PageState::evicting:
+        if (change_state(page, PageState::evicting, PageState::evicting_wanted)) return FaultStart::begun;
+        break;
+    }
   }
 }
+
+template <class PageLock>
+bool BasicShadowPageTable<PageLock>::abandon_fault(PageId page) {
+  check({page, 1});
+  for (;;) {
+    const PageState state = entry(page).state;
+    if (state != PageState::faulting && state != PageState::evicting_wanted) return false;
+    if (change_state(page, state, state == PageState::faulting ? PageState::invalid : PageState::evicting)) return true;
+  }
+}
+
+template <class PageLock>
+bool BasicShadowPageTable<PageLock>::end_redirect(PageId page) {
+  check({page, 1});
+  return change_state(page, PageState::redirecting, PageState::read_write);
+}
+
+template class BasicShadowPageTable<CasPageLock>;
 
 }  // namespace netvm::nic

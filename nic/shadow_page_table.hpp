@@ -2,14 +2,18 @@
 // which the NIC touches a page (Ong 2003, chapter 3: what replaces pinning).
 //
 // Invariants
-//  1. A frame is touched by the NIC only while the page's lock count (of the entry) is not 0, or inside the host itself.
-//  2. A lock is taken only in state RO (for reading) or RW; it is held for one chunk of at most a page and never across a wait.
-//  3. Unmapping: state EVICTING first (no new lock), wait until the lock count is 0, then INVALID with the next generation.
+//  1. A frame is touched by the NIC only while its page is locked, or inside the host itself.
+//  2. A lock is taken only in a state that allows it (LockFor); it is held for one chunk of at most a page and never across a wait.
+//  3. Unmapping: state EVICTING first (no new lock), wait until the locks are gone, then INVALID with the next generation.
 //     The host takes the frame away after that only.
 //  4. Mapping goes INVALID -> RO | RW after the frame is filled. EVICTING, FAULTING and REDIRECTING refuse locks like INVALID.
-//  5. A lock that was taken by CAS before a change elsewhere (a region's key) is seen by whoever looks for locks after that change:
-//     locking and drain() are seq_cst. This is how a revocation drains.
-// Threads: any, of any process that maps the device. The listener's functions: the host VM's, serialised per page.
+//  5. Redirect: INVALID -> FAULTING (begin_fault) -> REDIRECTING (on_map) -> RW (end_redirect). In REDIRECTING only a drain locks. A page
+//     that is EVICTING when its fault begins is FAULTING as soon as it has gone. A page that is mapped read-only leaves FAULTING for RO.
+//  6. `referenced` and `written` are set under the lock and are final once on_unmap() has returned; on_map() of a page that was not
+//     mapped clears them.
+//  7. A lock that was taken before a change elsewhere (a region's key) is waited for by drain() after that change: so a revocation drains.
+// Threads: lockers: any, of any process that maps the device. The listener's functions: the host VM's, serialised per page. The
+// functions of a redirect: any of the node that owns the pages.
 #pragma once
 
 #include <atomic>
@@ -17,90 +21,70 @@
 #include <cstdint>
 #include <memory>
 
+#include "nic/page_lock_cas.hpp"
+#include "nic/shadow_entry.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/ids.hpp"
 
 namespace netvm::nic {
 
-enum class PageState : std::uint8_t {
-  invalid = 0,      ///< not resident, or never was
-  read_only = 1,    ///< resident; may be a source
-  read_write = 2,   ///< resident; may be a source and a destination
-  evicting = 3,     ///< the host takes it away; locks drain
-  faulting = 4,     ///< the host is bringing it in
-  redirecting = 5,  ///< resident, but earlier data for it still lies in system buffers
+/// What a fault that wants to begin meets.
+enum class FaultStart : std::uint8_t {
+  begun,     ///< the page is FAULTING by this call (or will be as soon as it is evicted): the caller has it brought in
+  underway,  ///< it was FAULTING or REDIRECTING: its data waits with the others
+  resident,  ///< it is there: try again
 };
 
-/// The entry: one 64-bit word. | generation 16 | lock count 12 | state 4 | frame 32 |
-struct ShadowEntry {
-  std::uint32_t frame = 0;
-  PageState state = PageState::invalid;
-  std::uint16_t locks = 0;
-  std::uint16_t generation = 0;
-
-  static constexpr unsigned kStateShift = 32, kLockShift = 36, kGenerationShift = 48;
-  static constexpr std::uint64_t kOneLock = std::uint64_t{1} << kLockShift;
-  static constexpr std::uint64_t kLockMask = std::uint64_t{0xfff} << kLockShift;
-  static constexpr std::uint64_t kStateMask = std::uint64_t{0xf} << kStateShift;
-  static constexpr std::uint16_t kMaxLocks = 0xfff;
-
-  static constexpr std::uint64_t state_bits(PageState s) { return static_cast<std::uint64_t>(s) << kStateShift; }
-  static constexpr PageState state_of(std::uint64_t word) { return static_cast<PageState>((word & kStateMask) >> kStateShift); }
-  [[nodiscard]] constexpr std::uint64_t encode() const {
-    return std::uint64_t{frame} | state_bits(state) | std::uint64_t{locks} << kLockShift | std::uint64_t{generation} << kGenerationShift;
-  }
-  static constexpr ShadowEntry decode(std::uint64_t word) {
-    return {static_cast<std::uint32_t>(word), state_of(word), static_cast<std::uint16_t>((word & kLockMask) >> kLockShift),
-            static_cast<std::uint16_t>(word >> kGenerationShift)};
-  }
-};
-
-class ShadowPageTable final : public ResidencyListener {
+template <class PageLock>
+class BasicShadowPageTable final : public ResidencyListener {
  public:
   /// Over `pages` words at `entries` (zeroed: all INVALID).
-  ShadowPageTable(std::atomic<std::uint64_t>* entries, std::uint64_t pages);
+  BasicShadowPageTable(std::atomic<std::uint64_t>* entries, std::uint64_t pages, const PageLock& lock);
 
   static constexpr std::uint64_t bytes_needed(std::uint64_t pages) { return pages * sizeof(std::uint64_t); }
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] ShadowEntry entry(PageId page) const { return ShadowEntry::decode(entries_[page.value].load()); }
 
-  /// Locks a resident page for one access. False if it is not resident (or not writable, for a write). *frame is set only on success.
-  bool try_lock(PageId page, bool write, std::uint64_t* frame) {
-    std::atomic<std::uint64_t>& entry = entries_[page.value];
-    std::uint64_t word = entry.load(std::memory_order_relaxed);  // relaxed: the exchange below decides
-    for (;;) {
-      const PageState state = ShadowEntry::state_of(word);
-      if (state != PageState::read_write && (write || state != PageState::read_only)) return false;
-      if ((word & ShadowEntry::kLockMask) == ShadowEntry::kLockMask) {  // 4095 locks at once: wait for one to end, they are short
-        word = yield_and_reload(entry);
-        continue;
-      }
-      if (entry.compare_exchange_weak(word, word + ShadowEntry::kOneLock)) break;  // seq_cst: invariant 5
-    }
-    *frame = static_cast<std::uint32_t>(word);
-    return true;
-  }
-  void unlock(PageId page) {
-    entries_[page.value].fetch_sub(ShadowEntry::kOneLock, std::memory_order_release);  // release: partner is drain()'s load
-  }
+  /// The calling thread's way to lock pages, one at a time; for as long as it does not block.
+  using Locker = typename PageLock::Locker;
+  [[nodiscard]] Locker locker() const { return Locker(lock_); }
 
   /// Waits until no lock that existed at the call is left on any of the pages. New ones may come. For revocation, by the host that maps.
   void drain(PageRange pages);
 
-  /// The host's side of the protocol of invariants 3 and 4.
+  // ---- the host's side of invariants 3 and 4
   void on_map(PageRange pages) noexcept override { map(pages, true); }
   void on_unmap(PageRange pages) noexcept override;
+  /// Changes the rights of pages that are mapped already, too; lowering them is complete on return.
   void map(PageRange pages, bool writable) noexcept;
 
- private:
-  static std::uint64_t yield_and_reload(const std::atomic<std::uint64_t>& entry);
+  // ---- redirect: invariant 5
+  FaultStart begin_fault(PageId page);
+  /// Nobody brings the page in after all. False if it was not FAULTING any more.
+  bool abandon_fault(PageId page);
+  /// All data that waited for the page is in it. False if it was not REDIRECTING: evicted meanwhile, for example.
+  bool end_redirect(PageId page);
 
+ private:
   static constexpr std::uint64_t kChunk = kPageSize / sizeof(std::uint64_t);  // entries on one page of the table
+
+  void check(PageRange pages) const;
+  /// Calls visit(range) for the pages of the range whose entries may be anything but INVALID.
+  template <class Visit>
+  void each_touched(PageRange pages, Visit&& visit) const;
+  void await_unlocked(PageRange pages) const;
+  /// from -> to, keeping the rest. False, changing nothing, if the state is another.
+  bool change_state(PageId page, PageState from, PageState to);
 
   std::atomic<std::uint64_t>* entries_;
   std::uint64_t pages_;
+  PageLock lock_;
   // Of the host's side: which pages of the table were ever written. The others are all INVALID, and looking would give them memory.
-  std::unique_ptr<std::atomic<bool>[]> mapped_once_;
+  std::unique_ptr<std::atomic<bool>[]> touched_;
 };
+
+extern template class BasicShadowPageTable<CasPageLock>;
+
+using ShadowPageTable = BasicShadowPageTable<CasPageLock>;
 
 }  // namespace netvm::nic

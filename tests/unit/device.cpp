@@ -57,9 +57,10 @@ TEST_CASE("what one mapping of a device writes the other reads, and its parts do
   CHECK(peer->regions().find(region.id, region.key, 0, 8, Rights::read, &grant) == Status::ok);
   own->shadow().on_map({PageId{0}, 100});
   std::uint64_t frame = 0;
-  REQUIRE(peer->shadow().try_lock(PageId{99}, true, &frame));
+  ShadowPageTable::Locker locker = peer->shadow().locker();
+  REQUIRE(locker.try_lock<LockFor::write>(PageId{99}, &frame));
   CHECK(own->shadow().entry(PageId{99}).locks == 1);
-  peer->shadow().unlock(PageId{99});
+  locker.unlock();
   const CounterId counter = own->counters().create().value();
   CHECK(peer->counters().increment(counter, 3, env) == Status::ok);
   CHECK(own->counters().at(counter).ok.load() == 3);

@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -12,54 +14,117 @@ using namespace netvm::nic;
 
 namespace {
 
+template <class PageLock>
 struct Table {
-  explicit Table(std::uint64_t pages) : words(new std::atomic<std::uint64_t>[pages]()), table(words.get(), pages) {}
+  explicit Table(std::uint64_t pages)
+      : words(new std::atomic<std::uint64_t>[pages]()), lock(words.get()), table(words.get(), pages, lock) {}
   std::unique_ptr<std::atomic<std::uint64_t>[]> words;
-  ShadowPageTable table;
+  PageLock lock;
+  BasicShadowPageTable<PageLock> table;
 };
 
-bool lockable(ShadowPageTable& table, std::uint64_t page, bool write) {
+template <LockFor kWhat, class Table>
+bool lockable(Table& table, std::uint64_t page) {
   std::uint64_t frame = 0;
-  if (!table.try_lock(PageId{page}, write, &frame)) return false;
+  auto locker = table.locker();
+  if (!locker.template try_lock<kWhat>(PageId{page}, &frame)) return false;
   CHECK(frame == page);
-  table.unlock(PageId{page});
+  locker.unlock();
   return true;
 }
+
+/// "rwd": what a page may be locked for.
+template <class Table>
+std::string rights(Table& table, std::uint64_t page) {
+  std::string text;
+  if (lockable<LockFor::read>(table, page)) text += 'r';
+  if (lockable<LockFor::write>(table, page)) text += 'w';
+  if (lockable<LockFor::drain>(table, page)) text += 'd';
+  return text;
+}
+
+/// Another thread that holds a lock from its construction until release().
+template <class Table>
+class Holder {
+ public:
+  Holder(Table& table, std::uint64_t page)
+      : thread_([this, &table, page] {
+          auto locker = table.locker();
+          std::uint64_t frame = 0;
+          got_.store(locker.template try_lock<LockFor::write>(PageId{page}, &frame) ? 1 : -1);
+          while (!release_.load()) std::this_thread::yield();
+          locker.unlock();
+        }) {
+    while (got_.load() == 0) std::this_thread::yield();
+    REQUIRE(got_.load() == 1);
+  }
+  ~Holder() { release(); }
+  void release() {
+    release_.store(true);
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::atomic<int> got_{0};
+  std::atomic<bool> release_{false};
+  std::thread thread_;
+};
 
 }  // namespace
 
 TEST_CASE("an entry decodes to what was encoded, every field at its limits") {
-  for (const ShadowEntry e : {ShadowEntry{}, ShadowEntry{0xffff'ffff, PageState::redirecting, 0xfff, 0xffff},
-                              ShadowEntry{1, PageState::read_only, 1, 1}, ShadowEntry{0x8000'0000, PageState::evicting, 0x800, 0x8000}}) {
+  for (const ShadowEntry e : {ShadowEntry{}, ShadowEntry{0xffff'ffff, PageState::evicting_wanted, true, true, 0x3ff, 0xffff},
+                              ShadowEntry{1, PageState::read_only, false, true, 1, 1},
+                              ShadowEntry{0x8000'0000, PageState::evicting, true, false, 0x200, 0x8000}}) {
     const ShadowEntry d = ShadowEntry::decode(e.encode());
     CHECK(d.frame == e.frame);
     CHECK(d.state == e.state);
+    CHECK(d.referenced == e.referenced);
+    CHECK(d.written == e.written);
     CHECK(d.locks == e.locks);
     CHECK(d.generation == e.generation);
   }
   CHECK(ShadowEntry{}.encode() == 0);  // zeroed memory is a table of INVALID pages
 }
 
-TEST_CASE("only resident pages lock, and only writable ones for writing") {
-  Table t(4);
-  CHECK_FALSE(lockable(t.table, 0, false));
+TEST_CASE_TEMPLATE("each state admits the locks that it should", PageLock, CasPageLock) {
+  Table<PageLock> t(4);
+  CHECK(rights(t.table, 0).empty());
   t.table.map({PageId{1}, 2}, true);
-  CHECK(lockable(t.table, 1, true));
-  CHECK(lockable(t.table, 2, false));
+  CHECK(rights(t.table, 1) == "rwd");
   t.table.map({PageId{3}, 1}, false);
-  CHECK(lockable(t.table, 3, false));
-  CHECK_FALSE(lockable(t.table, 3, true));
-  for (const PageState state : {PageState::evicting, PageState::faulting, PageState::redirecting, PageState::invalid}) {
-    t.words[0].store(ShadowEntry{0, state, 0, 0}.encode());
-    CHECK_FALSE(lockable(t.table, 0, false));
-    CHECK_FALSE(lockable(t.table, 0, true));
+  CHECK(rights(t.table, 3) == "r");
+  for (const PageState state : {PageState::evicting, PageState::faulting, PageState::evicting_wanted, PageState::invalid}) {
+    t.words[0].store(ShadowEntry{0, state}.encode());
+    CHECK(rights(t.table, 0).empty());
   }
+  t.words[0].store(ShadowEntry{0, PageState::redirecting}.encode());
+  CHECK(rights(t.table, 0) == "d");
 }
 
-TEST_CASE("unmapping bumps the generation, also around its wrap, and leaves the neighbours alone") {
-  Table t(3);
+TEST_CASE_TEMPLATE("rights of a mapped page are raised and lowered", PageLock, CasPageLock) {
+  Table<PageLock> t(2);
+  t.table.map({PageId{0}, 2}, false);
+  t.table.map({PageId{0}, 2}, true);
+  CHECK(rights(t.table, 1) == "rwd");
+  Holder holder(t.table, 1);
+  std::atomic<bool> lowered{false};
+  std::thread host([&] {
+    t.table.map({PageId{0}, 2}, false);
+    lowered.store(true);
+  });
+  while (t.table.entry(PageId{1}).state != PageState::read_only) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK_FALSE(lowered.load());  // a write that began before is still under way
+  holder.release();
+  host.join();
+  CHECK(rights(t.table, 1) == "r");
+}
+
+TEST_CASE_TEMPLATE("unmapping bumps the generation, also around its wrap, and leaves the neighbours alone", PageLock, CasPageLock) {
+  Table<PageLock> t(3);
   t.table.on_map({PageId{0}, 3});
-  t.words[1].store(ShadowEntry{1, PageState::read_write, 0, 0xffff}.encode());
+  t.words[1].store(ShadowEntry{1, PageState::read_write, false, false, 0, 0xffff}.encode());
   t.table.on_unmap({PageId{1}, 1});
   CHECK(t.table.entry(PageId{1}).state == PageState::invalid);
   CHECK(t.table.entry(PageId{1}).generation == 0);
@@ -70,30 +135,29 @@ TEST_CASE("unmapping bumps the generation, also around its wrap, and leaves the 
   CHECK(t.table.entry(PageId{2}).generation == 1);
 }
 
-TEST_CASE("an unmap waits for the locks that are out, and no new lock comes in between") {
-  Table t(2);
-  t.table.on_map({PageId{0}, 2});
-  std::uint64_t frame = 0;
-  REQUIRE(t.table.try_lock(PageId{0}, true, &frame));
-  REQUIRE(t.table.try_lock(PageId{0}, false, &frame));
+TEST_CASE_TEMPLATE("pitfall 2: an unmap waits for the locks that are out, and no new lock comes in between", PageLock, CasPageLock) {
+  Table<PageLock> t(3);
+  t.table.on_map({PageId{0}, 3});
+  Holder first(t.table, 0), second(t.table, 0), elsewhere(t.table, 2);
   std::atomic<bool> unmapped{false};
   std::thread host([&] {
     t.table.on_unmap({PageId{0}, 2});
     unmapped.store(true);
   });
   while (t.table.entry(PageId{0}).state != PageState::evicting) std::this_thread::yield();
-  CHECK_FALSE(lockable(t.table, 0, false));
-  t.table.unlock(PageId{0});
+  CHECK(rights(t.table, 0).empty());
+  first.release();
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK_FALSE(unmapped.load());
-  t.table.unlock(PageId{0});
+  second.release();
   host.join();
   CHECK(t.table.entry(PageId{0}).state == PageState::invalid);
   CHECK(t.table.entry(PageId{0}).locks == 0);
+  CHECK(t.table.entry(PageId{2}).state == PageState::read_write);
 }
 
-TEST_CASE("under a storm of maps and unmaps nobody holds a lock on a page that is gone") {
-  Table t(4);
+TEST_CASE_TEMPLATE("pitfall 2: under a storm of maps and unmaps nobody holds a lock on a page that is gone", PageLock, CasPageLock) {
+  Table<PageLock> t(4);
   // What a frame holds: 1 while it is there. Accessed plainly, under the lock only: ThreadSanitizer sees every hole.
   std::vector<int> frames(4, 0);
   std::atomic<bool> stop{false};
@@ -102,14 +166,15 @@ TEST_CASE("under a storm of maps and unmaps nobody holds a lock on a page that i
   for (unsigned seed = 0; seed < 3; ++seed) {
     initiators.emplace_back([&, seed] {
       std::uint64_t x = seed + 1;
+      auto locker = t.table.locker();
       while (!stop.load()) {
         x = x * 6364136223846793005U + 1442695040888963407U;
         const PageId page{x >> 62};
         std::uint64_t frame = 0;
-        if (!t.table.try_lock(page, false, &frame)) continue;
+        if (!locker.template try_lock<LockFor::read>(page, &frame)) continue;
         if (frames[frame] != 1) wrong.fetch_add(1);
         hits.fetch_add(1);
-        t.table.unlock(page);
+        locker.unlock();
       }
     });
   }
@@ -127,11 +192,10 @@ TEST_CASE("under a storm of maps and unmaps nobody holds a lock on a page that i
   CHECK(hits.load() > 0);
 }
 
-TEST_CASE("draining waits for the locks on the pages asked for, and for no others") {
-  Table t(2000);
+TEST_CASE_TEMPLATE("draining waits for the locks on the pages asked for, and for no others", PageLock, CasPageLock) {
+  Table<PageLock> t(2000);
   t.table.on_map({PageId{1500}, 2});
-  std::uint64_t frame = 0;
-  REQUIRE(t.table.try_lock(PageId{1501}, false, &frame));
+  Holder holder(t.table, 1501);
   t.table.drain({PageId{0}, 1501});
   std::atomic<bool> drained{false};
   std::thread revoker([&] {
@@ -140,7 +204,91 @@ TEST_CASE("draining waits for the locks on the pages asked for, and for no other
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK_FALSE(drained.load());
-  t.table.unlock(PageId{1501});
+  holder.release();
   revoker.join();
   CHECK(drained.load());
+}
+
+TEST_CASE_TEMPLATE("an access leaves its marks, and an unmap keeps them", PageLock, CasPageLock) {
+  Table<PageLock> t(2);
+  t.table.on_map({PageId{0}, 2});
+  CHECK_FALSE(t.table.entry(PageId{0}).referenced);
+  CHECK(lockable<LockFor::read>(t.table, 0));
+  CHECK(t.table.entry(PageId{0}).referenced);
+  CHECK_FALSE(t.table.entry(PageId{0}).written);
+  CHECK(lockable<LockFor::write>(t.table, 0));
+  CHECK(lockable<LockFor::drain>(t.table, 1));
+  t.table.on_unmap({PageId{0}, 2});
+  for (const std::uint64_t page : {0, 1}) {
+    CHECK(t.table.entry(PageId{page}).referenced);
+    CHECK(t.table.entry(PageId{page}).written);
+  }
+  t.table.on_map({PageId{0}, 1});  // another life
+  CHECK_FALSE(t.table.entry(PageId{0}).referenced);
+  CHECK_FALSE(t.table.entry(PageId{0}).written);
+}
+
+TEST_CASE("a redirect runs invalid, faulting, redirecting, writable") {
+  Table<CasPageLock> t(2);
+  const PageId page{1};
+  CHECK(t.table.begin_fault(page) == FaultStart::begun);
+  CHECK(t.table.entry(page).state == PageState::faulting);
+  CHECK(t.table.begin_fault(page) == FaultStart::underway);
+  CHECK_FALSE(t.table.end_redirect(page));
+  t.table.on_unmap({PageId{0}, 2});  // nothing is there to take away
+  CHECK(t.table.entry(page).state == PageState::faulting);
+  t.table.on_map({PageId{0}, 2});
+  CHECK(t.table.entry(PageId{0}).state == PageState::read_write);
+  CHECK(t.table.entry(page).state == PageState::redirecting);
+  CHECK(t.table.entry(page).frame == 1);
+  t.table.on_map({PageId{0}, 2});
+  CHECK(t.table.entry(page).state == PageState::redirecting);
+  CHECK(rights(t.table, 1) == "d");
+  CHECK(t.table.begin_fault(page) == FaultStart::underway);
+  CHECK_FALSE(t.table.abandon_fault(page));
+  CHECK(t.table.end_redirect(page));
+  CHECK(rights(t.table, 1) == "rwd");
+  CHECK_FALSE(t.table.end_redirect(page));
+  CHECK(t.table.begin_fault(page) == FaultStart::resident);
+}
+
+TEST_CASE("a redirect can be abandoned, can lose its page, and can end at a read-only page") {
+  Table<CasPageLock> t(1);
+  const PageId page{0};
+  CHECK(t.table.begin_fault(page) == FaultStart::begun);
+  CHECK(t.table.abandon_fault(page));
+  CHECK(t.table.entry(page).state == PageState::invalid);
+  CHECK_FALSE(t.table.abandon_fault(page));
+
+  CHECK(t.table.begin_fault(page) == FaultStart::begun);
+  t.table.on_map({page, 1});
+  t.table.on_unmap({page, 1});  // evicted before the data was in it
+  CHECK(t.table.entry(page).state == PageState::invalid);
+  CHECK_FALSE(t.table.end_redirect(page));
+
+  CHECK(t.table.begin_fault(page) == FaultStart::begun);
+  t.table.map({page, 1}, false);
+  CHECK(rights(t.table, 0) == "r");
+  CHECK(t.table.begin_fault(page) == FaultStart::resident);
+}
+
+TEST_CASE("a fault that begins while its page is evicted is a fault as soon as the page is gone") {
+  Table<CasPageLock> t(1);
+  const PageId page{0};
+  for (const bool abandoned : {false, true}) {
+    t.table.on_map({page, 1});
+    (void)t.table.end_redirect(page);
+    const std::uint16_t generation = t.table.entry(page).generation;
+    Holder holder(t.table, 0);
+    std::thread host([&] { t.table.on_unmap({page, 1}); });
+    while (t.table.entry(page).state != PageState::evicting) std::this_thread::yield();
+    CHECK(t.table.begin_fault(page) == FaultStart::begun);
+    CHECK(t.table.begin_fault(page) == FaultStart::underway);
+    CHECK(rights(t.table, 0).empty());
+    if (abandoned) CHECK(t.table.abandon_fault(page));
+    holder.release();
+    host.join();
+    CHECK(t.table.entry(page).state == (abandoned ? PageState::invalid : PageState::faulting));
+    CHECK(t.table.entry(page).generation == generation + 1);
+  }
 }

@@ -1,0 +1,83 @@
+// The entry of the shadow page table: one 64-bit word a page.
+//
+//   | generation 16 | lock count 10 | written 1 | referenced 1 | state 4 | frame 32 |
+//
+// Who changes what
+//  state, frame, generation   the node whose page it is: its host VM (map, unmap), and its NIC's driver (faulting, redirecting)
+//  lock count                 initiators, under CasPageLock only; 0 otherwise
+//  referenced, written        initiators, only while they hold the page's lock, and only if not set yet; cleared by the page's node
+// so each change is one atomic read-modify-write of the word: none may lose another's.
+#pragma once
+
+#include <cstdint>
+
+namespace netvm::nic {
+
+enum class PageState : std::uint8_t {
+  invalid = 0,          ///< not resident, or never was
+  read_only = 1,        ///< resident; may be a source
+  read_write = 2,       ///< resident; may be a source and a destination
+  evicting = 3,         ///< the host takes it away; locks drain
+  faulting = 4,         ///< data for it has arrived; the host is bringing it in
+  redirecting = 5,      ///< resident, but earlier data for it still lies in system buffers
+  evicting_wanted = 6,  ///< evicting, and faulting as soon as that is done
+};
+
+/// What a page is locked for.
+enum class LockFor : std::uint8_t {
+  read,   ///< resident pages
+  write,  ///< resident, writable pages
+  drain,  ///< the NIC's own copy from system buffers: writable pages, redirecting ones, too
+};
+
+struct ShadowEntry {
+  std::uint32_t frame = 0;
+  PageState state = PageState::invalid;
+  bool referenced = false;
+  bool written = false;
+  std::uint16_t locks = 0;
+  std::uint16_t generation = 0;
+
+  static constexpr unsigned kStateShift = 32, kLockShift = 38, kGenerationShift = 48;
+  static constexpr std::uint64_t kStateMask = std::uint64_t{0xf} << kStateShift;
+  static constexpr std::uint64_t kReferenced = std::uint64_t{1} << 36;
+  static constexpr std::uint64_t kWritten = std::uint64_t{1} << 37;
+  static constexpr std::uint64_t kUseMask = kReferenced | kWritten;
+  static constexpr std::uint64_t kOneLock = std::uint64_t{1} << kLockShift;
+  static constexpr std::uint64_t kLockMask = std::uint64_t{0x3ff} << kLockShift;
+  static constexpr std::uint64_t kOneGeneration = std::uint64_t{1} << kGenerationShift;  // wraps in the top bits
+  static constexpr std::uint16_t kMaxLocks = 0x3ff;
+
+  static constexpr std::uint64_t state_bits(PageState s) { return static_cast<std::uint64_t>(s) << kStateShift; }
+  static constexpr PageState state_of(std::uint64_t word) { return static_cast<PageState>((word & kStateMask) >> kStateShift); }
+  static constexpr std::uint64_t with_state(std::uint64_t word, PageState s) { return (word & ~kStateMask) | state_bits(s); }
+
+  /// Whether a page in that state may be locked for that.
+  template <LockFor kWhat>
+  static constexpr bool allows(std::uint64_t word) {
+    const PageState state = state_of(word);
+    if (kWhat == LockFor::read) return state == PageState::read_write || state == PageState::read_only;
+    if (kWhat == LockFor::drain) return state == PageState::read_write || state == PageState::redirecting;
+    return state == PageState::read_write;
+  }
+  /// The bits that an access sets.
+  template <LockFor kWhat>
+  static constexpr std::uint64_t use_bits() {
+    return kWhat == LockFor::read ? kReferenced : kUseMask;
+  }
+
+  [[nodiscard]] constexpr std::uint64_t encode() const {
+    return std::uint64_t{frame} | state_bits(state) | (referenced ? kReferenced : 0) | (written ? kWritten : 0) |
+           std::uint64_t{locks} << kLockShift | std::uint64_t{generation} << kGenerationShift;
+  }
+  static constexpr ShadowEntry decode(std::uint64_t word) {
+    return {static_cast<std::uint32_t>(word),
+            state_of(word),
+            (word & kReferenced) != 0,
+            (word & kWritten) != 0,
+            static_cast<std::uint16_t>((word & kLockMask) >> kLockShift),
+            static_cast<std::uint16_t>(word >> kGenerationShift)};
+  }
+};
+
+}  // namespace netvm::nic
