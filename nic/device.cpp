@@ -90,7 +90,8 @@ Device::Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, s
       own_frames_(own_frames),
       frames_(frames),
       regions_(part<RegionEntry>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).regions), config.node),
-      counters_(part<EventCounter>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).counters)),
+      counters_(part<EventCounter>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).counters),
+                &part<DeviceHeader>(memory.at, 0)->marks, &part<DeviceHeader>(memory.at, 0)->doorbell),
       shadow_(entries(), config.pages, CasPageLock(entries())) {}
 
 Device::~Device() {

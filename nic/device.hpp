@@ -6,7 +6,7 @@
 // Invariants
 //  1. The owner writes the header's magic last: who sees it sees an initialised device.
 //  2. Everything in it is position independent (indices, no pointers) and atomic; each word that two processes write has a cache line
-//     of its own, except the entries of the shadow page table.
+//     of its own, except the entries of the shadow page table and the counters' marks.
 //  3. The tables' sizes follow from (nodes, pages, ring bytes) alone; an attaching peer checks them against the job's, then against the file.
 //  4. The inside of an inbound area belongs to the shm fabric. It is zero when the device is created.
 // Threads: all members are const after creation; the tables synchronise themselves.
@@ -39,10 +39,11 @@ struct DeviceHeader {
   std::uint64_t pages;
   std::uint64_t ring_bytes;
   std::uint64_t session;
-  Doorbell doorbell;  ///< where senders say that a ring has something, and this node's sleepers are woken; the fabric's
+  Doorbell doorbell;   ///< where senders say that a ring has something, and this node's sleepers are woken; the fabric's
+  CounterMarks marks;  ///< where initiators say that an event counter has reached what the owner waits for
 };
 inline constexpr std::uint64_t kDeviceMagic = 0x4349'4e4d'5654'454eULL;  // "NETVMNIC"
-inline constexpr std::uint32_t kDeviceVersion = 1;
+inline constexpr std::uint32_t kDeviceVersion = 2;
 
 struct DeviceConfig {
   NodeId node{};  ///< whose device it is

@@ -9,6 +9,7 @@ Result<CounterId> EventCounters::create() {
     if (counter.in_use.load(std::memory_order_relaxed) != 0) continue;  // relaxed: only the owner writes it, serialised
     counter.ok.store(0, std::memory_order_relaxed);                     // relaxed: published by in_use
     counter.error.store(0, std::memory_order_relaxed);                  // relaxed: published by in_use
+    counter.armed.store(kUnarmed, std::memory_order_relaxed);           // relaxed: published by in_use
     counter.in_use.store(1, std::memory_order_release);                 // release: partner is exists()'s acquire
     next_ = index + 1;
     return CounterId{index};
@@ -20,6 +21,7 @@ Status EventCounters::destroy(CounterId id, Env& env) {
   if (!exists(id)) return Status::counter_range;
   EventCounter& counter = at(id);
   counter.in_use.store(0, std::memory_order_release);  // release: nothing of the counter's use moves below
+  counter.armed.store(kUnarmed);
   counter.waiters.announce(env);
   return Status::ok;
 }
@@ -27,6 +29,21 @@ Status EventCounters::destroy(CounterId id, Env& env) {
 void EventCounters::increment_all_errors(Env& env) {
   for (std::uint32_t index = 0; index < kEntries; ++index) {
     if (exists(CounterId{index})) (void)increment_error(CounterId{index}, env);
+  }
+}
+
+void EventCounters::mark(CounterId id) {
+  const std::uint32_t group = id.value / 64;
+  marks_->counters[group].fetch_or(std::uint64_t{1} << (id.value % 64));
+  marks_->groups.fetch_or(std::uint64_t{1} << group);
+}
+
+void EventCounters::ring(Env& env) {
+  // Both kinds of sleeper announce themselves, then look at the marks, then park: whoever registers after this look sees the mark.
+  if (marks_->tasks.has_waiters()) {
+    marks_->tasks.announce(env);
+  } else {
+    bell_->wake_one(env);
   }
 }
 

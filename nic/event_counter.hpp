@@ -1,17 +1,25 @@
-// Event counters: how a node learns that something has landed. 64 bits of successes, 64 of errors, and a place to wait.
+// Event counters: how a node learns that something has landed. 64 bits of successes, 64 of errors, a place to wait, and a threshold at
+// which somebody acts on it: a handler or a triggered operation of the owner (counter_events.hpp).
 //
 // Invariants
 //  1. Both halves only grow while a counter exists, and never overflow a queue: there is none.
 //  2. An increment is a release of everything that its notification covers; seeing it is an acquire.
 //  3. An increment announces to the waiters of the counter; a waiter arms, re-checks, then sleeps (WaitWord).
 //  4. An increment of a counter that does not exist changes nothing (E_COUNTER_RANGE).
-// Threads: increment(), value(), errors(): any, of any process that maps the device. create(), destroy(): the owner's, serialised by the caller.
+//  5. An increment that reaches the armed threshold (an error: any) marks the counter and rings its owner. The owner stores the threshold, then looks
+//     at the halves; the incrementer adds, then looks at the threshold; all four are seq_cst, so that at least one sees the other.
+//  6. A mark is two bits, set from the counter's to its group's and taken the other way round, before the counter is looked at: no mark is lost.
+// Threads: increment(), value(), errors(), mark(), ring(): any, of any process that maps the device. create(), destroy(): the owner's, serialised
+// by the caller. take_marks(): the owner's driver.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "nic/doorbell.hpp"
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
 #include "runtime/status.hpp"
@@ -22,17 +30,28 @@ namespace netvm::nic {
 struct alignas(kCacheLine) EventCounter {
   std::atomic<std::uint64_t> ok;
   std::atomic<std::uint64_t> error;
+  std::atomic<std::uint64_t> armed;  ///< lowest value of `ok` at which the owner has something to do; written by the owner
   std::atomic<std::uint32_t> in_use;
   WaitWord waiters;
 };
 static_assert(sizeof(EventCounter) == kCacheLine);
 
+/// In device memory: the counters that have reached what they were armed for. 0 everywhere: none.
+struct alignas(kCacheLine) CounterMarks {
+  static constexpr std::uint32_t kGroups = 64;
+  std::atomic<std::uint64_t> groups;  ///< bit g: counters[g] has a bit
+  WaitWord tasks;                     ///< where the owner's event tasks sleep
+  alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, kGroups> counters;
+};
+
 class EventCounters final {
  public:
-  static constexpr std::uint32_t kEntries = 4096;
+  static constexpr std::uint32_t kEntries = 64 * CounterMarks::kGroups;
   static constexpr std::uint64_t kBytes = kEntries * sizeof(EventCounter);
+  /// Nobody acts on the counter.
+  static constexpr std::uint64_t kUnarmed = UINT64_MAX;
 
-  explicit EventCounters(EventCounter* counters) : counters_(counters) {}
+  EventCounters(EventCounter* counters, CounterMarks* marks, Doorbell* bell) : counters_(counters), marks_(marks), bell_(bell) {}
 
   /// Both halves are 0. Freed counters are reused as late as possible. Status::exhausted.
   Result<CounterId> create();
@@ -46,21 +65,53 @@ class EventCounters final {
   [[nodiscard]] EventCounter& at(CounterId id) const { return counters_[id.value]; }
 
   Status increment(CounterId id, std::uint64_t by, Env& env) {
-    return exists(id) ? add(at(id).ok, at(id), by, env) : Status::counter_range;
+    if (!exists(id)) return Status::counter_range;
+    EventCounter& counter = at(id);
+    const std::uint64_t now = counter.ok.fetch_add(by) + by;  // partners: the waiter's acquire load, and arm-and-look (invariant 5)
+    counter.waiters.announce(env);
+    if (now >= counter.armed.load()) [[unlikely]]
+      mark_and_ring(id, env);
+    return Status::ok;
   }
   /// An event that should have come and never will: waiters wake with an error.
-  Status increment_error(CounterId id, Env& env) { return exists(id) ? add(at(id).error, at(id), 1, env) : Status::counter_range; }
+  Status increment_error(CounterId id, Env& env) {
+    if (!exists(id)) return Status::counter_range;
+    EventCounter& counter = at(id);
+    counter.error.fetch_add(1);  // partners: as above
+    counter.waiters.announce(env);
+    if (counter.armed.load() != kUnarmed) mark_and_ring(id, env);
+    return Status::ok;
+  }
   /// The error half of every existing counter.
   void increment_all_errors(Env& env);
 
+  // ---- marks
+  void mark(CounterId id);
+  /// Makes somebody of the owner's look at the marks: a sleeping event task, or else whoever the doorbell wakes.
+  void ring(Env& env);
+  [[nodiscard]] bool any_marked() const { return marks_->groups.load() != 0; }
+  [[nodiscard]] WaitWord& tasks() { return marks_->tasks; }
+  /// Takes all marks and calls visit(id) for each, in the order of the ids.
+  template <class Visit>
+  void take_marks(Visit&& visit) {
+    if (marks_->groups.load(std::memory_order_relaxed) == 0) return;  // relaxed: a hint; who is about to park looks again (any_marked)
+    for (std::uint64_t groups = marks_->groups.exchange(0); groups != 0; groups &= groups - 1) {
+      const auto group = static_cast<std::uint32_t>(std::countr_zero(groups));
+      for (std::uint64_t bits = marks_->counters[group].exchange(0); bits != 0; bits &= bits - 1) {
+        visit(CounterId{group * 64 + static_cast<std::uint32_t>(std::countr_zero(bits))});
+      }
+    }
+  }
+
  private:
-  static Status add(std::atomic<std::uint64_t>& half, EventCounter& counter, std::uint64_t by, Env& env) {
-    half.fetch_add(by, std::memory_order_release);  // release: partner is the waiter's acquire load of the half
-    counter.waiters.announce(env);
-    return Status::ok;
+  void mark_and_ring(CounterId id, Env& env) {
+    mark(id);
+    ring(env);
   }
 
   EventCounter* counters_;
+  CounterMarks* marks_;
+  Doorbell* bell_;
   std::uint32_t next_ = 0;
 };
 

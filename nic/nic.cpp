@@ -31,12 +31,15 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
 
 Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats)
     : config_(config), env_(env), stats_(stats), impl_(std::make_unique<Impl>(config, env, vm, fabric, device, stats)) {
+  impl_->events = std::make_unique<CounterEvents>(*this, device.counters(), env, impl_->has_engine);
   vm.set_residency_listener(&device.shadow());
   fabric.attach(impl_.get());
 }
 
 Nic::~Nic() {
   shut_down();
+  // In the simulator, outside of its run(): fibers that wait in this NIC are abandoned with it, as all of them are.
+  if (env_.can_park()) impl_->events->close();
   impl_->fabric.attach(nullptr);
   impl_->vm.set_residency_listener(nullptr);
 }
@@ -66,8 +69,17 @@ Result<RemoteCounter> Nic::counter_create() {
 
 Status Nic::counter_destroy(const RemoteCounter& counter) {
   if (counter.node != config_.node) return Status::counter_range;
-  const std::lock_guard guard(impl_->control);
-  return impl_->device.counters().destroy(counter.id, env_);
+  (void)impl_->events->clear_handler(counter.id);
+  Status status = Status::ok;
+  {
+    const std::lock_guard guard(impl_->control);
+    status = impl_->device.counters().destroy(counter.id, env_);
+  }
+  if (ok(status)) {  // what another thread has set or posted in between; whoever comes now finds no counter
+    (void)impl_->events->clear_handler(counter.id);
+    (void)impl_->events->cancel_all(counter.id);
+  }
+  return status;
 }
 
 std::uint64_t Nic::counter_value(const RemoteCounter& mine) const {
@@ -104,9 +116,15 @@ void Nic::shut_down() {
   if (impl_->stopping.exchange(true)) return;
   for (std::uint32_t node = 0; node < config_.nodes; ++node) impl_->channels[node].device.store(nullptr);
   impl_->requests.end_all(Status::cancelled, env_);
+  impl_->events->stop();
   nudge_engine();
   const std::lock_guard guard(impl_->parked_lock);
   for (Impl::Parked* parked = impl_->parked; parked != nullptr; parked = parked->next) parked->word->announce(env_);
+}
+
+void Nic::close() {
+  shut_down();
+  impl_->events->close();
 }
 
 void Nic::declare_dead(NodeId peer) {

@@ -75,6 +75,7 @@ class Nic final {
   /// Closes it; complete when it returns: no peer touches the memory through it any more. Later requests get E_KEY or E_REVOKED.
   Status region_revoke(const RemoteRegion& region);
   Result<RemoteCounter> counter_create();
+  /// Ends its handler (as clear_handler() does: blocks while it runs) and, with E_CANCELLED, what is to be triggered by it.
   Status counter_destroy(const RemoteCounter& counter);
 
   // ---- data: blocking forms. Return when PLACED, or with the error -------------------------------------------------
@@ -92,11 +93,15 @@ class Nic final {
   Result<std::uint64_t> atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args);
 
   // ---- data: posted forms. Never block; the completion ends exactly once (perhaps before the call returns) -----------
-  // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end.
+  // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end. The
+  // completion may be null: nobody wants to know.
   void post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion);
   void post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
   void post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion);
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
+  void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                         std::uint64_t increment, NotifyMode mode, Completion* completion);
+  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
 
   /// Blocks until the completion's end and returns its status. E_TIMEOUT if the deadline (absolute) comes first: the completion is then still pending.
   Status wait(Completion& completion, Nanos deadline = kForever);
@@ -116,6 +121,27 @@ class Nic final {
   /// counter has returned (Status::peer_dead if a peer died, else Status::cancelled), or the deadline. E_COUNTER_RANGE: not a counter of this node.
   Status counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode = WaitMode::adaptive, Nanos deadline = kForever);
 
+  // ---- what a counter sets off (counter_events.hpp) ----------------------------------------------------------------------------------
+  /// Runs the handler whenever the counter's value has reached the threshold, and when it has counted an error that the handler has not been
+  /// told of. In a thread of its own, never in one that drives; the runs of one counter come one after the other, those of several at
+  /// the same time. Level-triggered: increments while it runs are not lost, it runs again if the value has reached the threshold that it
+  /// returned (so a threshold that is reached already makes it run again at once). E_COUNTER_RANGE: not a counter of this node. Status::invalid: it
+  /// has a handler. E_CANCELLED after shut_down().
+  Status set_handler(const RemoteCounter& mine, std::uint64_t threshold, CounterHandler handler);
+  /// When it returns, the handler runs no more, and has been destroyed. Blocks while it runs: not from inside it. Status::invalid: it has none.
+  Status clear_handler(const RemoteCounter& mine);
+  /// Posts the operation when the counter's value (its successes: errors set nothing off) reaches the threshold; at once if it has. By whoever
+  /// drives this NIC; no thread of the application need be awake. Operations of a counter fire in the order of their thresholds, equal ones in that of posting,
+  /// each once. The completion (may be null) ends like a posted operation's, or with E_CANCELLED if it never fires: cancelled, counter
+  /// destroyed, NIC shut down. E_COUNTER_RANGE: not a counter of this node. Status::invalid: an operation that can never be right; E_CANCELLED
+  /// after shut_down(): then the completion is not touched.
+  Result<TriggeredId> post_triggered(const RemoteCounter& mine, std::uint64_t threshold, const TriggeredOperation& operation,
+                                     Completion* completion);
+  /// False: it has fired (or was cancelled) before.
+  bool cancel_triggered(const RemoteCounter& mine, TriggeredId id);
+  /// All of the counter's that have not fired. Returns how many.
+  std::size_t cancel_triggered(const RemoteCounter& mine);
+
   // ---- progress ------------------------------------------------------------------------------------------------------
   /// Processes what has arrived, if no other thread is at it. Returns whether there was anything.
   bool drive();
@@ -130,8 +156,10 @@ class Nic final {
   /// Makes a parked engine_turn() return, from any thread: something outside the NIC (a timer) needs the engine.
   void nudge_engine();
 
-  /// Ends every wait, and everything outstanding and posted later, with E_CANCELLED.
+  /// Ends every wait, and everything outstanding, to be triggered, and posted later, with E_CANCELLED. No handler begins to run any more.
   void shut_down();
+  /// shut_down(), and blocks until no handler runs. The destructor does the same where it may block.
+  void close();
   /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later.
   void declare_dead(NodeId peer);
 

@@ -85,6 +85,19 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
   return true;
 }
 
+void Nic::Impl::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                  const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Completion* completion) {
+  post_move(Opcode::write,
+            {.region = to,
+             .offset = offset,
+             .source = static_cast<const std::byte*>(from),
+             .bytes = bytes,
+             .notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered,
+             .counter = counter.id,
+             .increment = increment},
+            completion);
+}
+
 Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written) {
   if (!ok(written)) {
     (void)target.counters().increment_error(counter.id, env);
@@ -94,7 +107,9 @@ Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, st
     const Status status = target.counters().increment_error(counter.id, env);
     return ok(status) ? Status::cancelled : status;
   }
-  return target.counters().increment(counter.id, increment, env);
+  const Status status = target.counters().increment(counter.id, increment, env);
+  if (&target == &device && device.counters().any_marked()) drive();  // what it has set off at this very node
+  return status;
 }
 
 // ---- blocking verbs -------------------------------------------------------------------------------------------------------------------------
@@ -131,15 +146,7 @@ Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const voi
     // the whole write once more.
   }
   Completion completion;
-  impl_->post_move(Opcode::write,
-                   {.region = to,
-                    .offset = offset,
-                    .source = static_cast<const std::byte*>(from),
-                    .bytes = bytes,
-                    .notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered,
-                    .counter = counter.id,
-                    .increment = increment},
-                   &completion);
+  impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, &completion);
   return wait(completion);
 }
 
@@ -178,34 +185,56 @@ Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, 
 // ---- posted verbs ---------------------------------------------------------------------------------------------------------------------------
 
 void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion) {
-  if (!impl_->is_node(to.node)) return completion->finish(env_, Status::invalid);
+  if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) return completion->finish(env_, outcome.status);
+  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome))
+    return Completion::end(completion, env_, outcome.status);
   impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
                    completion);
 }
 
 void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion) {
-  if (!impl_->is_node(to.node)) return completion->finish(env_, Status::invalid);
+  if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
   Status status = Status::ok;
-  if (impl_->try_direct_vector(to, segments, &status)) return completion->finish(env_, status);
+  if (impl_->try_direct_vector(to, segments, &status)) return Completion::end(completion, env_, status);
   impl_->post_vector(to, segments, completion);
 }
 
 void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion) {
-  if (!impl_->is_node(from.node)) return completion->finish(env_, Status::invalid);
+  if (!impl_->is_node(from.node)) return Completion::end(completion, env_, Status::invalid);
   Outcome outcome;
-  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome)) return completion->finish(env_, outcome.status);
+  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome))
+    return Completion::end(completion, env_, outcome.status);
   impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, completion);
 }
 
 void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion) {
-  if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return completion->finish(env_, Status::invalid);
+  if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return Completion::end(completion, env_, Status::invalid);
   Outcome outcome;
   if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) {
-    return completion->finish(env_, outcome.status, outcome.old_value);
+    return Completion::end(completion, env_, outcome.status, outcome.old_value);
   }
   impl_->post_atomic(on, offset, args, completion);
+}
+
+void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                            std::uint64_t increment, NotifyMode mode, Completion* completion) {
+  if (!impl_->is_node(to.node) || counter.node != to.node) return Completion::end(completion, env_, Status::invalid);
+  Outcome outcome;
+  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) {
+    if (Device* target = impl_->direct(to.node))
+      return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, mode, outcome.status));
+    if (!ok(outcome.status)) return Completion::end(completion, env_, outcome.status);
+    // As in write_notify(): the whole write once more, behind the packets of another thread.
+  }
+  impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, completion);
+}
+
+void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion) {
+  if (!impl_->is_node(counter.node)) return Completion::end(completion, env_, Status::invalid);
+  if (Device* target = impl_->direct(counter.node))
+    return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok));
+  impl_->post_notify(counter, increment, completion);
 }
 
 void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {

@@ -2,9 +2,10 @@
 //   nic.cpp          construction, regions, counters, shutting down      nic_post.cpp      the initiator's packets
 //   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   what arrives: answers, and the sequence
 //   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
+//   nic_events.cpp   what a counter sets off
 //
-// Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock` and
-// `parked_lock` are taken alone. Completions and handlers run with none of them but the driver's role held.
+// Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock`,
+// `parked_lock` and that of CounterEvents are taken alone. Completions and handlers run with none of them but the driver's role held.
 #pragma once
 
 #include <array>
@@ -15,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "nic/counter_events.hpp"
 #include "nic/device.hpp"
 #include "nic/firmware.hpp"
 #include "nic/message_assembler.hpp"
@@ -89,6 +91,8 @@ struct Nic::Impl final : PacketSink {
   // ---- nic_post.cpp: everything here goes as packets
   void post_move(Opcode opcode, const Posting& posting, Completion* completion);
   void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
+  void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                         std::uint64_t increment, NotifyMode mode, Completion* completion);
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
   void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
   void post_message(NodeId to, MessageKind kind, std::span<const std::byte> body);
@@ -138,6 +142,7 @@ struct Nic::Impl final : PacketSink {
   std::unique_ptr<Channel[]> channels;  // by target
   std::unique_ptr<Inbound[]> inbound;   // by source
   RequestTable requests;
+  std::unique_ptr<CounterEvents> events;
   std::array<std::atomic<MessageHandler*>, kMessageKinds> handlers{};
 
   struct alignas(kCacheLine) {

@@ -20,6 +20,7 @@ bool Nic::Impl::drive() {
   if (!driver.role.try_lock()) return false;  // another thread is at it, or this very one is in a handler
   bool any = fabric.poll();
   if (deliver_local()) any = true;
+  if (events->fire()) any = true;
   driver.role.unlock();
   return any;
 }
@@ -41,7 +42,7 @@ bool Nic::Impl::deliver_local() {
   return any;
 }
 
-bool Nic::Impl::work_pending() const { return fabric.pending() || local_count.load() != 0; }
+bool Nic::Impl::work_pending() const { return fabric.pending() || local_count.load() != 0 || device.counters().any_marked(); }
 
 // ---- parking ------------------------------------------------------------------------------------------------------------------------------
 
@@ -78,6 +79,7 @@ bool Nic::stopping() const { return impl_->stopping.load(); }
 Status Nic::stop_waiting(Status status) {
   if (impl_->fabric.pending()) impl_->fabric.pass_on();
   if (impl_->local_count.load() != 0) impl_->engine_word.announce(env_);
+  if (impl_->device.counters().any_marked()) impl_->device.counters().ring(env_);
   return status;
 }
 

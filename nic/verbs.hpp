@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "runtime/env.hpp"
@@ -65,6 +66,54 @@ struct Segment {
   std::uint32_t bytes = 0;
 };
 
+/// A work request that waits for an event counter (Nic::post_triggered). A plain value; the bytes at `source` are read when it fires and
+/// must stay until its completion has ended.
+struct TriggeredOperation {
+  enum class Kind : std::uint8_t { write, write_notify, notify, atomic };
+
+  static TriggeredOperation write(const RemoteRegion& to, std::uint64_t offset, const void* source, std::size_t bytes) {
+    return {.kind = Kind::write, .region = to, .offset = offset, .source = source, .bytes = bytes};
+  }
+  static TriggeredOperation write_notify(const RemoteRegion& to, std::uint64_t offset, const void* source, std::size_t bytes,
+                                         const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode) {
+    return {.kind = Kind::write_notify,
+            .region = to,
+            .offset = offset,
+            .source = source,
+            .bytes = bytes,
+            .counter = counter,
+            .increment = increment,
+            .mode = mode};
+  }
+  static TriggeredOperation notify(const RemoteCounter& counter, std::uint64_t increment) {
+    return {.kind = Kind::notify, .counter = counter, .increment = increment};
+  }
+  static TriggeredOperation atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
+    return {.kind = Kind::atomic, .region = on, .offset = offset, .args = args};
+  }
+
+  Kind kind = Kind::notify;
+  RemoteRegion region{};
+  std::uint64_t offset = 0;
+  const void* source = nullptr;
+  std::size_t bytes = 0;
+  RemoteCounter counter{};
+  std::uint64_t increment = 0;
+  NotifyMode mode = NotifyMode::ordered;
+  AtomicArgs args{};
+};
+
+/// Names a triggered operation that has not fired yet, for cancelling it. Never used twice by one NIC.
+struct TriggeredId {
+  std::uint64_t value = 0;
+};
+
+/// Runs when a counter has reached a threshold or has counted an error (Nic::set_handler). Is told both halves and returns the threshold of
+/// the next run. May block and use every verb. Must not throw.
+using CounterHandler = std::function<std::uint64_t(std::uint64_t ok, std::uint64_t errors)>;
+/// A handler's threshold that is never reached: errors alone run it.
+inline constexpr std::uint64_t kErrorsOnly = UINT64_MAX - 1;
+
 /// Where the end of a posted operation shows. Owned by the poster, must stay put until done() (or until `hook` has run).
 /// Exactly one end per operation.
 class Completion {
@@ -84,6 +133,10 @@ class Completion {
   /// Old value of an atomic; valid once done with ok.
   [[nodiscard]] std::uint64_t old_value() const { return old_value_; }
 
+  /// For the NIC: ends it, if there is one.
+  static void end(Completion* completion, Env& env, Status status, std::uint64_t old_value = 0) {
+    if (completion != nullptr) completion->finish(env, status, old_value);
+  }
   /// For the NIC.
   void finish(Env& env, Status status, std::uint64_t old_value = 0) {
     status_ = status;

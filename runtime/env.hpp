@@ -44,6 +44,9 @@ class Env {
   /// futex_waitv parks on the first alone). Words may lie in memory shared between processes.
   virtual void park(std::span<const ParkOn> words, Nanos deadline) = 0;
 
+  /// Whether the caller may park() and relax() here: not in the simulator's loop, nor outside of its run().
+  [[nodiscard]] virtual bool can_park() const { return true; }
+
   /// Wakes up to `count` of those parked on the word. Safe from message handlers and from signal handlers.
   virtual void wake(const std::atomic<std::uint32_t>& word, int count) = 0;
 

@@ -16,7 +16,9 @@ namespace {
 struct Counters {
   RealEnv env;
   std::vector<EventCounter> memory{EventCounters::kEntries};
-  EventCounters counters{memory.data()};
+  CounterMarks marks{};
+  Doorbell bell{};
+  EventCounters counters{memory.data(), &marks, &bell};
 };
 
 }  // namespace
