@@ -37,6 +37,7 @@ struct NicWorldOptions {
   Nanos spin = 0;
   bool engines = true;  ///< threads: one engine a node
   nic::SimNetworkOptions network = {};
+  bool connected = false;  ///< simulated: initiators reach the targets' devices, as on one host
 };
 
 /// A node's part. Its members are destroyed from the NIC down.
@@ -158,7 +159,10 @@ class SimNicWorld final : public NicWorld {
     for (std::uint32_t i = 0; i < options.nodes; ++i) {
       Env& env = simulator_.env(NodeId{i});
       nodes_.push_back(std::make_unique<NicNode>(NodeId{i}, options, env));
-      nodes_[i]->attach(NodeId{i}, options, ShmMode::packet, env, network_.fabric(NodeId{i}));
+      nodes_[i]->attach(NodeId{i}, options, options.connected ? ShmMode::direct : ShmMode::packet, env, network_.fabric(NodeId{i}));
+    }
+    for (std::uint32_t i = 0; options.connected && i < options.nodes; ++i) {
+      for (std::uint32_t to = 0; to < options.nodes; ++to) network_.connect_device(NodeId{i}, NodeId{to}, nodes_[to]->device.get());
     }
   }
   ~SimNicWorld() override {
