@@ -29,8 +29,8 @@ namespace netvm::nic {
 
 inline bool is_write(Opcode op) { return op == Opcode::write || op == Opcode::write_vector; }
 inline void count(std::atomic<std::uint64_t>& counter) {
-  counter.fetch_add(1, std::memory_order_relaxed);
-}  // relaxed: statistics order nothing
+  counter.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics order nothing
+}
 
 /// This node -> a target.
 struct alignas(kCacheLine) Channel {
