@@ -22,10 +22,11 @@ Access AccessTable::enter(PageId page, Access need, Env& env) {
       seen = word.load(std::memory_order_relaxed);  // relaxed: as above
       continue;
     }
-    if ((seen & kAccessMask) < static_cast<std::uint32_t>(need)) return Access::none;
+    const Access granted = granted_by(seen);
+    if (granted < need) return Access::none;
     // acquire: the frame was filled before the right was given; partner is raise(). relaxed on failure: tried again.
     if (word.compare_exchange_weak(seen, seen + kOneInFlight, std::memory_order_acquire, std::memory_order_relaxed)) {
-      return static_cast<Access>(seen & kAccessMask);
+      return granted;
     }
   }
 }
@@ -63,6 +64,30 @@ void AccessTable::lower(PageRange pages, Access from, Access to, Env& env) {
     }
     words_[p].fetch_and(~kChanging, std::memory_order_relaxed);  // relaxed: lets others try again, gives no right
   }
+}
+
+bool AccessTable::try_hold(PageId page) {
+  // acquire: what the last holder did; partner is settle()
+  return (words_[page.value].fetch_or(kChanging, std::memory_order_acquire) & kChanging) == 0;
+}
+
+void AccessTable::hold(PageId page, Env& env) {
+  while (!try_hold(page)) env.relax();
+}
+
+void AccessTable::drain(PageId page, Env& env) {
+  // acquire: the uses that ended happened before this; partner is leave()
+  while (words_[page.value].load(std::memory_order_acquire) >= kOneInFlight) env.relax();
+}
+
+void AccessTable::settle(PageId page, Access access, Withheld withheld) {
+  const std::uint32_t next = static_cast<std::uint32_t>(access) | static_cast<std::uint32_t>(withheld) << kWithheldShift;
+  std::atomic<std::uint32_t>& word = words_[page.value];
+  std::uint32_t old = word.load(std::memory_order_relaxed);  // relaxed: only a guess, the exchange decides
+  NETVM_CHECK((old & kChanging) != 0, "page %llu is settled by somebody who does not hold it", static_cast<unsigned long long>(page.value));
+  // Those who entered before may still leave. release: the page table entry and the frame; partners are enter() and try_hold().
+  while (!word.compare_exchange_weak(old, (old & ~(kOneInFlight - 1)) | next, std::memory_order_release, std::memory_order_relaxed)) {
+  }  // relaxed on failure: tried again
 }
 
 }  // namespace netvm

@@ -54,6 +54,11 @@ bool configuration_is_right(const HostVmConfig& config, std::string* why) {
     *why = "trap " + std::string(to_string(config.trap)) + " needs an address for the application view; only the checked trap does without";
     return false;
   }
+  if (config.budget_pages != 0 && config.budget_pages < Pager::kLeastBudget) {
+    *why = "a memory budget of " + std::to_string(config.budget_pages * kPageSize) + " bytes: no program gets on with less than " +
+           std::to_string(Pager::kLeastBudget * kPageSize);
+    return false;
+  }
   return true;
 }
 
@@ -70,6 +75,7 @@ Result<std::unique_ptr<HostVm>> HostVm::create(const HostVmConfig& config, Env& 
   std::unique_ptr<HostVm> vm(new HostVm(config, env));
   if (!vm->map_views(why)) return Status::exhausted;
   if (const Status status = vm->start_trap(why); status != Status::ok) return status;
+  if (const Status status = vm->start_pager(why); status != Status::ok) return status;
   return vm;
 }
 
@@ -154,6 +160,21 @@ Status HostVm::start_trap(std::string* why) {
   return Status::ok;
 }
 
+Status HostVm::start_pager(std::string* why) {
+  if (config_.budget_pages == 0) return Status::ok;
+  state_->store = config_.store;
+  if (state_->store == nullptr) {
+    auto file = FileBackingStore::open(config_.backing, config_.pages, why);
+    if (!file) return file.status();
+    state_->store = std::move(file).value();
+  }
+  state_->pager = std::make_unique<Pager>(PagerParts{env_, state_->table, state_->residency, *state_->trap, *state_->store, config_.stats,
+                                                     frame_base_, config_.pages, config_.budget_pages});
+  if (state_->pager->valid()) return Status::ok;
+  *why = "reserving the pager's table of " + std::to_string(config_.pages) + " pages: " + error_text(ENOMEM) + " (see ulimit -v)";
+  return Status::exhausted;
+}
+
 bool HostVm::page_of(std::uintptr_t address, PageId* page) const {
   if (config_.base == 0 || address - config_.base >= bytes()) return false;
   *page = PageId{(address - config_.base) >> kPageShift};
@@ -169,6 +190,7 @@ void HostVm::set_access(PageRange pages, Access from, Access to) {
               static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),
               static_cast<unsigned long long>(config_.pages));
   if (pages.count == 0 || from == to) return;
+  if (state_->pager != nullptr) return state_->pager->set_access(pages, from, to);
   if (to < from) {
     state_->table.lower(pages, from, to, env_);  // first: nobody may put back what the trap takes away
     state_->trap->apply(pages, from, to);
@@ -186,30 +208,63 @@ void HostVm::set_access(PageRange pages, Access from, Access to) {
 Status HostVm::make_resident(PageRange pages) {
   if (pages.count == 0) return Status::ok;
   if (pages.end() > config_.pages || pages.end() < pages.first.value) return Status::range;
-  return state_->residency.bring_in(pages);
+  return state_->pager != nullptr ? state_->pager->make_resident(pages) : state_->residency.bring_in(pages);
 }
 
-// Until frames can be evicted, resident is pinned.
-Result<FramePins> HostVm::pin(PageRange pages, bool /*write*/) {
-  if (const Status status = make_resident(pages); status != Status::ok) return status;
+// Where there is no budget, resident is pinned.
+Result<FramePins> HostVm::pin(PageRange pages, bool write) {
+  if (state_->pager == nullptr || pages.count == 0) {
+    if (const Status status = make_resident(pages); status != Status::ok) return status;
+    return FramePins(this, pages);
+  }
+  if (pages.end() > config_.pages || pages.end() < pages.first.value) return Status::range;
+  if (const Status status = state_->pager->pin(pages, write); status != Status::ok) return status;
   return FramePins(this, pages);
 }
 
-FramePins HostVm::try_pin(PageRange pages, bool /*write*/) {
-  return make_resident(pages) == Status::ok ? FramePins(this, pages) : FramePins();
+FramePins HostVm::try_pin(PageRange pages, bool write) {
+  if (state_->pager == nullptr || pages.count == 0) return make_resident(pages) == Status::ok ? FramePins(this, pages) : FramePins();
+  if (pages.end() > config_.pages || pages.end() < pages.first.value) return {};
+  return state_->pager->try_pin(pages, write) ? FramePins(this, pages) : FramePins();
 }
 
-void HostVm::prefetch(PageRange pages) { (void)make_resident(pages); }
+void HostVm::unpin(PageRange pages) {
+  if (state_->pager != nullptr) state_->pager->unpin(pages);
+}
 
-void HostVm::unpin(PageRange /*pages*/) {}
+std::uint64_t HostVm::most_pins() const { return state_->pager != nullptr ? state_->pager->most_pins() : config_.pages; }
 
-bool HostVm::resident(PageId page) const { return page.value < config_.pages && state_->residency.resident(page); }
+void HostVm::prefetch(PageRange pages) {
+  if (state_->pager == nullptr) return (void)make_resident(pages);
+  if (pages.end() <= config_.pages && pages.end() >= pages.first.value) state_->pager->prefetch(pages);
+}
+
+bool HostVm::resident(PageId page) const {
+  if (page.value >= config_.pages) return false;
+  return state_->pager != nullptr ? state_->pager->resident(page) : state_->residency.resident(page);
+}
+
+void HostVm::wire(PageRange pages) {
+  if (state_->pager != nullptr) state_->pager->wire(pages);
+}
+
+std::uint64_t HostVm::evict(std::uint64_t pages) { return state_->pager != nullptr ? state_->pager->evict(pages) : 0; }
+
+std::uint64_t HostVm::resident_pages() const { return state_->pager != nullptr ? state_->pager->resident_pages() : 0; }
+
+HostVm::Failure HostVm::failure() const { return state_->pager != nullptr ? state_->pager->failure() : Failure{}; }
+
+void HostVm::close() {
+  if (state_->pager != nullptr) state_->pager->close();
+}
 
 void HostVm::discard(PageRange pages) {
   NETVM_CHECK(pages.end() <= config_.pages && pages.end() >= pages.first.value, "pages %llu and the next %llu of a range of %llu",
               static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),
               static_cast<unsigned long long>(config_.pages));
-  if (pages.count != 0) state_->residency.discard(pages, state_->table);
+  if (pages.count == 0) return;
+  if (state_->pager != nullptr) return state_->pager->discard(pages);
+  state_->residency.discard(pages, state_->table);
 }
 
 FaultVerdict HostVm::State::on_signal(const SignalFault& fault) noexcept {
@@ -223,15 +278,23 @@ FaultVerdict HostVm::State::on_signal(const SignalFault& fault) noexcept {
     return FaultVerdict::pass_on;
   }
   // Where the machine does not tell, the page's right does: what faults on a readable page is a write.
-  const bool write = fault.kind == AccessKind::unknown ? table.access(page) == Access::read : fault.kind == AccessKind::write;
+  const bool write = fault.kind == AccessKind::unknown ? effective(table.access(page), table.withheld(page)) == Access::read
+                                                       : fault.kind == AccessKind::write;
   if (const Access granted = table.enter(page, write ? Access::write : Access::read, env); granted != Access::none) {
     // The right is there: another thread's fault brought it, or the kernel dropped the page table entry.
     trap->restore(page, granted);
     table.leave(page);
     return FaultVerdict::run_again;
   }
+  if (resolve(page, write ? Access::write : Access::read)) return FaultVerdict::run_again;
   if (call_handler(page, write)) return FaultVerdict::run_again;
   return wild_access(fault, page);
+}
+
+void HostVm::State::stop_for_page(PageId page) const {
+  NETVM_CHECK(false, "page %llu cannot be brought in: %s. The program cannot go on without it", static_cast<unsigned long long>(page.value),
+              pager->failure().text);
+  __builtin_unreachable();
 }
 
 FaultVerdict HostVm::State::wild_access(const SignalFault& fault, PageId page) noexcept {

@@ -5,10 +5,12 @@
 //     In the frame view it is always readable and writable; only the NIC and the protocols use that view.
 //  2. The application view lies at the same address on every node. A page is accessible there with exactly the rights last
 //     given by set_access(); a page never given rights has none. Lowering rights is complete when set_access() returns: no
-//     thread of this process can use the old ones.
+//     thread of this process can use the old ones. With a memory budget a right may be out of effect (pager.hpp): the access then
+//     faults, the host VM brings the page in, and nobody is called.
 //  3. An access without the right calls FaultHandler::on_fault in the faulting thread, then runs again.
 //  4. A page that was never written reads as zeros.
 //  5. The residency listener (the NIC's shadow page table) hears on_unmap *before* a frame goes away and on_map *after* it is there.
+//  6. With a memory budget a frame may be touched only while it is pinned, or under the listener's own lock that on_unmap waits for.
 //
 // A system call given application memory without the right fails with EFAULT instead of taking a fault: take the faults first
 // (Dsm::touch). A process made by fork() has no application view: its accesses there end in SIGSEGV. Core files leave both views out.
@@ -17,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,12 +51,26 @@ class FaultHandler {
   virtual bool on_fault(PageId page, bool write) noexcept = 0;
 };
 
-/// Somebody who keeps a copy of what is resident.
+/// What a listener's users did with a page since it was last asked.
+struct PageUse {
+  bool referenced = true;
+  bool written = true;
+};
+
+/// Somebody who keeps a copy of what is resident and uses it: the NIC. Calls for one page are serialised; those for others are not.
 class ResidencyListener {
  public:
   virtual ~ResidencyListener() = default;
   virtual void on_map(PageRange pages) noexcept = 0;
+  /// Returns when nobody uses the pages any more.
   virtual void on_unmap(PageRange pages) noexcept = 0;
+  /// The same for several ranges at once: for a listener to whom a call costs more than a page.
+  virtual void on_unmap_all(std::span<const PageRange> ranges) noexcept {
+    for (const PageRange& pages : ranges) on_unmap(pages);
+  }
+  /// Asked of mapped pages now and then, and of each page once more after it was unmapped: the last answer must miss no write. Never blocks. A
+  /// listener that keeps no account answers with everything: right, but then pages are saved that did not change.
+  virtual PageUse take_use(PageId /*page*/) noexcept { return {}; }
 };
 
 /// Why a trap can or cannot be used here.
@@ -64,6 +81,8 @@ struct TrapProbe {
 [[nodiscard]] TrapProbe probe_trap(TrapKind kind);
 
 class HostVm;
+class BackingStore;
+class Stats;
 
 /// Frames that stay where they are while this object lives: the pager does not take them away. Move-only. Pins nest.
 class FramePins {
@@ -91,7 +110,11 @@ struct HostVmConfig {
   std::uint64_t pages = 0;  ///< size of the global range, in pages
   std::uintptr_t base = 0;  ///< where the application view goes (page aligned); 0 with the checked trap: no application view
   TrapKind trap = TrapKind::checked;
-  int frames_fd = -1;  ///< a memfd of the caller's to use for the frames (it is resized and stays the caller's); -1: make one
+  int frames_fd = -1;              ///< a memfd of the caller's to use for the frames (it is resized and stays the caller's); -1: make one
+  std::uint64_t budget_pages = 0;  ///< frames that may be in memory at once; 0: all
+  std::string backing = {};        ///< with a budget: where the others go; see FileBackingStore::open()
+  std::shared_ptr<BackingStore> store = nullptr;  ///< instead of that file
+  Stats* stats = nullptr;                         ///< counts page-ins and evictions; may be null
 };
 
 /// One node's memory. Thread-safe; set_access() calls for one page must be serialised by the caller (the page lock of the DSM).
@@ -126,17 +149,38 @@ class HostVm {
   void set_access(PageRange pages, Access from, Access to);
 
   /// Brings pages in (zero-filled the first time) and tells the listener about those that were not resident. Idempotent;
-  /// serialised inside. Status::fault_failed where the kernel gives no memory.
+  /// serialised inside. Status::fault_failed where the kernel gives no memory, or the backing store cannot be read or (to make room) written.
+  /// With a budget they may be gone again when it returns.
   Status make_resident(PageRange pages);
   [[nodiscard]] bool resident(PageId page) const;
 
   /// Brings the pages in and keeps them until the pins end. `write`: the holder may change the frames. Blocks where it must evict or
-  /// read from the backing store; never waits for the network. Status::fault_failed as make_resident(), range outside the memory.
+  /// read from the backing store; never waits for the network. Status::fault_failed as make_resident(), range outside the memory, exhausted
+  /// for more than most_pins() pages. All or none. Holding pins while waiting for the network is fine, but costs the budget.
   Result<FramePins> pin(PageRange pages, bool write);
   /// The same where it takes no I/O, no eviction and no waiting; else no pins. For contexts that must not block.
   FramePins try_pin(PageRange pages, bool write);
-  /// A hint: bring the pages in, soon, without waiting for it. Returns at once.
+  /// How many pages one pin may cover.
+  [[nodiscard]] std::uint64_t most_pins() const;
+  /// A hint: bring the pages in, soon, without waiting for it. Returns at once. Not from signal handlers.
   void prefetch(PageRange pages);
+
+  // ---- the memory budget ------------------------------------------------------------------------------------------------------------
+  [[nodiscard]] bool has_budget() const { return config_.budget_pages != 0; }
+  /// The range's pages stay once they are in, and the budget does not count them: tables that are touched through frame() at any time. One range,
+  /// before it is used.
+  void wire(PageRange pages);
+  /// Takes up to this many pages away now (gives memory back). Blocks. Returns how many went: pinned pages stay. Without a budget none do.
+  std::uint64_t evict(std::uint64_t pages);
+  /// Frames in memory that the budget counts; 0 without a budget.
+  [[nodiscard]] std::uint64_t resident_pages() const;
+  /// Which transfer to or from the backing store failed last, for a message after Status::fault_failed. Empty if none has.
+  struct Failure {
+    char text[256];
+  };
+  [[nodiscard]] Failure failure() const;
+  /// Blocks until nothing is brought in in the background. Before the destructor, if prefetch() was ever called.
+  void close();
 
   /// Throws the pages' contents away (they read as zeros afterwards) and gives the memory back. The pages' access must be none.
   void discard(PageRange pages);
@@ -158,6 +202,7 @@ class HostVm {
   HostVm(const HostVmConfig& config, Env& env);
   bool map_views(std::string* why);
   Status start_trap(std::string* why);
+  Status start_pager(std::string* why);
 
   HostVmConfig config_;
   Env& env_;

@@ -7,6 +7,7 @@
 #include "runtime/access_table.hpp"
 #include "runtime/fault_signal.hpp"
 #include "runtime/host_vm.hpp"
+#include "runtime/pager.hpp"
 #include "runtime/residency.hpp"
 #include "runtime/trap.hpp"
 
@@ -25,6 +26,15 @@ struct HostVm::State final : SignalFaultTarget {
     return target != nullptr && target->on_fault(page, write);
   }
 
+  /// Whether the application has the right, and only the pager keeps it from using it. Then the page has been brought in.
+  bool resolve(PageId page, Access need) noexcept {
+    if (pager == nullptr || table.access(page) < need) return false;
+    if (const Status status = pager->resolve(page, need == Access::write); !ok(status)) stop_for_page(page);
+    return true;
+  }
+  /// There is no such access to a page that cannot be brought in.
+  [[noreturn]] void stop_for_page(PageId page) const;
+
   FaultVerdict wild_access(const SignalFault& fault, PageId page) noexcept;
 
   const HostVmConfig config;
@@ -32,6 +42,8 @@ struct HostVm::State final : SignalFaultTarget {
   AccessTable table;
   Residency residency;
   std::unique_ptr<TrapMechanism> trap;
+  std::shared_ptr<BackingStore> store;
+  std::unique_ptr<Pager> pager;  ///< null without a memory budget
   std::atomic<FaultHandler*> handler{nullptr};
   std::atomic<std::uintptr_t> last_reported{0};  ///< a wild address already told of: one access may raise two signals
 };

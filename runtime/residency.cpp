@@ -93,7 +93,10 @@ void Residency::discard(PageRange pages, const AccessTable& rights) {
     if (ResidencyListener* listener = listener_.load()) listener->on_unmap(present);
     next.value += present.count;
   }
-  // The whole range at once: a hole costs nothing to punch again.
+  give_back(pages);  // the whole range at once: a hole costs nothing to punch again
+}
+
+void Residency::give_back(PageRange pages) {
   while (::fallocate(frames_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(pages.first.value * kPageSize),
                      static_cast<off_t>(pages.count * kPageSize)) != 0) {
     NETVM_CHECK(errno == EINTR, "giving back the frames of %llu pages at page %llu: %s", static_cast<unsigned long long>(pages.count),

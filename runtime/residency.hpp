@@ -27,6 +27,7 @@ class Residency {
   [[nodiscard]] bool valid() const { return bits_.valid(); }
 
   void set_listener(ResidencyListener* listener) { listener_.store(listener); }
+  [[nodiscard]] ResidencyListener* listener() const { return listener_.load(); }
 
   [[nodiscard]] bool resident(PageId page) const {
     return (bits_[page.value / kBits].load(std::memory_order_acquire) >> (page.value % kBits) & 1) != 0;  // acquire: partner is mark()
@@ -38,13 +39,18 @@ class Residency {
   /// See HostVm::discard. Checks that the application has no right to them.
   void discard(PageRange pages, const AccessTable& rights);
 
+  // ---- what the pager, which keeps its own account of what is resident, builds on
+  /// Gives frames memory, zeroed where they had none. Status::fault_failed where the kernel has none.
+  Status populate(PageRange pages);
+  /// Takes the frames' memory away. Nobody may use them any more.
+  void give_back(PageRange pages);
+
  private:
   static constexpr std::uint64_t kBits = 64;
 
   /// The longest run of pages from `first` on, before `end`, that are (or are not) resident.
   [[nodiscard]] PageRange run(PageId first, std::uint64_t end, bool wanted) const;
   void mark(PageRange pages, bool resident);
-  Status populate(PageRange pages);
 
   int frames_fd_;
   std::byte* frames_;

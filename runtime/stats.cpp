@@ -77,6 +77,14 @@ std::string_view stat_name(Stat stat) {
       return "fault_ns";
     case Stat::engine_wakeups:
       return "engine_wakeups";
+    case Stat::page_ins:
+      return "page_ins";
+    case Stat::evictions:
+      return "evictions";
+    case Stat::write_backs:
+      return "write_backs";
+    case Stat::second_chances:
+      return "second_chances";
     case Stat::kCount:
       break;
   }

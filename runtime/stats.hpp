@@ -31,6 +31,10 @@ enum class Stat : std::uint8_t {
   barrier_wait_ns,
   fault_ns,
   engine_wakeups,
+  page_ins,
+  evictions,
+  write_backs,
+  second_chances,  // pager: pages read from the backing store; given up; written to it; used again just before being given up
   kCount,
 };
 inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount);

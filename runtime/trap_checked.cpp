@@ -84,6 +84,7 @@ bool for_each_piece(const HostVm& vm, HostVm::State& state, Env& env, std::uint6
     const PageId page{at >> kPageShift};
     const std::size_t length = std::min<std::size_t>(bytes - done, kPageSize - at % kPageSize);
     while (state.table.enter(page, need, env) == Access::none) {
+      if (state.resolve(page, need)) continue;
       if (!state.call_handler(page, need == Access::write)) return false;
     }
     piece(vm.frame_base() + at, done, length);

@@ -1,0 +1,183 @@
+#include "runtime/backing_store.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace netvm {
+namespace {
+
+int call_fallocate(int fd, int mode, off_t offset, off_t bytes) { return ::fallocate(fd, mode, offset, bytes); }
+
+struct Opened {
+  UniqueFd fd;
+  std::string name;
+  bool named = false;
+};
+
+bool is_folder(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+std::string because(int error) { return std::string(": ") + std::strerror(error); }
+
+// A file without a name. Not every file system has O_TMPFILE; there it has a name for a moment.
+UniqueFd open_nameless(const std::string& folder, std::string* why) {
+  UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT || errno == EINVAL)) {
+    std::string path = folder + "/netvm-backing-XXXXXX";
+    fd.reset(::mkostemp(path.data(), O_CLOEXEC));
+    if (fd) ::unlink(path.c_str());
+  }
+  if (!fd) *why = "no backing file can be made in the folder " + folder + because(errno) + ". Name another place with NETVM_BACKING";
+  return fd;
+}
+
+Opened open_file(const std::string& path, std::string* why) {
+  if (path.empty()) {
+    const char* chosen = std::getenv("TMPDIR");
+    const std::string folder = chosen != nullptr && chosen[0] != '\0' ? chosen : "/var/tmp";
+    return {open_nameless(folder, why), "the nameless backing file in " + folder, false};
+  }
+  if (is_folder(path)) return {open_nameless(path, why), "the nameless backing file in " + path, false};
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd) {
+    *why = "the backing file " + path + " cannot be made" + because(errno);
+    *why += errno == EEXIST ? ". NetVM overwrites nothing: remove it (a job that was killed leaves its own behind), or name another"
+                            : ". Name another place with NETVM_BACKING";
+  }
+  return {std::move(fd), path, true};
+}
+
+// Beyond the limit a write would end the process by SIGXFSZ.
+bool fits_file_size_limit(std::uint64_t bytes, std::string* why) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= bytes) return true;
+  *why = "files of this process may have " + std::to_string(limit.rlim_cur) +
+         " bytes at most (ulimit -f), and the backing file is as long as the " + "address range, " + std::to_string(bytes) +
+         " bytes: raise the limit or lower NETVM_ADDRESS_SPACE";
+  return false;
+}
+
+}  // namespace
+
+const BackingCalls& system_backing_calls() {
+  static constexpr BackingCalls kCalls{&::pwrite, &::pread, &call_fallocate};
+  return kCalls;
+}
+
+Result<std::unique_ptr<FileBackingStore>> FileBackingStore::open(const std::string& path, std::uint64_t pages, std::string* why,
+                                                                 const BackingCalls& calls) {
+  if (!fits_file_size_limit(pages * kPageSize, why)) return Status::exhausted;
+  Opened file = open_file(path, why);
+  if (!file.fd) return Status::exhausted;
+  std::unique_ptr<FileBackingStore> store(new FileBackingStore(std::move(file.fd), std::move(file.name), file.named, pages, calls));
+  if (!store->reserved_.valid()) {
+    *why = "no address space for the table of the backing file: lower NETVM_ADDRESS_SPACE";
+    return Status::exhausted;
+  }
+  if (::ftruncate(store->fd_.get(), static_cast<off_t>(pages * kPageSize)) != 0) {
+    *why = std::string(store->name()) + " cannot be " + std::to_string(pages * kPageSize) + " bytes long" + because(errno);
+    return Status::exhausted;
+  }
+  // A disk that is full already is refused now.
+  if (const int error = store->reserve({PageId{0}, 1}); error != 0) {
+    *why = std::string(store->name()) + " gets no space" + because(error) + ". Name another place with NETVM_BACKING";
+    return Status::exhausted;
+  }
+  return store;
+}
+
+FileBackingStore::FileBackingStore(UniqueFd fd, std::string name, bool named, std::uint64_t pages, const BackingCalls& calls)
+    : fd_(std::move(fd)), name_(std::move(name)), named_(named), pages_(pages), calls_(calls), reserved_(pages / kExtent + 1) {}
+
+FileBackingStore::~FileBackingStore() {
+  if (named_) ::unlink(name_.c_str());
+}
+
+int FileBackingStore::allocate(std::uint64_t first, std::uint64_t count) noexcept {
+  for (;;) {
+    if (calls_.fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first * kPageSize), static_cast<off_t>(count * kPageSize)) == 0)
+      return 0;
+    if (errno == EINTR) continue;
+    if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
+    can_reserve_.store(false);
+    return 0;
+  }
+}
+
+int FileBackingStore::reserve(PageRange pages) noexcept {
+  if (!can_reserve_.load()) return 0;
+  for (std::uint64_t extent = pages.first.value / kExtent; extent * kExtent < pages.end(); ++extent) {
+    // acquire: the blocks that another thread has reserved; partner is the store below
+    if (reserved_[extent].load(std::memory_order_acquire) != 0) continue;
+    const std::uint64_t begin = extent * kExtent;
+    const std::uint64_t end = std::min(begin + kExtent, pages_);
+    if (allocate(begin, end - begin) == 0) {
+      reserved_[extent].store(1, std::memory_order_release);  // release: partner is the load above
+      continue;
+    }
+    // Not room for all of it, but perhaps for what is needed.
+    const std::uint64_t first = std::max(begin, pages.first.value);
+    const std::uint64_t last = std::min(end, pages.end());
+    if (const int error = allocate(first, last - first); error != 0) return error;
+  }
+  return 0;
+}
+
+BackingResult FileBackingStore::write(PageRange pages, const std::byte* from) noexcept {
+  const std::uint64_t begin = pages.first.value * kPageSize;
+  if (const int error = reserve(pages); error != 0) return {error, begin};
+  const std::uint64_t bytes = pages.count * kPageSize;
+  for (std::uint64_t done = 0; done < bytes;) {
+    const ssize_t got = calls_.pwrite(fd_.get(), from + done, bytes - done, static_cast<off_t>(begin + done));
+    if (got > 0) {
+      done += static_cast<std::uint64_t>(got);
+    } else if (got == 0 || errno != EINTR) {
+      return {got == 0 ? ENOSPC : errno, begin + done};
+    }
+  }
+  return {};
+}
+
+BackingResult FileBackingStore::read(PageRange pages, std::byte* to) noexcept {
+  const std::uint64_t begin = pages.first.value * kPageSize;
+  const std::uint64_t bytes = pages.count * kPageSize;
+  for (std::uint64_t done = 0; done < bytes;) {
+    const ssize_t got = calls_.pread(fd_.get(), to + done, bytes - done, static_cast<off_t>(begin + done));
+    if (got > 0) {
+      done += static_cast<std::uint64_t>(got);
+    } else if (got == 0 || errno != EINTR) {
+      return {got == 0 ? EIO : errno, begin + done};  // an end of the file in here: somebody has cut it short
+    }
+  }
+  return {};
+}
+
+void FileBackingStore::forget(PageRange pages) noexcept {
+  // Extents that lose blocks must be reserved again. Their other pages are written under a reservation that they keep.
+  for (std::uint64_t extent = pages.first.value / kExtent; extent * kExtent < pages.end(); ++extent) {
+    if (reserved_[extent].load(std::memory_order_relaxed) != 0)
+      reserved_[extent].store(0, std::memory_order_relaxed);  // relaxed: see below
+  }
+  // relaxed: who misses it writes into a hole: correct, but a full disk is then met by the kernel's own write-back only.
+  while (calls_.fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(pages.first.value * kPageSize),
+                          static_cast<off_t>(pages.count * kPageSize)) != 0 &&
+         errno == EINTR) {
+  }
+}
+
+std::uint64_t FileBackingStore::bytes_in_use() const {
+  struct stat info {};
+  return ::fstat(fd_.get(), &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
+}
+
+}  // namespace netvm
