@@ -23,13 +23,15 @@ Dsm::Impl::Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, St
       table_(config.layout.shared),
       homes_(config_, vm, nic),
       sharing_(config_, vm, nic),
+      background_(env),
       in_use_(protocols().size()),
       service_(config.layout.shared, env, nic, *this) {
   NETVM_CHECK(config_.shared.size() == nic.nodes() && config_.system.size() == nic.nodes(), "a region of each node's memory is needed");
   const int chosen = find_protocol(config_.default_protocol);
   NETVM_CHECK(chosen >= 0, "no protocol is called %s", config_.default_protocol.c_str());
   default_protocol_ = static_cast<unsigned>(chosen);
-  const DsmParts parts{config_, env, vm, nic, stats, table_, homes_, twins_, regions_, sharing_};
+  vm.wire(config_.layout.system);  // the tables in there are looked at and written at any time
+  const DsmParts parts{config_, env, vm, nic, stats, table_, homes_, twins_, regions_, sharing_, background_};
   for (unsigned i = 0; i < protocols().size(); ++i) {
     envs_.push_back(std::make_unique<ProtocolEnv>(parts, i));
     const bool replaced = i < config_.factories.size() && config_.factories[i] != nullptr;
@@ -98,6 +100,7 @@ bool Dsm::Impl::fault(PageId page, bool write) {
   if (entry.access() >= (write ? Access::write : Access::read)) return true;
   const Nanos began = env_.now();
   ProtocolEnv& protocol_env = *envs_[entry.protocol()];
+  const FramePins pins = protocol_env.pin({page, 1}, false);
   Protocol& protocol = *protocols_[entry.protocol()];
   if (write) {
     protocol.on_write_fault(page);
@@ -147,7 +150,10 @@ Dsm::Dsm(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, Stats& st
 
 Dsm::~Dsm() { impl_->vm_.set_fault_handler(nullptr); }
 
-void Dsm::close() { impl_->service_.close(); }
+void Dsm::close() {
+  impl_->service_.close();
+  impl_->background_.close();
+}
 
 namespace {
 

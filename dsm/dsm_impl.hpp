@@ -65,6 +65,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler {
   Homes homes_;
   SharingMap sharing_;
   SmallObjects small_objects_;
+  TaskGroup background_;                              // of the protocols
   std::vector<std::unique_ptr<ProtocolEnv>> envs_;    // by protocol
   std::vector<std::unique_ptr<Protocol>> protocols_;  // by protocol
   /// By protocol: whether this node met it, in an allocation or in a payload. Those it did not meet cost nothing.

@@ -1,16 +1,27 @@
 #include "dsm/flush.hpp"
 
+#include <algorithm>
 #include <span>
 
 namespace netvm::dsm {
 
 void DiffFlush::add(PageId page, NodeId home) {
+  FramePins pins = env_.pin({page, 1}, false);
   const std::size_t count = env_.diff(page, runs_.data());
   env_.drop_twin(page);
   if (count == 0) return;
   Batch& batch = batches_[home];
   batch.bytes += append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
   if (batch.segments.size() >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
+  pins_.push_back(std::move(pins));
+  if (pins_.size() >= std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kMaxPins)) post_all();
+}
+
+void DiffFlush::post_all() {
+  for (auto& [home, batch] : batches_) {
+    if (!batch.segments.empty()) post(home, batch);
+  }
+  pins_.clear();
 }
 
 void DiffFlush::post(NodeId home, Batch& batch) {
@@ -22,9 +33,7 @@ void DiffFlush::post(NodeId home, Batch& batch) {
 }
 
 void DiffFlush::finish() {
-  for (auto& [home, batch] : batches_) {
-    if (!batch.segments.empty()) post(home, batch);
-  }
+  post_all();
   for (Posted& posted : posted_) env_.wait(posted.completion, "writing changes of pages to their home", posted.home);
   posted_.clear();
 }

@@ -21,7 +21,7 @@ class DiffFlush {
   DiffFlush(const DiffFlush&) = delete;
   DiffFlush& operator=(const DiffFlush&) = delete;
 
-  /// Requires a twin; gives it back. The page's frame must stay unchanged until finish().
+  /// Requires a twin; gives it back. The page's frame must stay unchanged until finish(); it is kept in memory until its changes are on their way.
   void add(PageId page, NodeId home);
   /// Blocks until everything added is visible in the homes' frames.
   void finish();
@@ -30,6 +30,7 @@ class DiffFlush {
   // One request carries at most about this much: enough to amortise a message, little enough to overlap.
   static constexpr std::size_t kMaxSegments = 4096;
   static constexpr std::size_t kMaxBytes = 256 * 1024;
+  static constexpr std::uint64_t kMaxPins = 256;
 
   struct Batch {
     std::vector<nic::Segment> segments;
@@ -40,11 +41,13 @@ class DiffFlush {
     NodeId home{};
   };
   void post(NodeId home, Batch& batch);
+  void post_all();
 
   ProtocolEnv& env_;
   std::vector<DiffRun> runs_;
   std::map<NodeId, Batch> batches_;
   std::deque<Posted> posted_;
+  std::vector<FramePins> pins_;  // of the pages that batches_ points into
 };
 
 }  // namespace netvm::dsm

@@ -17,11 +17,18 @@ unsigned long long number(PageId page) { return page.value; }
 
 // ---- pages -------------------------------------------------------------------------------------------------------------
 
-void ProtocolEnv::make_resident(PageRange pages) {
-  if (pages.count == 1 && parts_.vm.resident(pages.first)) return;
-  const Status status = parts_.vm.make_resident(pages);
-  NETVM_CHECK(ok(status), "page %llu: the host has no memory for it (%s)", number(pages.first), to_string(status).data());
+FramePins ProtocolEnv::pin(PageRange pages, bool write) {
+  Result<FramePins> pins = parts_.vm.pin(pages, write);
+  NETVM_CHECK(pins.has_value(), "page %llu: the host cannot bring it in (%s) %s", number(pages.first), describe(pins.status()).data(),
+              parts_.vm.failure().text);
+  return std::move(*pins);
 }
+
+FramePins ProtocolEnv::try_pin(PageRange pages, bool write) { return parts_.vm.try_pin(pages, write); }
+
+std::uint64_t ProtocolEnv::most_pins() const { return parts_.vm.most_pins(); }
+
+bool ProtocolEnv::spawn(std::function<void()> task) { return parts_.background.spawn(std::move(task)); }
 
 void ProtocolEnv::set_access(PageRange pages, Access to) {
   std::uint64_t at = pages.first.value;
@@ -31,7 +38,6 @@ void ProtocolEnv::set_access(PageRange pages, Access to) {
     while (end != pages.end() && entry(PageId{end}).access() == from) ++end;
     if (from != to) {
       const PageRange run{PageId{at}, end - at};
-      if (from == Access::none) make_resident(run);
       parts_.vm.set_access(run, from, to);
       for (std::uint64_t p = at; p != end; ++p) {
         entry(PageId{p}).access_.store(static_cast<std::uint8_t>(to), std::memory_order_relaxed);  // relaxed: lock or latch orders it
@@ -88,7 +94,7 @@ std::size_t ProtocolEnv::diff(PageId page, DiffRun* runs) {
 void ProtocolEnv::fetch_page(PageId page, NodeId from) { fetch_pages({page, 1}, from); }
 
 void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
-  make_resident(pages);
+  const FramePins pins = pin(pages, true);
   const Status status =
       parts_.nic.read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   NETVM_CHECK(ok(status), "page %llu cannot be read from its copy at node %u: %s", number(pages.first), from.value,
@@ -97,7 +103,7 @@ void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
 }
 
 void ProtocolEnv::post_fetch(PageRange pages, NodeId from, nic::Completion* completion) {
-  make_resident(pages);
+  (void)pin(pages, true);  // the caller's pins keep them; this one says that they change
   count(pages.first, Stat::pages_fetched, pages.count);
   parts_.nic.post_read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize, completion);
 }

@@ -1,7 +1,8 @@
 // ProtocolEnv: everything that a coherence protocol may use; one object per node and protocol, handed to its factory.
 //
 // Invariants
-//  1. Pages of a protocol's regions are touched through this object only: rights through set_access(), bytes through frame().
+//  1. Pages of a protocol's regions are touched through this object only: rights through set_access(), bytes through frame(), which are there
+//     only while the page is pinned. Of a page that faults, the Dsm holds a pin until the fault is over.
 //  2. Calls marked "blocks" drive the NIC while they wait; never from Protocol::on_message().
 //  3. A remote operation that fails has lost a node of the job: there is no coherent memory without it, and the process stops with a
 //     message that names the page, the node and the status.
@@ -10,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "runtime/env.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/stats.hpp"
+#include "runtime/task_group.hpp"
 
 namespace netvm::dsm {
 
@@ -43,6 +46,7 @@ struct DsmParts {
   TwinPool& twins;
   RegionDirectory& regions;
   SharingMap& sharing;
+  TaskGroup& background;
 };
 
 class ProtocolEnv final {
@@ -61,13 +65,18 @@ class ProtocolEnv final {
   [[nodiscard]] PageEntry& entry(PageId page) { return parts_.table[page]; }
   /// Whether the page lies in the shared area: check page numbers of messages with it before entry().
   [[nodiscard]] bool is_shared(PageId page) const { return parts_.table.contains(page); }
-  /// The page's bytes on this node, always readable and writable whatever the application's rights.
+  /// The page's bytes on this node, readable and writable whatever the application's rights, while the page is pinned.
   [[nodiscard]] std::byte* frame(PageId page) { return parts_.vm.frame(page); }
-  /// Makes sure the frame has memory (zeros the first time) that the NIC can reach. Needed before frame() of a page that may never have been used
-  /// here; fetch_page() and set_access() do it themselves. Does not wait for the network.
-  void make_resident(PageRange pages);
+  /// Brings the pages in (zeros the first time) and keeps them until the pins end; `write`: their bytes are going to change other than by the
+  /// application. At most most_pins() pages. Blocks for the disk, not for the network: never from on_message(). Stops the process if the host fails.
+  [[nodiscard]] FramePins pin(PageRange pages, bool write);
+  /// The same if it takes no waiting; for handlers. Also a way to bring a page in that costs nothing, where it need not succeed.
+  [[nodiscard]] FramePins try_pin(PageRange pages, bool write);
+  [[nodiscard]] std::uint64_t most_pins() const;
+  /// For handlers: runs what may block in a context of its own, soon. False: the job is ending, and the task is dropped.
+  bool spawn(std::function<void()> task);
 
-  /// Sets the application's rights; complete on return. Pages that have the right already are skipped, neighbours with equal old rights
+  /// Sets the application's rights; complete on return. Of a page that is not in memory only the right changes. Pages that have the right already are skipped, neighbours with equal old rights
   /// share one system call. Serialise calls for one page (page_table.hpp, invariant 4). Does not wait for the network.
   void set_access(PageRange pages, Access to);
   void set_access(PageId page, Access to) { set_access(PageRange{page, 1}, to); }
@@ -81,11 +90,11 @@ class ProtocolEnv final {
   [[nodiscard]] SharingMap& sharing() { return parts_.sharing; }
 
   // ---- twins and diffs -----------------------------------------------------------------------------------------------
-  /// Copies the page's frame aside, into entry(page).twin; there must be none. Under the page's long lock.
+  /// Copies the page's frame (pinned) aside, into entry(page).twin; there must be none. Under the page's long lock.
   void make_twin(PageId page);
   /// Gives it back; there may be none.
   void drop_twin(PageId page);
-  /// Compares frame and twin. Revoke write access first. `runs` holds kMaxDiffRuns. Counts Stat::diffs and diff_bytes.
+  /// Compares frame (pinned) and twin. Revoke write access first. `runs` holds kMaxDiffRuns. Counts Stat::diffs and diff_bytes.
   std::size_t diff(PageId page, DiffRun* runs);
 
   // ---- one-sided transfers: other nodes' frames ------------------------------------------------------------------------
@@ -93,11 +102,11 @@ class ProtocolEnv final {
   void fetch_page(PageId page, NodeId from);
   /// Reads contiguous pages from one node's frames at once. Blocks.
   void fetch_pages(PageRange pages, NodeId from);
-  /// The same without waiting: the completion ends when the bytes are here.
+  /// The same without waiting: the completion ends when the bytes are here. The caller keeps the pages pinned until then.
   void post_fetch(PageRange pages, NodeId from, nic::Completion* completion);
-  /// Writes this node's frame of the page over the frame at `to`; blocks until placed.
+  /// Writes this node's frame (pinned) of the page over the frame at `to`; blocks until placed.
   void put_page(PageId page, NodeId to);
-  /// The same without waiting. The source may change when the call returns.
+  /// The same without waiting. The source may change, and need be pinned no longer, when the call returns.
   void post_put(PageRange pages, NodeId to, nic::Completion* completion);
   /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). Does not wait.
   void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);

@@ -163,12 +163,11 @@ BackingResult FileBackingStore::read(PageRange pages, std::byte* to) noexcept {
 }
 
 void FileBackingStore::forget(PageRange pages) noexcept {
-  // Extents that lose blocks must be reserved again. Their other pages are written under a reservation that they keep.
+  // Extents that lose blocks must be reserved again; their other pages keep theirs. A writer that misses the news writes into a hole: right,
+  // but a full disk is then met by the kernel's own write-back only.
   for (std::uint64_t extent = pages.first.value / kExtent; extent * kExtent < pages.end(); ++extent) {
-    if (reserved_[extent].load(std::memory_order_relaxed) != 0)
-      reserved_[extent].store(0, std::memory_order_relaxed);  // relaxed: see below
+    if (reserved_[extent].load() != 0) reserved_[extent].store(0);
   }
-  // relaxed: who misses it writes into a hole: correct, but a full disk is then met by the kernel's own write-back only.
   while (calls_.fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(pages.first.value * kPageSize),
                           static_cast<off_t>(pages.count * kPageSize)) != 0 &&
          errno == EINTR) {

@@ -84,6 +84,12 @@ void apply_address_space(Settings& s, std::string_view variable, std::string_vie
   s.address_space = bytes;
 }
 
+void apply_memory(Settings& s, std::string_view variable, std::string_view value) {
+  s.memory = value == "unlimited" ? 0 : parse_bytes(value, variable);
+}
+
+void apply_backing(Settings& s, std::string_view, std::string_view value) { s.backing = value; }
+
 void apply_threads(Settings& s, std::string_view variable, std::string_view value) {
   s.threads = static_cast<std::uint32_t>(number_between(variable, value, 1, 1024));
 }
@@ -131,6 +137,14 @@ constexpr std::array kInfos{
     SettingInfo{
         "NETVM_ADDRESS_SPACE", "--address-space", "BYTES", "64G",
         "Size of the shared range, from 1M to 1T, with a suffix K, M, G or T. Reserving it costs no memory. The same on all nodes."},
+    SettingInfo{"NETVM_MEMORY", "--memory", "BYTES", "unlimited",
+                "Memory that a node's part of shared and symmetric memory may take, with a suffix K, M, G or T. What does not fit goes to "
+                "the backing "
+                "file and comes back when it is used. unlimited (or 0): everything stays in memory."},
+    SettingInfo{
+        "NETVM_BACKING", "--backing", "PATH", "TMPDIR or /var/tmp",
+        "With NETVM_MEMORY, where the rest goes: a folder, for a nameless file in it; or the name of a new file, to which each node adds a "
+        "point and its number, and which it removes at the end."},
     SettingInfo{"NETVM_THREADS", "--threads", "N", "1", "Application threads of each node in parallel(), from 1 to 1024."},
     SettingInfo{
         "NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
@@ -146,8 +160,8 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol, apply_trap,          apply_shm,   apply_address_space, apply_threads, apply_spin,
-    apply_bind,     apply_start_timeout, apply_stats, apply_verbose,       apply_seed,
+    apply_protocol, apply_trap, apply_shm,           apply_address_space, apply_memory,  apply_backing, apply_threads,
+    apply_spin,     apply_bind, apply_start_timeout, apply_stats,         apply_verbose, apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

@@ -54,6 +54,8 @@ struct Settings {
   ShmMode shm_mode = ShmMode::direct;       // NETVM_SHM: direct | packet
   std::uint64_t address_space = std::uint64_t{64}
                                 << 30;  // NETVM_ADDRESS_SPACE: bytes reserved for shared memory; 1 MiB .. 1 TiB; suffixes K M G T
+  std::uint64_t memory = 0;             // NETVM_MEMORY: bytes of frames that a node keeps in memory; 0: all
+  std::string backing = {};             // NETVM_BACKING: folder or file for the others; empty: TMPDIR or /var/tmp
   std::uint32_t threads = 1;            // NETVM_THREADS: application threads a node in parallel()
   std::uint32_t spin_us = UINT32_MAX;   // NETVM_SPIN: microseconds to spin before parking; "auto"
   bool bind = true;                     // NETVM_BIND: bind threads to cores where there are enough

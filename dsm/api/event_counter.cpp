@@ -60,7 +60,7 @@ void EventCounter::put_bytes(int node, void* to, const void* from, std::size_t b
   const auto piece = [&](std::uint64_t at, const std::byte* source, std::size_t n, bool last) {
     return last ? rt.nic->write_notify(region, at, source, n, counter, by, nic::NotifyMode::ordered) : rt.nic->write(region, at, source, n);
   };
-  if (rt.is_coherent(from, bytes)) return detail::put_staged(node, offset, from, bytes, piece);
+  if (rt.may_fault(from, bytes)) return detail::put_staged(node, offset, from, bytes, piece);
   detail::check_transfer(piece(offset, static_cast<const std::byte*>(from), bytes, true), "put to", node);
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "dsm/protocol.hpp"
 #include "nic/shm_ring.hpp"
@@ -45,6 +46,23 @@ void check_protocol(const std::string& name) {
   const std::string_view near = nearest(name, names);
   throw Error(fmt::format("netvm: NETVM_PROTOCOL: there is no protocol \"{}\"{}; the protocols are: {}", name,
                           near.empty() ? std::string() : fmt::format(" (did you mean {}?)", near), list));
+}
+
+// A thread can have a page fault with the few pages that its access and its protocol need; the rest is for those who do not wait meanwhile.
+std::uint64_t budget_pages(const Settings& settings, int threads) {
+  constexpr std::uint64_t kLeast = 64;
+  constexpr std::uint64_t kLeastPerThread = 16;
+  const std::uint64_t least = (kLeast + kLeastPerThread * static_cast<std::uint64_t>(threads)) * kPageSize;
+  if (settings.memory == 0 || settings.memory >= least) return settings.memory / kPageSize;
+  throw Error(fmt::format("netvm: NETVM_MEMORY: {} are too little for {} thread{} a node to get on with; give {} or more",
+                          format_bytes(settings.memory), threads, threads == 1 ? "" : "s", format_bytes(least)));
+}
+
+/// Nodes that were given one file's name need one each.
+std::string backing_of(const Settings& settings, NodeId node) {
+  std::error_code error;
+  if (settings.backing.empty() || std::filesystem::is_directory(settings.backing, error)) return settings.backing;
+  return fmt::format("{}.{}", settings.backing, node.value);
 }
 
 }  // namespace
@@ -104,6 +122,7 @@ Runtime::~Runtime() {
   if (nic) nic->shut_down();
   if (engine.joinable()) engine.join();
   if (dsm) dsm->close();  // its background tasks are threads of env's, which outlives it
+  if (vm) vm->close();
 }
 
 void Runtime::check_agreement() {
@@ -132,6 +151,9 @@ void Runtime::open_memory() {
   config.base = kRangeBase;
   config.trap = *trap.kind;
   config.frames_fd = boot->frames_fd(boot->node());
+  config.budget_pages = budget_pages(settings, threads);
+  config.backing = backing_of(settings, boot->node());
+  config.stats = &stats;
   std::string why;
   auto made = HostVm::create(config, *env, &why);
   if (!made) throw Error("netvm: " + why);
@@ -228,10 +250,11 @@ bool Runtime::offset_of(const void* address, std::uint64_t* offset) const {
   return true;
 }
 
-bool Runtime::is_coherent(const void* address, std::size_t bytes) const {
+bool Runtime::may_fault(const void* address, std::size_t bytes) const {
   const auto begin = reinterpret_cast<std::uintptr_t>(address);
-  const std::uintptr_t shared = kRangeBase + layout.shared.first.value * kPageSize;
-  return begin < shared + layout.shared.count * kPageSize && begin + bytes > shared;
+  const PageRange first = vm->has_budget() ? layout.symmetric : layout.shared;  // symmetric pages fault where they can be evicted
+  const std::uintptr_t from = kRangeBase + first.first.value * kPageSize;
+  return begin < kRangeBase + layout.shared.end() * kPageSize && begin + bytes > from;
 }
 
 void Runtime::require(Status status, std::string_view what) {

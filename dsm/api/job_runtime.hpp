@@ -53,8 +53,8 @@ struct Runtime {
   [[nodiscard]] bool offset_of(const void* address, std::uint64_t* offset) const;
   [[nodiscard]] void* address_of(std::uint64_t offset) const { return vm->app_base() + offset; }
 
-  /// Whether any of [address, address + bytes) is coherent shared memory: touching it may fault.
-  [[nodiscard]] bool is_coherent(const void* address, std::size_t bytes) const;
+  /// Whether touching [address, address + bytes) may fault: the NIC must not be given it.
+  [[nodiscard]] bool may_fault(const void* address, std::size_t bytes) const;
 
   /// Ends the job unless the status is ok: for operations that fail only when the job is broken.
   void require(Status status, std::string_view what);

@@ -43,7 +43,7 @@ struct Outcome {
   std::array<char, 500> why{};
 };
 
-// A coherent page may fault when it is touched, and a fault uses the NIC: such memory is copied through this much of private memory first.
+// A page may fault when it is touched, and a fault uses the NIC or waits for it: such memory is copied through this much of private memory first.
 constexpr std::size_t kStage = 16 * 1024;
 
 }  // namespace
@@ -116,7 +116,7 @@ void* symmetric_all(std::size_t bytes, std::size_t alignment) {
   const std::uint64_t end = page_up(begin + bytes);
   const PageRange fresh{PageId{rt.layout.symmetric.first.value + first}, end - first};
   if (fresh.count > 0) {
-    if (rt.vm->make_resident(fresh) != Status::ok) {
+    if (!rt.vm->has_budget() && rt.vm->make_resident(fresh) != Status::ok) {
       throw AllocationError(
           fmt::format("netvm: the machine gives no {} of memory for symmetric_all()", format_bytes(fresh.count * kPageSize)));
     }
@@ -145,7 +145,7 @@ void put(int node, void* to, const void* from, std::size_t bytes) {
   Runtime& rt = Runtime::current("put()");
   const std::uint64_t offset = symmetric_offset(rt, to, bytes, node, "put");
   const nic::RemoteRegion& region = rt.symmetric[static_cast<std::size_t>(node)];
-  if (rt.is_coherent(from, bytes)) {
+  if (rt.may_fault(from, bytes)) {
     put_staged(node, offset, from, bytes, [&](std::uint64_t at, const std::byte* source, std::size_t n, bool /*last*/) {
       return rt.nic->write(region, at, source, n);
     });
@@ -168,7 +168,7 @@ void get(int node, const void* from, void* to, std::size_t bytes) {
   Runtime& rt = Runtime::current("get()");
   const std::uint64_t offset = symmetric_offset(rt, from, bytes, node, "get");
   const nic::RemoteRegion& region = rt.symmetric[static_cast<std::size_t>(node)];
-  if (!rt.is_coherent(to, bytes)) return check_transfer(rt.nic->read(region, offset, to, bytes), "get from", node);
+  if (!rt.may_fault(to, bytes)) return check_transfer(rt.nic->read(region, offset, to, bytes), "get from", node);
   std::array<std::byte, kStage> stage;
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t n = std::min(bytes - done, stage.size());

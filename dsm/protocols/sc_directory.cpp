@@ -10,6 +10,7 @@
 //  4. An upgrade brings the bytes unless the directory still lists the requester: its copy may have been invalidated on the way.
 //  5. A faulting access runs in the end: a node whose right is taken away soon after each grant keeps it longer and longer (64 us at most,
 //     randomised, so that two nodes that each want two pages do not keep in step).
+//  6. Handlers change rights and post transfers, but bring no page in: what a handler needs of a page that was evicted, a task of its own does.
 // All state of a page (entry.state, the directory at entry.data) changes under the entry's latch. Lock order: latch, then pool_lock_.
 #include "dsm/protocols/sc_directory.hpp"
 
@@ -252,7 +253,7 @@ void ScDirectory::grant(PageId page, PageEntry& entry, Directory& dir) {
   if (request.node == env_.node()) {
     on_grant(page, entry, message);
   } else {
-    env_.make_resident(PageRange{page, 1});  // or the first reader of a page would have to go the slow way
+    (void)env_.try_pin({page, 1}, false);  // or the first reader of a page would have to go the slow way
     send(request.node, message);
   }
 }
@@ -316,8 +317,16 @@ bool ScDirectory::defer(const Copy& copy, const Message& message) {
 }
 
 void ScDirectory::write_back(PageId page, NodeId home, std::uint64_t transaction) {
-  auto* operation = new WriteBack(*this, home, {Kind::written_back, 0, {}, page.value, transaction});
-  env_.post_put(PageRange{page, 1}, home, &operation->completion);
+  const auto post = [this, page, home, transaction] {
+    auto* operation = new WriteBack(*this, home, {Kind::written_back, 0, {}, page.value, transaction});
+    env_.post_put(PageRange{page, 1}, home, &operation->completion);
+  };
+  if (const FramePins pins = env_.try_pin({page, 1}, false); pins.holds()) return post();
+  // It was evicted meanwhile: bringing it in would block this handler.
+  (void)env_.spawn([this, page, post] {
+    const FramePins pins = env_.pin({page, 1}, false);
+    post();
+  });
 }
 
 // ---- the end of an allocation -----------------------------------------------------------------------------------------------

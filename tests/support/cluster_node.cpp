@@ -24,6 +24,9 @@ void ClusterNode::open(const ClusterOptions& options, NodeId node, Env& env) {
   std::string why;
   HostVmConfig memory;
   memory.pages = options.pages;
+  memory.budget_pages = options.budget_pages;
+  memory.stats = &stats;
+  if (options.budget_pages != 0) memory.store = store = std::make_shared<MemoryBackingStore>();
   auto made = HostVm::create(memory, env, &why);
   NETVM_CHECK(made.has_value(), "%s", why.c_str());
   vm = std::move(made).value();

@@ -15,6 +15,7 @@
 #include "runtime/stats.hpp"
 #include "sync/sync.hpp"
 #include "tests/support/machine.hpp"
+#include "tests/support/memory_backing_store.hpp"
 
 namespace netvm::test {
 
@@ -28,6 +29,7 @@ struct ClusterOptions {
   std::string protocol = "hlrc";
   std::uint64_t pages = 2048;
   ShmMode mode = ShmMode::packet;
+  std::uint64_t budget_pages = 0;  ///< of each node; the others go to a MemoryBackingStore
   WrapHook wrap_hook = {};
   std::vector<std::unique_ptr<dsm::Protocol> (*)(dsm::ProtocolEnv&)> factories = {};  ///< canaries: see DsmConfig
 };
@@ -35,6 +37,7 @@ struct ClusterOptions {
 struct ClusterNode {
   // In the order of the layers: destroyed from the top down.
   Stats stats;
+  std::shared_ptr<MemoryBackingStore> store;  // with a budget
   std::unique_ptr<HostVm> vm;
   std::unique_ptr<nic::Device> device;
   std::unique_ptr<nic::Nic> nic;

@@ -14,18 +14,19 @@ SimOptions simulator_options(const SimClusterOptions& options) {
   return made;
 }
 
+void pause_for(Env& env, Nanos time) {
+  const std::atomic<std::uint32_t> never{0};
+  const ParkOn word{&never, 0};
+  const Nanos until = env.now() + time;
+  do env.park({&word, 1}, until);
+  while (env.now() < until);
+}
+
 class SimWorker final : public ClusterWorker {
  public:
   SimWorker(Simulator& simulator, ClusterNode& on, const ClusterOptions& options, NodeId node, std::uint32_t local)
       : ClusterWorker(on, options, node, local), simulator_(simulator) {}
-  void pause(Nanos time) override {
-    const std::atomic<std::uint32_t> never{0};
-    const ParkOn word{&never, 0};
-    Env& env = simulator_.env(NodeId{node()});
-    const Nanos until = env.now() + time;
-    do env.park({&word, 1}, until);
-    while (env.now() < until);
-  }
+  void pause(Nanos time) override { pause_for(simulator_.env(NodeId{node()}), time); }
   void trace(std::uint64_t what) override { simulator_.trace(what); }
 
  private:
@@ -72,14 +73,27 @@ void SimCluster::run_at_node_0(const char* what, std::function<void(dsm::Dsm&)> 
   NETVM_CHECK(ending.well, "%s: %s", what, ending.text.c_str());
 }
 
+void SimCluster::evict_while_running(NodeId node) {
+  simulator_.start(node, "evictor", [this, node] {
+    Env& env = simulator_.env(node);
+    while (running_ > 0) {
+      pause_for(env, static_cast<Nanos>(env.random() % static_cast<std::uint64_t>(options_.evict_every)) + 1);
+      simulator_.trace(nodes_[node.value]->vm->evict(1 + env.random() % 8));
+    }
+  });
+}
+
 Ending SimCluster::run(const std::function<void(Worker&)>& program) {
+  running_ = options_.nodes * options_.threads;
   for (std::uint32_t node = 0; node < options_.nodes; ++node) {
+    if (options_.evict_every != 0) evict_while_running(NodeId{node});
     for (std::uint32_t local = 0; local < options_.threads; ++local) {
       simulator_.start(NodeId{node}, "thread " + std::to_string(local), [this, node, local, &program] {
         SimWorker worker(simulator_, *nodes_[node], options_, NodeId{node}, local);
         worker.barrier();
         program(worker);
         worker.barrier();
+        --running_;
       });
     }
   }

@@ -15,6 +15,7 @@ struct SimClusterOptions : ClusterOptions {
   nic::SimNetworkOptions network = {};
   Nanos schedule_jitter = 1000;
   std::uint64_t max_events = 20'000'000;
+  Nanos evict_every = 0;  ///< with a budget: takes a few pages of each node away after 0 .. this, all the time
 };
 
 class SimCluster final : public Machine {
@@ -33,6 +34,7 @@ class SimCluster final : public Machine {
   [[nodiscard]] ClusterNode& node(std::uint32_t index) { return *nodes_[index]; }
 
  private:
+  void evict_while_running(NodeId node);
   void run_at_node_0(const char* what, std::function<void(dsm::Dsm&)> body);
   Ending finish();
 
@@ -40,6 +42,7 @@ class SimCluster final : public Machine {
   Simulator simulator_;
   nic::SimNetwork network_;
   std::vector<std::unique_ptr<ClusterNode>> nodes_;
+  std::uint32_t running_ = 0;  // workers
 };
 
 }  // namespace netvm::test

@@ -52,6 +52,7 @@ ThreadCluster::ThreadCluster(const ClusterOptions& options) : options_(options) 
 
 ThreadCluster::~ThreadCluster() {
   for (const auto& node : nodes_) node->dsm->close();
+  for (const auto& node : nodes_) node->vm->close();
   stop_.store(true);
   for (const auto& node : nodes_) node->nic->shut_down();
   for (std::thread& engine : engines_) engine.join();
