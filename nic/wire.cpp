@@ -32,7 +32,7 @@ struct Base {
   std::uint32_t pieces_before;
   std::uint32_t pages_ahead;
   std::uint32_t credits;
-  std::uint32_t checksum;  // of base (with 0 here) and extension
+  std::uint32_t checksum;  // of base (with 0 here) and extension; on some fabrics of the payload, too
 };
 struct NotifyExtension {
   std::uint32_t counter;
@@ -48,10 +48,14 @@ struct MessageExtension {
 struct DoneExtension {
   std::uint64_t old_value;
 };
+struct SlotsExtension {  // of give_back and ack
+  std::uint32_t slots;
+  std::uint32_t zero;
+};
 static_assert(sizeof(Base) == 80 && offsetof(Base, session) == 8 && offsetof(Base, request) == 32 && offsetof(Base, key) == 48 &&
               offsetof(Base, pieces_before) == 64 && offsetof(Base, checksum) == 76);
 static_assert(sizeof(NotifyExtension) == 16 && sizeof(AtomicExtension) == 32 && sizeof(MessageExtension) == 8 &&
-              sizeof(DoneExtension) == 8);
+              sizeof(DoneExtension) == 8 && sizeof(SlotsExtension) == 8);
 static_assert(kMaxHeader == sizeof(Base) + sizeof(AtomicExtension));
 
 std::size_t extension_bytes(Opcode opcode, NotifyFlag notify) {
@@ -67,6 +71,9 @@ std::size_t extension_bytes(Opcode opcode, NotifyFlag notify) {
       return sizeof(MessageExtension);
     case Opcode::done:
       return sizeof(DoneExtension);
+    case Opcode::give_back:
+    case Opcode::ack:
+      return sizeof(SlotsExtension);
     case Opcode::read:
     case Opcode::data:
       return 0;
@@ -74,18 +81,19 @@ std::size_t extension_bytes(Opcode opcode, NotifyFlag notify) {
   return 0;
 }
 
-std::uint32_t checksum_of(const std::byte* header, std::size_t bytes) {
-  std::array<std::byte, kMaxHeader> copy;
-  std::memcpy(copy.data(), header, bytes);
-  std::memset(copy.data() + offsetof(Base, checksum), 0, sizeof(Base::checksum));
-  return static_cast<std::uint32_t>(XXH3_64bits(copy.data(), bytes));
+/// Of a header whose checksum field is 0, and of the payload that goes with it, if that is covered.
+std::uint32_t checksum_of(std::span<const std::byte> header, std::span<const std::byte> checked_payload) {
+  const XXH64_hash_t hash = XXH3_64bits(header.data(), header.size());
+  if (checked_payload.empty()) return static_cast<std::uint32_t>(hash);
+  return static_cast<std::uint32_t>(XXH3_64bits_withSeed(checked_payload.data(), checked_payload.size(), hash));
 }
 
 // ---- what each opcode may contain ---------------------------------------------------------------------------------------------------
 
 bool known(std::uint8_t opcode) {
   return (opcode >= static_cast<std::uint8_t>(Opcode::write) && opcode <= static_cast<std::uint8_t>(Opcode::message)) ||
-         opcode == static_cast<std::uint8_t>(Opcode::done) || opcode == static_cast<std::uint8_t>(Opcode::data);
+         (opcode >= static_cast<std::uint8_t>(Opcode::done) && opcode <= static_cast<std::uint8_t>(Opcode::give_back)) ||
+         opcode == static_cast<std::uint8_t>(Opcode::ack);
 }
 
 bool notify_allowed(const PacketHeader& h) {
@@ -108,6 +116,8 @@ bool code_allowed(const PacketHeader& h) {
       return h.code > 0 && h.code < kMessageKinds;
     case Opcode::done:
       return h.code <= static_cast<std::uint8_t>(Status::invalid);
+    case Opcode::ack:
+      return h.code <= static_cast<std::uint8_t>(AckCode::answer_me);
     default:
       return h.code == 0;
   }
@@ -118,8 +128,9 @@ bool unused_are_zero(const PacketHeader& h) {
   const bool names_memory = is_request(h.opcode) && h.opcode != Opcode::notify;
   if (!names_memory && (h.region.value != 0 || h.key != 0 || h.pages_ahead != 0)) return false;
   if (!names_memory && h.opcode != Opcode::message && h.offset != 0) return false;
-  if (!is_sequenced(h.opcode) && (h.sequence != 0 || h.pieces_before != 0)) return false;
-  return h.opcode == Opcode::message ? h.request == 0 : h.request != 0;
+  if (!takes_credit(h.opcode) && h.pieces_before != 0) return false;
+  if (!is_sequenced(h.opcode) && h.sequence != 0) return false;
+  return is_request(h.opcode) || is_answer(h.opcode) ? h.request != 0 : h.request == 0;
 }
 
 bool vector_is_whole(std::span<const std::byte> payload) {
@@ -154,6 +165,10 @@ bool sizes_fit(const PacketHeader& h, std::span<const std::byte> payload) {
     case Opcode::notify:
     case Opcode::done:
       return payload.empty() && h.bytes == 0;
+    case Opcode::give_back:
+      return payload.empty() && h.bytes == 0 && h.slots != 0;
+    case Opcode::ack:
+      return h.bytes == payload.size() && h.bytes <= kMaxAckBitmap && h.bytes % sizeof(std::uint64_t) == 0;
   }
   return false;
 }
@@ -202,6 +217,13 @@ bool read_extension(const std::byte* at, PacketHeader* h) {
     case Opcode::done:
       std::memcpy(&h->old_value, at, sizeof(DoneExtension));
       return true;
+    case Opcode::give_back:
+    case Opcode::ack: {
+      SlotsExtension e;
+      std::memcpy(&e, at, sizeof e);
+      h->slots = e.slots;
+      return e.zero == 0;
+    }
     case Opcode::read:
     case Opcode::data:
       return true;
@@ -230,6 +252,12 @@ void write_extension(const PacketHeader& h, std::byte* at) {
     case Opcode::done:
       std::memcpy(at, &h.old_value, sizeof(DoneExtension));
       return;
+    case Opcode::give_back:
+    case Opcode::ack: {
+      const SlotsExtension e{h.slots, 0};
+      std::memcpy(at, &e, sizeof e);
+      return;
+    }
     case Opcode::read:
     case Opcode::data:
       return;
@@ -238,7 +266,7 @@ void write_extension(const PacketHeader& h, std::byte* at) {
 
 }  // namespace
 
-std::size_t encode(const PacketHeader& h, std::span<std::byte, kMaxHeader> to) {
+std::size_t encode(const PacketHeader& h, std::span<std::byte, kMaxHeader> to, std::span<const std::byte> checked_payload) {
   NETVM_CHECK(known(static_cast<std::uint8_t>(h.opcode)) && notify_allowed(h) && code_allowed(h) && unused_are_zero(h),
               "a packet of opcode %u that no receiver would take", static_cast<unsigned>(h.opcode));
   const Base base{kWireMagic,
@@ -263,7 +291,7 @@ std::size_t encode(const PacketHeader& h, std::span<std::byte, kMaxHeader> to) {
   const std::size_t bytes = sizeof base + extension_bytes(h.opcode, h.notify);
   std::memcpy(to.data(), &base, sizeof base);
   write_extension(h, to.data() + sizeof base);
-  const auto checksum = static_cast<std::uint32_t>(XXH3_64bits(to.data(), bytes));
+  const std::uint32_t checksum = checksum_of(to.first(bytes), checked_payload);
   std::memcpy(to.data() + offsetof(Base, checksum), &checksum, sizeof checksum);
   return bytes;
 }
@@ -279,12 +307,17 @@ Result<Packet> decode(NodeId from, std::span<const std::byte> bytes, const WireC
   PacketHeader& h = packet.header;
   read_base(base, &h);
   const std::size_t header_bytes = sizeof base + extension_bytes(h.opcode, h.notify);
-  if (bytes.size() < header_bytes || checksum_of(bytes.data(), header_bytes) != base.checksum) return Status::invalid;
+  if (bytes.size() < header_bytes) return Status::invalid;
+  packet.payload = bytes.subspan(header_bytes);
+  std::array<std::byte, kMaxHeader> header;
+  std::memcpy(header.data(), bytes.data(), header_bytes);
+  std::memset(header.data() + offsetof(Base, checksum), 0, sizeof(Base::checksum));
+  const std::span<const std::byte> checked = context.payload_checked ? packet.payload : std::span<const std::byte>{};
+  if (checksum_of({header.data(), header_bytes}, checked) != base.checksum) return Status::invalid;
   if (h.session != context.session) return Status::stale_epoch;
   if (h.source != from || h.source.value >= context.nodes || h.target != context.self) return Status::invalid;
   if (!notify_allowed(h) || !code_allowed(h) || !unused_are_zero(h)) return Status::invalid;
   if (!read_extension(bytes.data() + sizeof base, &h)) return Status::invalid;
-  packet.payload = bytes.subspan(header_bytes);
   if (!sizes_fit(h, packet.payload)) return Status::invalid;
   return packet;
 }

@@ -30,13 +30,13 @@ void walk_vector(const Packet& packet) {
   FUZZ_REQUIRE(sum <= packet.payload.size());
 }
 
-void try_decode(std::span<const std::byte> input) {
-  const auto packet = decode(NodeId{0}, input, kContext);
+void try_decode(std::span<const std::byte> input, const WireContext& context = kContext) {
+  const auto packet = decode(NodeId{0}, input, context);
   if (!packet) return;
   FUZZ_REQUIRE(packet->payload.size() <= input.size());
   if (packet->header.opcode == Opcode::write_vector) walk_vector(*packet);
   std::array<std::byte, kMaxHeader> again{};
-  const std::size_t header = encode(packet->header, again);
+  const std::size_t header = encode(packet->header, again, context.payload_checked ? packet->payload : std::span<const std::byte>{});
   FUZZ_REQUIRE(header + packet->payload.size() == input.size());
   FUZZ_REQUIRE(std::memcmp(again.data(), input.data(), header) == 0);
 }
@@ -55,6 +55,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto checksum = static_cast<std::uint32_t>(XXH3_64bits(patched.data(), header));
     std::memcpy(patched.data() + kChecksumAt, &checksum, sizeof checksum);
     try_decode(patched);
+    if (size == header) continue;
+    // Likewise with a checksum that covers the payload.
+    std::memset(patched.data() + kChecksumAt, 0, 4);
+    const auto covering =
+        static_cast<std::uint32_t>(XXH3_64bits_withSeed(patched.data() + header, size - header, XXH3_64bits(patched.data(), header)));
+    std::memcpy(patched.data() + kChecksumAt, &covering, sizeof covering);
+    WireContext checked = kContext;
+    checked.payload_checked = true;
+    try_decode(patched, checked);
   }
   return 0;
 }

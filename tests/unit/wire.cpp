@@ -24,7 +24,7 @@ PacketHeader base(Opcode opcode) {
   h.acknowledged = 0xaabbccdd;
   h.credits = 17;
   if (is_sequenced(opcode)) h.sequence = 0xffff'fff0;
-  if (opcode != Opcode::message) h.request = 0x77;
+  if (is_request(opcode) || is_answer(opcode)) h.request = 0x77;
   if (is_request(opcode) && opcode != Opcode::notify) {
     h.region = RegionId{3};
     h.key = 0xfeed'beef'cafe'0001;
@@ -99,6 +99,16 @@ std::vector<std::vector<std::byte>> one_of_each() {
   PacketHeader data = base(Opcode::data);
   data.bytes = 100;
   all.push_back(packet_of(data, body));
+  PacketHeader give_back = base(Opcode::give_back);
+  give_back.slots = 3;
+  all.push_back(packet_of(give_back, {}));
+  for (const std::size_t bitmap : {std::size_t{0}, std::size_t{8}, kMaxAckBitmap}) {
+    PacketHeader ack = base(Opcode::ack);
+    ack.code = static_cast<std::uint8_t>(bitmap == 8 ? AckCode::answer_me : AckCode::none);
+    ack.slots = 40;
+    ack.bytes = static_cast<std::uint32_t>(bitmap);
+    all.push_back(packet_of(ack, std::vector<std::byte>(bitmap, std::byte{0xa5})));
+  }
   return all;
 }
 
@@ -176,6 +186,34 @@ TEST_CASE("a well-formed header with an impossible meaning does not decode") {
   std::memcpy(many.data(), &count, sizeof count);
   vector.bytes = static_cast<std::uint32_t>(many.size());
   refuse(vector, many);
+}
+
+TEST_CASE("an ack whose bitmap is too long or not whole, and an empty give_back, do not decode") {
+  PacketHeader ack = base(Opcode::ack);
+  for (const std::size_t bitmap : {std::size_t{1}, std::size_t{12}, kMaxAckBitmap + 8}) {
+    ack.bytes = static_cast<std::uint32_t>(bitmap);
+    CHECK_FALSE(decode(NodeId{2}, packet_of(ack, std::vector<std::byte>(bitmap)), kContext).has_value());
+  }
+  CHECK_FALSE(decode(NodeId{2}, packet_of(base(Opcode::give_back), {}), kContext).has_value());
+}
+
+TEST_CASE("where the checksum covers the payload, a packet with any one bit flipped does not decode") {
+  WireContext context = kContext;
+  context.payload_checked = true;
+  for (const auto& packet : one_of_each()) {
+    const Packet plain = decode(NodeId{2}, packet, kContext).value();
+    std::array<std::byte, kMaxHeader> header;
+    const std::size_t length = encode(plain.header, header, plain.payload);
+    std::vector<std::byte> covered(header.begin(), header.begin() + static_cast<std::ptrdiff_t>(length));
+    covered.insert(covered.end(), plain.payload.begin(), plain.payload.end());
+    REQUIRE(decode(NodeId{2}, covered, context).has_value());
+    CHECK(decode(NodeId{2}, covered, kContext).has_value() == plain.payload.empty());
+    for (std::size_t bit = 0; bit < covered.size() * 8; ++bit) {
+      auto damaged = covered;
+      damaged[bit / 8] ^= std::byte{1} << (bit % 8);
+      CHECK_FALSE(decode(NodeId{2}, damaged, context).has_value());
+    }
+  }
 }
 
 TEST_CASE("random bytes behind a right magic never decode into a field out of range") {
