@@ -32,6 +32,9 @@ class Fabric {
   [[nodiscard]] virtual std::size_t max_packet() const = 0;
   /// Whether packets of one pair of nodes arrive in the order of sending. Where not, the sequence window orders them.
   [[nodiscard]] virtual bool in_order() const = 0;
+  /// Whether every packet arrives, undamaged. Where not, the NICs acknowledge, and send again what was lost. Packets may arrive twice
+  /// in any case.
+  [[nodiscard]] virtual bool reliable() const = 0;
 
   /// Hands a packet over, gathered from two pieces. Never blocks and never fails: a full ring queues it on this side. Thread-safe.
   /// Packets of one caller to one target keep their order (if in_order()).

@@ -15,17 +15,30 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
       device(d),
       stats(s),
       max_packet(f.max_packet()),
+      loses(!f.reliable()),
       channels(new Channel[c.nodes]),
       inbound(new Inbound[c.nodes]),
       requests(c.nodes),
+      bank({.nodes = c.nodes, .slots = c.system_buffers, .first_credit = c.first_sequence}),
+      lifeline(std::make_shared<Lifeline>(Lifeline{this})),
       errors_returned(new std::atomic<std::uint64_t>[EventCounters::kEntries]()) {
   NETVM_CHECK(max_packet >= kPageSize + 1024, "a fabric's packets of %zu bytes do not hold a page", max_packet);
   NETVM_CHECK(d.node() == c.node && d.nodes() == c.nodes, "the device of node %u of %u is not that of node %u of %u", d.node().value,
               d.nodes(), c.node.value, c.nodes);
   NETVM_CHECK(d.pages() == v.pages() && d.frames() == v.frame_base(), "the device is not over the frames of the host VM");
+  const Transmitter::Options sending{.first_sequence = c.first_sequence,
+                                     .first_credit = c.first_sequence,
+                                     .initial_credits = CreditBank::initial_share(c.nodes, c.system_buffers),
+                                     .max_payload = max_payload(),
+                                     .keeps = loses,
+                                     .reliability = c.reliability};
   for (std::uint32_t node = 0; node < c.nodes; ++node) {
-    channels[node].next_sequence = c.first_sequence;
+    channels[node].transmitter = Transmitter(sending);
+    channels[node].acknowledger = Acknowledger(c.first_sequence, c.reliability);
+    channels[node].own_limit.store(bank.limit(NodeId{node}));
+    channels[node].own_limit_told.store(bank.limit(NodeId{node}));
     inbound[node].window = SequenceWindow(c.first_sequence);
+    inbound[node].credits_heard = c.first_sequence + sending.initial_credits;
   }
 }
 
@@ -41,6 +54,7 @@ Nic::~Nic() {
   // In the simulator, outside of its run(): fibers that wait in this NIC are abandoned with it, as all of them are.
   if (env_.can_park()) impl_->events->close();
   impl_->fabric.attach(nullptr);
+  impl_->lifeline->nic = nullptr;
   impl_->vm.set_residency_listener(nullptr);
 }
 
@@ -128,22 +142,19 @@ void Nic::close() {
 }
 
 void Nic::declare_dead(NodeId peer) {
-  if (!impl_->is_node(peer) || peer == config_.node) return;
-  Channel& channel = impl_->channels[peer.value];
-  if (channel.dead.exchange(true)) return;
-  channel.device.store(nullptr);
-  impl_->peer_died.store(true);
-  impl_->requests.end_all(peer, Status::peer_dead, env_);
-  impl_->device.counters().increment_all_errors(env_);
+  if (impl_->is_node(peer) && peer != config_.node) impl_->end_channel(peer, Status::peer_dead);
 }
+
+void Nic::set_peer_lost_listener(std::function<void(NodeId)> listener) { impl_->peer_lost = std::move(listener); }
 
 Drops Nic::drops() const {
   const auto& d = impl_->dropped;
   // relaxed, all: statistics order nothing
-  return {d.malformed.load(std::memory_order_relaxed), d.stale.load(std::memory_order_relaxed),       // relaxed: see above
-          d.duplicate.load(std::memory_order_relaxed), d.outside.load(std::memory_order_relaxed),     // relaxed: see above
-          d.unmatched.load(std::memory_order_relaxed), d.fragments.load(std::memory_order_relaxed),   // relaxed: see above
-          d.unhandled.load(std::memory_order_relaxed), d.from_dead.load(std::memory_order_relaxed)};  // relaxed: see above
+  return {d.malformed.load(std::memory_order_relaxed), d.stale.load(std::memory_order_relaxed),      // relaxed: see above
+          d.duplicate.load(std::memory_order_relaxed), d.outside.load(std::memory_order_relaxed),    // relaxed: see above
+          d.unmatched.load(std::memory_order_relaxed), d.fragments.load(std::memory_order_relaxed),  // relaxed: see above
+          d.unhandled.load(std::memory_order_relaxed), d.from_dead.load(std::memory_order_relaxed),  // relaxed: see above
+          d.no_credit.load(std::memory_order_relaxed)};                                              // relaxed: see above
 }
 
 }  // namespace netvm::nic

@@ -22,11 +22,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "nic/fabric.hpp"
+#include "nic/reliability.hpp"
 #include "nic/verbs.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/settings.hpp"
@@ -41,10 +43,13 @@ struct NicConfig {
   std::uint32_t nodes = 1;
   std::uint64_t session = 1;  ///< of the job: packets of another session are dropped and counted
   ShmMode mode = ShmMode::direct;
-  std::uint32_t first_sequence = 0;  ///< where every channel begins to count; the same on all nodes
+  std::uint32_t first_sequence = 0;  ///< where every channel begins to count packets and credits; the same on all nodes
+  /// Packets of peers that may wait here for a page or for their turn, in all; at least one for each node. The same on all nodes.
+  std::uint32_t system_buffers = 4096;
+  Reliability reliability = {};  ///< over fabrics that lose packets
 };
 
-/// Packets that were dropped, by reason. All 0 with honest peers and a fabric that neither doubles nor damages.
+/// Packets that were dropped, by reason. All 0 with honest peers and a fabric that neither loses nor doubles nor damages.
 struct Drops {
   std::uint64_t malformed = 0;  ///< did not decode
   std::uint64_t stale = 0;      ///< of another session
@@ -53,7 +58,8 @@ struct Drops {
   std::uint64_t unmatched = 0;  ///< an answer to nothing that is outstanding
   std::uint64_t fragments = 0;  ///< of a message, out of place
   std::uint64_t unhandled = 0;  ///< a message that nobody has a handler for
-  std::uint64_t from_dead = 0;  ///< of a node that has been declared dead
+  std::uint64_t from_dead = 0;  ///< of a node that has been declared dead, or was given up
+  std::uint64_t no_credit = 0;  ///< beyond what its source may send
 };
 
 class Nic final {
@@ -162,6 +168,10 @@ class Nic final {
   void close();
   /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later.
   void declare_dead(NodeId peer);
+  /// Over a fabric that loses packets, a peer that says nothing for Reliability::peer_timeout while an answer is due is given up: everything
+  /// outstanding towards it ends with E_TIMEOUT, now and later, and all counters count an error, as with declare_dead(). The listener is
+  /// told once for each such peer, in the engine's context: it must not block. Set it before traffic.
+  void set_peer_lost_listener(std::function<void(NodeId)> listener);
 
   [[nodiscard]] Drops drops() const;
 

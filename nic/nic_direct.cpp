@@ -155,7 +155,7 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
   if (Device* target = impl_->direct(counter.node))
     return impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok);
   if (impl_->stopping.load()) return Status::cancelled;
-  if (impl_->channels[counter.node.value].dead.load()) return Status::peer_dead;
+  if (impl_->channels[counter.node.value].dead.load()) return impl_->channels[counter.node.value].ended_with.load();
   impl_->post_notify(counter, increment, nullptr);
   return Status::ok;
 }

@@ -3,6 +3,7 @@
 //   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   what arrives: answers, and the sequence
 //   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
 //   nic_events.cpp   what a counter sets off
+//   nic_transmit.cpp what leaves: credits, acknowledgements, timers
 //
 // Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock`,
 // `parked_lock` and that of CounterEvents are taken alone. Completions and handlers run with none of them but the driver's role held.
@@ -12,17 +13,21 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "nic/acknowledger.hpp"
 #include "nic/counter_events.hpp"
+#include "nic/credit_bank.hpp"
 #include "nic/device.hpp"
 #include "nic/firmware.hpp"
 #include "nic/message_assembler.hpp"
 #include "nic/nic.hpp"
 #include "nic/request_table.hpp"
 #include "nic/sequence_window.hpp"
+#include "nic/transmitter.hpp"
 #include "nic/wire.hpp"
 
 namespace netvm::nic {
@@ -36,15 +41,21 @@ inline void count(std::atomic<std::uint64_t>& counter) {
 struct alignas(kCacheLine) Channel {
   std::atomic<Device*> device{nullptr};  ///< not null: the direct way is open
   std::atomic<bool> dead{false};
-  std::atomic<bool> failed{false};         ///< a write of this era has failed: ORDERED notifications stop
-  std::atomic<std::uint8_t> error_era{0};  ///< counts clear_errors()
-  SpinLock lock;                           ///< numbers are given, and packets handed to the fabric, under it
-  std::uint32_t next_sequence = 0;
+  std::atomic<bool> failed{false};             ///< a write of this era has failed: ORDERED notifications stop
+  std::atomic<std::uint8_t> error_era{0};      ///< counts clear_errors()
+  std::atomic<Status> ended_with{Status::ok};  ///< why it is dead
+  std::atomic<std::uint32_t> own_limit{0};     ///< credits that the target has from this node, cumulative: told with every packet
+  std::atomic<std::uint32_t> own_limit_told{0};
+  SpinLock lock;  ///< guards what follows; numbers are given, and packets handed to the fabric, under it
+  Transmitter transmitter;
+  Acknowledger acknowledger;  ///< of what comes from the target; for fabrics that lose
+  Nanos timer = kForever;     ///< when on_timer() will run
 };
 
 /// A source -> this node. Belongs to the driver.
 struct Inbound {
   SequenceWindow window;
+  std::uint32_t credits_heard = 0;  ///< the source's last word on what this node may send it; fabrics that do not lose
   MessageAssembler messages;
   bool failed = false;  ///< a write has failed, in the era below
   std::uint8_t failed_era = 0;
@@ -96,19 +107,54 @@ struct Nic::Impl final : PacketSink {
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
   void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
   void post_message(NodeId to, MessageKind kind, std::span<const std::byte> body);
+  /// Sends all fragments at once. False: there are not enough credits, and nothing has happened.
+  bool send_fragments(Channel& channel, PacketHeader& header, std::span<const std::byte> body, std::uint32_t packets);
   void post_local(MessageKind kind, std::span<const std::byte> body);
   PacketHeader header_for(NodeId target, Opcode opcode);
-  /// Registers, numbers and sends one request of an operation; the caller holds the channel's lock. False: refused, and *refused says why.
+  /// Registers one request of an operation and sends it, or queues it if there is no credit; the caller holds the channel's lock. False: refused, and *refused says why.
   bool send_request(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, const RequestTable::Request& request,
                     Status* refused);
   /// Ends `count` requests of the operation that were never sent. Without the channel's lock.
   void end_refused(RequestTable::Operation* operation, std::uint32_t count, Status status);
   [[nodiscard]] std::size_t max_payload() const { return max_packet - kMaxHeader; }
 
+  // ---- nic_transmit.cpp. With a Channel& as argument: the caller holds its lock.
+  /// Encodes and hands to the fabric, with the newest credits and acknowledgement.
+  void put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
+  /// Numbers the packet and sends it, or queues a copy.
+  void send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
+  void send_ack(Channel& channel, NodeId to, AckCode code, std::uint32_t wanted_back);
+  /// Sends some of what may leave now; returns how many.
+  int send_burst(Channel& channel);
+  /// Sends all that may leave now.
+  void pump(NodeId to);
+  void arm(Channel& channel, NodeId peer);
+  /// Takes what a packet says about the opposite channel.
+  void hear(NodeId from, const Packet& packet);
+  void on_ack(NodeId from, const PacketHeader& header);
+  void note_arrival(NodeId from, std::uint32_t sequence);
+  void acknowledge(NodeId from);
+  /// A packet that takes a credit has arrived. False: the source had none.
+  bool accept_credit(NodeId from);
+  /// Its system buffer is free: it has retired, and what was redirected is in place.
+  void credit_returned(NodeId from);
+  void publish_limit(NodeId peer);
+  void tell_news();
+  void on_timer(NodeId peer);
+  /// Ends everything towards the peer, now and later, with `why`.
+  void end_channel(NodeId peer, Status why);
+  void close_accounts();
+
   // ---- nic_receive.cpp
   void on_packet(NodeId from, std::span<const std::byte> packet) noexcept override;
   void on_answer(NodeId from, const Packet& packet);
   void on_sequenced(NodeId from, const Packet& packet);
+  /// What takes effect on arrival, whatever is missing before it.
+  void on_arrival(NodeId from, const Packet& packet);
+  void keep(Inbound& channel, HeldPacket held, const Packet& packet);
+  void retire_held(NodeId from, Inbound& channel);
+  /// The head of the window has retired.
+  void advance(NodeId from, Inbound& channel);
   void answer(const PacketHeader& request, Status status, std::uint64_t old_value = 0);
   void answer_data(const PacketHeader& request, std::span<const std::byte> data);
 
@@ -138,11 +184,20 @@ struct Nic::Impl final : PacketSink {
   Device& device;
   Stats& stats;
   std::size_t max_packet;
+  bool loses;  ///< the fabric may lose packets
 
   std::unique_ptr<Channel[]> channels;  // by target
   std::unique_ptr<Inbound[]> inbound;   // by source
   RequestTable requests;
   std::unique_ptr<CounterEvents> events;
+  CreditBank bank;                  ///< the driver's
+  std::atomic<bool> deaths{false};  ///< of nodes whose credits the driver has to take back
+  std::function<void(NodeId)> peer_lost;
+  /// What timers hold on to: they may outlive the NIC.
+  struct Lifeline {
+    Impl* nic;
+  };
+  std::shared_ptr<Lifeline> lifeline;
   std::array<std::atomic<MessageHandler*>, kMessageKinds> handlers{};
 
   struct alignas(kCacheLine) {
@@ -176,7 +231,8 @@ struct Nic::Impl final : PacketSink {
   std::atomic<bool> peer_died{false};
 
   struct {
-    std::atomic<std::uint64_t> malformed{0}, stale{0}, duplicate{0}, outside{0}, unmatched{0}, fragments{0}, unhandled{0}, from_dead{0};
+    std::atomic<std::uint64_t> malformed{0}, stale{0}, duplicate{0}, outside{0}, unmatched{0}, fragments{0}, unhandled{0}, from_dead{0},
+        no_credit{0};
   } dropped;
 };
 

@@ -12,6 +12,8 @@ namespace netvm::nic {
 
 namespace {
 
+constexpr std::uint32_t kMostFragmentsAtOnce = 16;  // of a message, under the channel's lock
+
 /// Segments as payloads of write_vector, each of at most `limit` bytes. A segment that does not fit the rest of one goes on in the next.
 std::vector<std::vector<std::byte>> pack(std::span<const Segment> segments, std::size_t limit) {
   std::vector<std::vector<std::byte>> payloads;
@@ -60,10 +62,7 @@ bool Nic::Impl::send_request(Channel& channel, PacketHeader& header, std::span<c
                              const RequestTable::Request& request, Status* refused) {
   header.request = requests.issue(request, refused);
   if (header.request == 0) return false;
-  header.sequence = channel.next_sequence++;
-  std::array<std::byte, kMaxHeader> bytes;
-  const std::size_t length = encode(header, bytes);
-  fabric.send(header.target, {bytes.data(), length}, payload);
+  send_packet(channel, header, payload);
   return true;
 }
 
@@ -193,23 +192,32 @@ void Nic::Impl::post_message(NodeId to, MessageKind kind, std::span<const std::b
   PacketHeader header = header_for(to, Opcode::message);
   header.code = static_cast<std::uint8_t>(kind);
   header.total = body.size();
-  std::array<std::byte, kMaxHeader> bytes;
-  std::uint64_t packets = 0;
-  {
-    // All fragments under the lock: they are consecutive in the sequence, so the receiver assembles one message a channel at a time.
-    const std::lock_guard guard(channel.lock);
-    do {
-      const std::span<const std::byte> fragment =
-          body.subspan(header.offset, std::min<std::size_t>(max_payload(), body.size() - header.offset));
-      header.bytes = static_cast<std::uint32_t>(fragment.size());
-      header.sequence = channel.next_sequence++;
-      fabric.send(to, {bytes.data(), encode(header, bytes)}, fragment);
-      header.offset += fragment.size();
-      ++packets;
-    } while (header.offset < body.size());
-  }
+  const auto packets = static_cast<std::uint32_t>(std::max<std::size_t>(1, (body.size() + max_payload() - 1) / max_payload()));
   stats.add(Stat::messages_sent, packets);
   stats.add(Stat::message_bytes, body.size());
+  if (packets <= kMostFragmentsAtOnce && send_fragments(channel, header, body, packets)) return;
+  // It has to wait for credits, or it is long: a copy is cut while it leaves, and what others post to this target meanwhile queues behind.
+  std::vector<std::byte> copy(body.begin(), body.end());
+  {
+    const std::lock_guard guard(channel.lock);
+    if (channel.dead.load()) return;
+    channel.transmitter.queue(header, std::move(copy), loses ? env.now() : 0);
+  }
+  pump(to);
+}
+
+bool Nic::Impl::send_fragments(Channel& channel, PacketHeader& header, std::span<const std::byte> body, std::uint32_t packets) {
+  // All fragments under the lock: no other fragments come between them, so the receiver assembles one message a channel at a time.
+  const std::lock_guard guard(channel.lock);
+  if (!channel.transmitter.may_send(Opcode::message, packets)) return false;
+  for (; packets > 0; --packets) {
+    const std::span<const std::byte> fragment =
+        body.subspan(header.offset, std::min<std::size_t>(max_payload(), body.size() - header.offset));
+    header.bytes = static_cast<std::uint32_t>(fragment.size());
+    send_packet(channel, header, fragment);
+    header.offset += fragment.size();
+  }
+  return true;
 }
 
 void Nic::Impl::post_local(MessageKind kind, std::span<const std::byte> body) {

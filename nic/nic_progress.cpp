@@ -21,6 +21,7 @@ bool Nic::Impl::drive() {
   bool any = fabric.poll();
   if (deliver_local()) any = true;
   if (events->fire()) any = true;
+  close_accounts();
   driver.role.unlock();
   return any;
 }

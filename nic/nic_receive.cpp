@@ -1,5 +1,5 @@
-// Nic: what arrives. A packet is decoded and validated once; then it is an answer (matched by its request id), or it has a place in its
-// channel's sequence. What it does then: nic_retire.cpp.
+// Nic: what arrives. A packet is decoded and validated once; then it has a place in its channel's sequence. Answers take effect on arrival,
+// whatever is missing before them; requests and messages when their turn comes: nic_retire.cpp.
 // Threads: the driver of this node's NIC (in the simulator: its loop).
 #include <utility>
 
@@ -8,14 +8,63 @@
 namespace netvm::nic {
 
 void Nic::Impl::on_packet(NodeId from, std::span<const std::byte> bytes) noexcept {
-  const Result<Packet> packet = decode(from, bytes, {config.node, config.nodes, config.session});
-  if (!packet) return count(packet.status() == Status::stale_epoch ? dropped.stale : dropped.malformed);
+  const Result<Packet> decoded = decode(from, bytes, {config.node, config.nodes, config.session, loses});
+  if (!decoded) return count(decoded.status() == Status::stale_epoch ? dropped.stale : dropped.malformed);
+  const Packet& packet = decoded.value();
   if (channels[from.value].dead.load()) return count(dropped.from_dead);
-  if (is_sequenced(packet.value().header.opcode)) {
-    on_sequenced(from, packet.value());
-  } else {
-    on_answer(from, packet.value());
+  hear(from, packet);
+  if (packet.header.opcode == Opcode::ack) return on_ack(from, packet.header);
+  on_sequenced(from, packet);
+  if (loses) acknowledge(from);
+}
+
+// ---- the sequence -------------------------------------------------------------------------------------------------------------------------
+
+void Nic::Impl::on_sequenced(NodeId from, const Packet& packet) {
+  Inbound& channel = inbound[from.value];
+  const std::uint32_t sequence = packet.header.sequence;
+  const SequenceWindow::Place place = channel.window.place(sequence);
+  if (place == SequenceWindow::Place::outside || (loses && !channels[from.value].acknowledger.within(sequence))) {
+    return count(dropped.outside);
   }
+  const bool fresh = place != SequenceWindow::Place::duplicate;
+  if (fresh && takes_credit(packet.header.opcode) && !accept_credit(from)) return count(dropped.no_credit);
+  if (loses) note_arrival(from, sequence);
+  if (!fresh) return count(dropped.duplicate);
+  if (!takes_credit(packet.header.opcode)) {
+    on_arrival(from, packet);
+    channel.window.skip(sequence);
+    return retire_held(from, channel);
+  }
+  HeldPacket arrived = arrive(packet);
+  if (place == SequenceWindow::Place::early) return keep(channel, std::move(arrived), packet);
+  retire(from, channel, arrived, packet.payload);
+  advance(from, channel);
+  retire_held(from, channel);
+}
+
+void Nic::Impl::keep(Inbound& channel, HeldPacket held, const Packet& packet) {
+  if (!held.landed) held.payload.assign(packet.payload.begin(), packet.payload.end());
+  channel.window.hold(std::move(held));
+}
+
+void Nic::Impl::retire_held(NodeId from, Inbound& channel) {
+  while (HeldPacket* head = channel.window.head()) {
+    retire(from, channel, *head, head->payload);
+    advance(from, channel);
+  }
+}
+
+void Nic::Impl::advance(NodeId from, Inbound& channel) {
+  channel.window.advance();
+  credit_returned(from);
+}
+
+void Nic::Impl::on_arrival(NodeId from, const Packet& packet) {
+  if (is_answer(packet.header.opcode)) return on_answer(from, packet);
+  if (!bank.take_back(from, packet.header.slots)) return count(dropped.no_credit);
+  publish_limit(from);
+  if (bank.has_news()) tell_news();
 }
 
 // ---- answers ------------------------------------------------------------------------------------------------------------------------------
@@ -35,43 +84,18 @@ void Nic::Impl::answer(const PacketHeader& request, Status status, std::uint64_t
   header.code = static_cast<std::uint8_t>(status);
   header.request = request.request;
   header.old_value = old_value;
-  std::array<std::byte, kMaxHeader> bytes;
-  fabric.send(request.source, {bytes.data(), encode(header, bytes)}, {});
+  Channel& channel = channels[request.source.value];
+  const std::lock_guard guard(channel.lock);
+  send_packet(channel, header, {});
 }
 
 void Nic::Impl::answer_data(const PacketHeader& request, std::span<const std::byte> data) {
   PacketHeader header = header_for(request.source, Opcode::data);
   header.request = request.request;
   header.bytes = static_cast<std::uint32_t>(data.size());
-  std::array<std::byte, kMaxHeader> bytes;
-  fabric.send(request.source, {bytes.data(), encode(header, bytes)}, data);
-}
-
-// ---- the sequence -------------------------------------------------------------------------------------------------------------------------
-
-void Nic::Impl::on_sequenced(NodeId from, const Packet& packet) {
-  Inbound& channel = inbound[from.value];
-  switch (channel.window.place(packet.header.sequence)) {
-    case SequenceWindow::Place::duplicate:
-      return count(dropped.duplicate);
-    case SequenceWindow::Place::outside:
-      return count(dropped.outside);
-    case SequenceWindow::Place::early: {
-      HeldPacket held = arrive(packet);
-      if (!held.landed) held.payload.assign(packet.payload.begin(), packet.payload.end());
-      channel.window.hold(std::move(held));
-      return;
-    }
-    case SequenceWindow::Place::next:
-      break;
-  }
-  HeldPacket arrived = arrive(packet);
-  channel.window.advance();
-  retire(from, channel, arrived, packet.payload);
-  while (std::optional<HeldPacket> held = channel.window.take_next()) {
-    channel.window.advance();
-    retire(from, channel, *held, held->payload);
-  }
+  Channel& channel = channels[request.source.value];
+  const std::lock_guard guard(channel.lock);
+  send_packet(channel, header, data);
 }
 
 }  // namespace netvm::nic

@@ -52,6 +52,8 @@ void Nic::Impl::retire(NodeId from, Inbound& channel, HeldPacket& held, std::spa
       return on_fragment(from, channel, held.header, payload);
     case Opcode::done:
     case Opcode::data:
+    case Opcode::give_back:
+    case Opcode::ack:
       break;  // have no place in a sequence: on_packet() sends them elsewhere
   }
 }

@@ -10,24 +10,35 @@ SequenceWindow::Place SequenceWindow::place(std::uint32_t sequence) const {
   const std::uint32_t here = next();
   if (sequence == here) return held_.empty() || held_.begin()->first != next_ ? Place::next : Place::duplicate;
   if (sequence_before(sequence, here)) return Place::duplicate;
-  if (sequence - here > kSpan) return Place::outside;
-  return held_.contains(extend(sequence)) ? Place::duplicate : Place::early;
+  if (sequence - here >= kSpan) return Place::outside;
+  const std::uint64_t number = extend(sequence);
+  return skipped(number) || held_.contains(number) ? Place::duplicate : Place::early;
 }
 
 void SequenceWindow::hold(HeldPacket packet) {
   const std::uint64_t number = extend(packet.header.sequence);
-  NETVM_CHECK(number > next_ && number - next_ <= kSpan, "sequence number %u is not ahead of %u", packet.header.sequence, next());
+  NETVM_CHECK(number >= next_ && number - next_ < kSpan, "sequence number %u is not ahead of %u", packet.header.sequence, next());
   const bool fresh = held_.emplace(number, std::move(packet)).second;
   NETVM_CHECK(fresh, "sequence number %u is held already", static_cast<std::uint32_t>(number));
 }
 
-void SequenceWindow::advance() { ++next_; }
+void SequenceWindow::skip(std::uint32_t sequence) {
+  if (sequence == next()) return advance();
+  const std::uint64_t number = extend(sequence);
+  NETVM_CHECK(number > next_ && number - next_ < kSpan && !skipped(number), "sequence number %u cannot be skipped at %u", sequence, next());
+  if (skipped_.empty()) skipped_.resize(kSpan / 64);
+  skipped_[number % kSpan / 64] |= std::uint64_t{1} << (number % 64);
+  ++skips_;
+}
 
-std::optional<HeldPacket> SequenceWindow::take_next() {
-  if (held_.empty() || held_.begin()->first != next_) return std::nullopt;
-  std::optional<HeldPacket> packet(std::move(held_.begin()->second));
-  held_.erase(held_.begin());
-  return packet;
+HeldPacket* SequenceWindow::head() { return held_.empty() || held_.begin()->first != next_ ? nullptr : &held_.begin()->second; }
+
+void SequenceWindow::advance() {
+  if (head() != nullptr) held_.erase(held_.begin());
+  for (++next_; skipped(next_); ++next_) {
+    skipped_[next_ % kSpan / 64] &= ~(std::uint64_t{1} << (next_ % 64));
+    --skips_;
+  }
 }
 
 }  // namespace netvm::nic

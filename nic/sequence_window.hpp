@@ -5,14 +5,14 @@
 //  1. A packet is held or retired at most once: numbers before the next one to retire, and numbers held, are duplicates.
 //  2. What is held lies at most kSpan ahead of the next to retire; kSpan is far less than half the sequence space, so the 32-bit numbers
 //     are unambiguous around the wrap.
-//  3. Memory is bounded by what peers really sent: a number far ahead costs one entry.
+//  3. Memory is bounded: packets that wait lie in system buffers, of which the source has so many (credit_bank.hpp), and a number that has
+//     nothing to do in its turn (an answer) costs one bit.
 // Threads: the driver of the NIC.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <vector>
 
 #include "nic/wire.hpp"
@@ -38,18 +38,22 @@ class SequenceWindow final {
   /// Where an arriving number stands. `next` may retire at once.
   [[nodiscard]] Place place(std::uint32_t sequence) const;
 
-  /// Keeps an `early` packet.
+  /// Keeps an `early` packet, or the `next` one if it cannot retire yet.
   void hold(HeldPacket packet);
-  /// The packet that was `next` has retired.
+  /// A packet, `early` or `next`, that has nothing to do in its turn.
+  void skip(std::uint32_t sequence);
+  /// The packet that is next now, if it is held; else null. Stays where it is until advance().
+  HeldPacket* head();
+  /// The packet that was `next` has retired; if it was held, it goes.
   void advance();
-  /// The packet that is next now, if it is here. Retire it, then advance().
-  std::optional<HeldPacket> take_next();
 
   [[nodiscard]] std::uint32_t next() const { return static_cast<std::uint32_t>(next_); }
   [[nodiscard]] std::size_t held() const { return held_.size(); }
-  void clear() { held_.clear(); }
 
  private:
+  [[nodiscard]] bool skipped(std::uint64_t number) const {
+    return skips_ != 0 && (skipped_[number % kSpan / 64] >> (number % 64) & 1) != 0;
+  }
   /// The number without wrap, nearest to next_.
   [[nodiscard]] std::uint64_t extend(std::uint32_t sequence) const {
     return next_ +
@@ -58,6 +62,8 @@ class SequenceWindow final {
 
   std::uint64_t next_;  // its low 32 bits travel
   std::map<std::uint64_t, HeldPacket> held_;
+  std::vector<std::uint64_t> skipped_;  // a bit for each of the next kSpan numbers, by number modulo kSpan; empty until the first early one
+  std::uint32_t skips_ = 0;             // bits set
 };
 
 }  // namespace netvm::nic

@@ -32,6 +32,7 @@ class ShmFabric final : public Fabric {
   void attach(PacketSink* sink) override { sink_ = sink; }
   [[nodiscard]] std::size_t max_packet() const override { return max_packet_; }
   [[nodiscard]] bool in_order() const override { return true; }
+  [[nodiscard]] bool reliable() const override { return true; }
   void send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) override;
   bool poll() override;
   [[nodiscard]] bool pending() const override;

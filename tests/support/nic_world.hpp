@@ -2,6 +2,7 @@
 //   direct      threads, the shm fabric, initiators execute the targets' firmware
 //   packet      threads, the shm fabric, everything through the rings and the targets' engines
 //   simulated   fibers, a network that reorders, everything as packets
+//   lossy       the same over a network that also loses, doubles, damages and delays packets
 #pragma once
 
 #include <doctest/doctest.h>
@@ -23,9 +24,19 @@
 
 namespace netvm::test {
 
-enum class WorldKind : std::uint8_t { direct, packet, simulated };
+enum class WorldKind : std::uint8_t { direct, packet, simulated, lossy };
 inline std::string name_of(WorldKind kind) {
-  return kind == WorldKind::direct ? "direct" : kind == WorldKind::packet ? "packet" : "simulated";
+  switch (kind) {
+    case WorldKind::direct:
+      return "direct";
+    case WorldKind::packet:
+      return "packet";
+    case WorldKind::simulated:
+      return "simulated";
+    case WorldKind::lossy:
+      return "lossy";
+  }
+  return "";
 }
 
 struct NicWorldOptions {
@@ -38,7 +49,20 @@ struct NicWorldOptions {
   bool engines = true;  ///< threads: one engine a node
   nic::SimNetworkOptions network = {};
   bool connected = false;  ///< simulated: initiators reach the targets' devices, as on one host
+  std::uint32_t system_buffers = 4096;
+  nic::Reliability reliability = {};
 };
+
+/// Makes a network one that loses 3 %, doubles 2 %, damages 1 % and delays a quarter of all packets.
+inline nic::SimNetworkOptions lossy(nic::SimNetworkOptions network) {
+  network.in_order = false;
+  network.loss_ppm = 30'000;
+  network.duplicate_ppm = 20'000;
+  network.corrupt_ppm = 10'000;
+  network.late_ppm = 250'000;
+  network.late_delay = 20'000;
+  return network;
+}
 
 /// A node's part. Its members are destroyed from the NIC down.
 struct NicNode {
@@ -65,6 +89,8 @@ struct NicNode {
     config.nodes = options.nodes;
     config.mode = mode;
     config.first_sequence = options.first_sequence;
+    config.system_buffers = options.system_buffers;
+    config.reliability = options.reliability;
     nic = std::make_unique<nic::Nic>(config, env, *vm, fabric, *device, stats);
   }
 };
@@ -93,11 +119,12 @@ class NicWorld {
 
   /// All of a node's memory, with every right.
   nic::RemoteRegion whole(std::uint32_t node) { return nic(node).region_create({PageId{0}, vm(node).pages()}, nic::Rights::all).value(); }
-  /// Whether no NIC has dropped a packet.
+  /// Whether no NIC has dropped a packet, but for those that the network has damaged or that came twice.
   bool nothing_dropped() {
     for (const auto& node : nodes_) {
       const nic::Drops d = node->nic->drops();
-      if (d.malformed + d.stale + d.duplicate + d.outside + d.unmatched + d.fragments + d.unhandled + d.from_dead != 0) return false;
+      if (kind_ != WorldKind::lossy && d.malformed + d.duplicate != 0) return false;
+      if (d.stale + d.outside + d.unmatched + d.fragments + d.unhandled + d.from_dead + d.no_credit != 0) return false;
     }
     return true;
   }
@@ -154,8 +181,8 @@ class ThreadNicWorld final : public NicWorld {
 
 class SimNicWorld final : public NicWorld {
  public:
-  explicit SimNicWorld(const NicWorldOptions& options)
-      : NicWorld(WorldKind::simulated), simulator_(sim_options(options)), network_(simulator_, options.nodes, options.network) {
+  explicit SimNicWorld(const NicWorldOptions& options, WorldKind kind = WorldKind::simulated)
+      : NicWorld(kind), simulator_(sim_options(options)), network_(simulator_, options.nodes, options.network) {
     for (std::uint32_t i = 0; i < options.nodes; ++i) {
       Env& env = simulator_.env(NodeId{i});
       nodes_.push_back(std::make_unique<NicNode>(NodeId{i}, options, env));
@@ -178,6 +205,8 @@ class SimNicWorld final : public NicWorld {
     trace_hash_ = report.trace_hash;
   }
   [[nodiscard]] std::uint64_t trace_hash() const { return trace_hash_; }
+  [[nodiscard]] Simulator& simulator() { return simulator_; }
+  [[nodiscard]] nic::SimNetwork& network() { return network_; }
 
  private:
   static SimOptions sim_options(const NicWorldOptions& options) {
@@ -193,12 +222,17 @@ class SimNicWorld final : public NicWorld {
 
 inline std::unique_ptr<NicWorld> make_world(WorldKind kind, const NicWorldOptions& options = {}) {
   if (kind == WorldKind::simulated) return std::make_unique<SimNicWorld>(options);
+  if (kind == WorldKind::lossy) {
+    NicWorldOptions made = options;
+    made.network = lossy(made.network);
+    return std::make_unique<SimNicWorld>(made, kind);
+  }
   return std::make_unique<ThreadNicWorld>(kind, options);
 }
 
 /// Runs the test on every kind of world; each as a doctest subcase would, but also where bodies run on other threads.
 inline void on_every_world(const NicWorldOptions& options, const std::function<void(NicWorld&)>& test) {
-  for (const WorldKind kind : {WorldKind::direct, WorldKind::packet, WorldKind::simulated}) {
+  for (const WorldKind kind : {WorldKind::direct, WorldKind::packet, WorldKind::simulated, WorldKind::lossy}) {
     INFO("world: ", name_of(kind));
     const std::unique_ptr<NicWorld> world = make_world(kind, options);
     test(*world);
