@@ -1,132 +1,207 @@
-// netvm-perf: NetVM's basic operations, each beside its floor measured in the same run.
+// netvm-perf: measures NetVM, each figure beside its floor. Outside of a job it starts jobs of itself; inside, it measures.
 #include <fmt/format.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
+#include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
 
-#include "apps/netvm-perf/sections.hpp"
+#include "apps/netvm-perf/basic.hpp"
+#include "apps/netvm-perf/launch.hpp"
+#include "apps/netvm-perf/measurements.hpp"
+#include "apps/netvm-perf/plot.hpp"
+#include "apps/netvm-perf/table.hpp"
+#include "apps/netvm-perf/thesis.hpp"
+#include "apps/netvm-perf/thesis_table.hpp"
 
+namespace netvm::perf {
 namespace {
 
-namespace fs = std::filesystem;
-using namespace netvm::perf;
+constexpr int kMissed = 3;  // exit status of --check
 
-/// What one node does inside a job; node 0 writes the rows to a file for the process that started it all.
-int run_node(const Options& options, const std::string& rows_file) {
-  std::unique_ptr<FloorPartner> partner;
-  if (const char* node = std::getenv("NETVM_NODE"); node != nullptr && std::string_view(node) == "0")
-    partner = std::make_unique<FloorPartner>();
-  netvm::Job job(1);
-  std::vector<Row> rows;
-  const auto say = [&](const char* what) {
-    if (job.node() == 0 && isatty(STDERR_FILENO) != 0) fmt::print(stderr, "netvm-perf: {} nodes: {}\n", job.nodes(), what);
-  };
-  if (job.nodes() == 2) {
-    say("put, get, atomics");
-    measure_put_get(job, options, partner.get(), rows);
-    say("page faults");
-    measure_faults(job, options, rows);
-    say("mutex");
-    measure_mutex(job, options, partner.get(), rows);
-  }
-  say("barrier");
-  measure_barrier(job, options, partner.get(), rows);
-  if (job.nodes() == 2) {
-    say("a target that computes");
-    measure_busy_target(job, options, rows);
-  }
-  if (job.node() == 0) {
-    if (!(std::ofstream(rows_file) << to_json(rows))) {
-      fmt::print(stderr, "netvm-perf: cannot write {}\n", rows_file);
-      return 1;
-    }
-  }
-  return 0;
+/// Writes a whole file, or says why not.
+void write_file(const std::string& name, const std::string& text) {
+  std::ofstream out(name, std::ios::binary | std::ios::trunc);
+  out << text;
+  out.close();
+  if (!out) throw std::runtime_error(fmt::format("netvm-perf: cannot write {}: {}", name, std::strerror(errno)));
 }
 
-/// Starts this program as a job; returns its exit status.
-int start_job(const fs::path& self, int nodes, const std::vector<std::string>& arguments) {
-  const fs::path beside = self.parent_path() / "netvmrun";
-  std::vector<std::string> words = {fs::exists(beside) ? beside.string() : "netvmrun", "-n", std::to_string(nodes), self.string()};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> argv;
-  argv.reserve(words.size() + 1);
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child < 0) return 1;
-  if (child == 0) {
-    execvp(argv[0], argv.data());
-    fmt::print(stderr, "netvm-perf: cannot start {}: {}\n", words[0], std::strerror(errno));
-    _exit(127);
-  }
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+/// Finds out before a measurement of minutes that its result has nowhere to go.
+void check_writable(const std::string& name) {
+  if (name.empty()) return;
+  if (!std::ofstream(name, std::ios::app))
+    throw UsageError(fmt::format("netvm-perf: cannot write {}: {}\n", name, std::strerror(errno)), 2);
 }
 
-/// Runs the jobs of 2 and 4 nodes and gathers their rows.
-int run_all(const Options& options, const std::string& json_file) {
-  const fs::path self = fs::read_symlink("/proc/self/exe");
-  std::string folder = (fs::temp_directory_path() / "netvm-perf-XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) {
-    fmt::print(stderr, "netvm-perf: cannot make a folder for results in {}: {}\n", fs::temp_directory_path().string(),
-               std::strerror(errno));
-    return 1;
+void print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0)
+    throw std::runtime_error(fmt::format("netvm-perf: cannot write the table: {}", std::strerror(errno)));
+}
+
+/// The table for people, and in the forms that were asked for. Returns the exit status.
+int present(const Options& options, Table table) {
+  if (options.command == Command::thesis) finish_thesis_table(table);
+  print(to_text(table));
+  if (!options.json.empty()) write_file(options.json, to_json(table));
+  if (!options.csv.empty()) write_file(options.csv, to_csv(table));
+  if (!options.plot.empty()) draw(table, options.plot);
+  if (!options.check || missed(table) == 0) return 0;
+  fmt::print(stderr, "netvm-perf: {} figure(s) miss what they must reach\n", missed(table));
+  return kMissed;
+}
+
+Table measure(Session& session) {
+  switch (session.options().command) {
+    case Command::thesis:
+      return measure_thesis(session);
+    case Command::latency:
+      return measure_latency(session);
+    case Command::bandwidth:
+      return measure_bandwidth(session);
+    case Command::message_rate:
+      return measure_message_rate(session);
+    case Command::atomics:
+      return measure_atomics(session);
+    case Command::notify:
+      return measure_notify(session);
+    case Command::faults:
+      return measure_fault_ladder(session);
+    default:
+      return {};
   }
-  std::vector<Row> rows;
-  int failed = 0;
-  for (const int nodes : {2, 4}) {
-    const fs::path file = fs::path(folder) / fmt::format("{}.json", nodes);
-    std::vector<std::string> arguments = {"--rows", file.string(), "--batches", std::to_string(options.batches)};
-    if (options.quick) arguments.emplace_back("--quick");
-    failed = start_job(self, nodes, arguments);
-    if (failed != 0) break;
-    std::ifstream in(file);
-    std::stringstream text;
-    text << in.rdbuf();
-    for (Row& row : from_json(text.str())) rows.push_back(std::move(row));
+}
+
+/// What this process measures is what netvmrun started.
+void check_job(const Options& options, const Job& job, ShmMode mode) {
+  const auto [a, b] = options.between;
+  if (std::max(a, b) >= job.nodes()) {
+    throw Error(fmt::format("netvm-perf: --between {} {}: this job has {} node{}{}", a, b, job.nodes(), job.nodes() == 1 ? "" : "s",
+                            job.nodes() == 1 ? "; start it with netvmrun -n 2" : ""));
   }
-  fs::remove_all(folder);
-  if (failed != 0) return failed;
+  if (options.mode_given && options.mode != mode) {
+    throw Error(fmt::format("netvm-perf: --mode {}: this job runs in the other; start it with netvmrun --shm {}",
+                            options.mode == ShmMode::packet ? "packet" : "direct", options.mode == ShmMode::packet ? "packet" : "direct"));
+  }
+}
+
+int run_basic_node(const Options& options) {
+  ProgressPipe progress(options.progress);
+  std::unique_ptr<FloorPartner> partner;  // forked before the job's threads
+  if (node_of_environment() == 0) partner = std::make_unique<FloorPartner>();
+  Job job(1);
+  const std::vector<Row> rows = measure_basic(job, options, partner.get(), progress);
+  if (job.node() != 0) return 0;
+  if (!options.collect.empty()) {
+    write_file(options.collect, to_json(rows));
+    return 0;
+  }
   print_table(rows);
-  if (!json_file.empty() && !(std::ofstream(json_file) << to_json(rows) << '\n')) {
-    fmt::print(stderr, "netvm-perf: cannot write {}: {}\n", json_file, std::strerror(errno));
-    return 1;
-  }
+  if (!options.json.empty()) write_file(options.json, to_json(rows) + "\n");
   return 0;
+}
+
+int run_node(const Options& options) {
+  ProgressPipe progress(options.progress);
+  const std::size_t largest = options.command == Command::thesis   ? kThesisLargest
+                              : options.command == Command::faults ? kLadderPages * kPageSize
+                              : options.sizes.empty()              ? kPageSize
+                                                                   : options.sizes.back();
+  std::unique_ptr<FloorPartner> floor;  // forked before the job's threads
+  if (node_of_environment() == options.between[0]) floor = std::make_unique<FloorPartner>(largest + 8);
+  Job job(1);
+  Table table;
+  {
+    check_job(options, job, detail::Runtime::current("netvm-perf").settings.shm_mode);
+    Session session(job, options, largest, floor.get(), progress);
+    if (session.takes_part()) table = measure(session);
+    if (options.command == Command::thesis) add_figures_of_many(session, table);
+    job.barrier();
+  }
+  if (job.node() != options.between[0]) return 0;
+  if (options.collect.empty()) return present(options, table);
+  write_file(options.collect, to_json(table));
+  return 0;
+}
+
+/// Jobs of 2 and 4 nodes, and their rows together.
+int start_basic(const Options& options, const std::vector<std::string>& arguments) {
+  const TemporaryFolder folder;
+  ProgressLine progress(options.quiet);
+  std::vector<Row> rows;
+  for (const int nodes : {2, 4}) {
+    std::string collected;
+    const int status = run_job({.nodes = nodes, .run_flags = {}, .arguments = arguments}, folder, progress, &collected);
+    if (interrupted() != 0) return 128 + interrupted();
+    if (status != 0) return status;
+    for (Row& row : from_json(collected)) rows.push_back(std::move(row));
+  }
+  print_table(rows);
+  if (!options.json.empty()) write_file(options.json, to_json(rows) + "\n");
+  return 0;
+}
+
+/// A memory budget that the pages of the fault measurements do not fit.
+constexpr const char* kFaultBudget = "8M";
+
+/// Jobs of either mode, without and with a memory budget, and their rows together.
+int start_thesis(const Options& options, const std::vector<std::string>& arguments) {
+  const TemporaryFolder folder;
+  ProgressLine progress(options.quiet);
+  Table table = make_thesis_table();
+  const JobPlan direct{.nodes = 2, .run_flags = {"--shm", "direct"}, .arguments = arguments};
+  const JobPlan packet{.nodes = 2, .run_flags = {"--shm", "packet"}, .arguments = arguments};
+  const JobPlan direct_faults{.nodes = 3, .run_flags = {"--shm", "direct", "--memory", kFaultBudget}, .arguments = arguments};
+  const JobPlan packet_faults{.nodes = 3, .run_flags = {"--shm", "packet", "--memory", kFaultBudget}, .arguments = arguments};
+  for (const JobPlan& plan : {direct, packet, direct_faults, packet_faults}) {
+    std::string collected;
+    const int status = run_job(plan, folder, progress, &collected);
+    if (interrupted() != 0) return 128 + interrupted();
+    if (status != 0) return status;
+    table.append(read_json(collected));
+  }
+  return present(options, std::move(table));
+}
+
+int start(const Options& options, const std::vector<std::string>& arguments) {
+  const TemporaryFolder folder;
+  ProgressLine progress(options.quiet);
+  JobPlan plan{.nodes = options.nodes, .run_flags = {}, .arguments = arguments};
+  if (options.mode_given) plan.run_flags = {"--shm", options.mode == ShmMode::packet ? "packet" : "direct"};
+  if (options.command == Command::faults) plan.run_flags.insert(plan.run_flags.end(), {"--memory", kFaultBudget});
+  std::string collected;
+  const int status = run_job(plan, folder, progress, &collected);
+  if (interrupted() != 0) return 128 + interrupted();
+  if (status != 0) return status;
+  return present(options, read_json(collected));
+}
+
+int run(int argc, char** argv) {
+  const Options options = parse_options(argc, argv);
+  const bool basic = options.command == Command::basic;
+  if (options.collect.empty() && (!inside_a_job() || node_of_environment() == (basic ? 0 : options.between[0]))) {
+    for (const std::string& file : {options.json, options.csv, options.plot}) check_writable(file);
+  }
+  if (inside_a_job()) return basic ? run_basic_node(options) : run_node(options);
+  watch_signals();
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (arguments.empty() || arguments[0].starts_with('-')) arguments.insert(arguments.begin(), "basic");
+  if (basic) return start_basic(options, arguments);
+  return options.command == Command::thesis ? start_thesis(options, arguments) : start(options, arguments);
 }
 
 }  // namespace
+}  // namespace netvm::perf
 
 int main(int argc, char** argv) {
-  CLI::App app{
-      "netvm-perf - NetVM's basic operations, each beside its floor\n\n"
-      "Starts jobs of 2 and of 4 nodes on this machine and prints, for each operation, its time, the time of the bare mechanism measured "
-      "in turns "
-      "with it in the same run, their ratio (medians; the middle half of the batches beside it), and the aim. Quiet machine, please: other "
-      "load shows."};
-  Options options;
-  std::string json_file;
-  std::string rows_file;
-  app.add_option("--batches", options.batches, "Batches per figure; the median is shown")
-      ->check(CLI::Range(3, 1001))
-      ->capture_default_str();
-  app.add_flag("--quick", options.quick, "A few batches, to see that everything runs; the figures mean little");
-  app.add_option("--json", json_file, "Write the table as JSON to this file, too");
-  app.add_option("--rows", rows_file)->group("");  // between this program and the nodes that it starts
-  CLI11_PARSE(app, argc, argv);
-  if (options.quick) options.batches = 3;
   try {
-    return rows_file.empty() ? run_all(options, json_file) : run_node(options, rows_file);
+    return netvm::perf::run(argc, argv);
+  } catch (const netvm::perf::UsageError& error) {
+    std::fputs(error.what(), error.exit_status() == 0 ? stdout : stderr);
+    return error.exit_status();
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;

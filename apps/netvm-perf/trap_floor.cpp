@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/netvm-perf/rows.hpp"
+#include "apps/netvm-perf/stats.hpp"
 #include "runtime/trap.hpp"
 #include "runtime/userfaultfd.hpp"
 

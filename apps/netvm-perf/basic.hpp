@@ -1,13 +1,18 @@
-// What netvm-perf measures. Each section is collective: every node calls it; node 0 adds the rows.
+// netvm-perf basic: operations of the public interface. Each section is collective: every node calls it; node 0 adds the rows.
 #pragma once
 
 #include <vector>
 
+#include "apps/netvm-perf/basic_rows.hpp"
 #include "apps/netvm-perf/floors.hpp"
-#include "apps/netvm-perf/rows.hpp"
+#include "apps/netvm-perf/launch.hpp"
+#include "apps/netvm-perf/options.hpp"
 #include "netvm/netvm.hpp"
 
 namespace netvm::perf {
+
+/// All sections that make sense with so many nodes; the rows at node 0.
+std::vector<Row> measure_basic(Job& job, const Options& options, FloorPartner* partner, ProgressPipe& progress);
 
 /// put of 8 bytes and of 64 KiB, get, fetch_add between nodes 0 and 1.
 void measure_put_get(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);

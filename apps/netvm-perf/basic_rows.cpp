@@ -1,28 +1,12 @@
-#include "apps/netvm-perf/rows.hpp"
+#include "apps/netvm-perf/basic_rows.hpp"
 
 #include <fmt/format.h>
-#include <time.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 namespace netvm::perf {
-
-std::int64_t clock_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
-
-double Series::quantile(double q) const {
-  if (values_.empty()) return 0;
-  std::vector<double> sorted = values_;
-  std::sort(sorted.begin(), sorted.end());
-  return sorted[static_cast<std::size_t>(std::lround(q * static_cast<double>(sorted.size() - 1)))];
-}
 
 Row make_row(std::string name, const Series& measured, std::string floor_name, const Series& floor, double aim, bool higher_is_better) {
   Row row;

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/netvm-perf/sections.hpp"
+#include "apps/netvm-perf/basic.hpp"
 #include "apps/netvm-perf/trap_floor.hpp"
 #include "runtime/trap.hpp"
 

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <vector>
 
-#include "apps/netvm-perf/sections.hpp"
+#include "apps/netvm-perf/basic.hpp"
 
 namespace netvm::perf {
 

@@ -1,6 +1,6 @@
 #include <mutex>
 
-#include "apps/netvm-perf/sections.hpp"
+#include "apps/netvm-perf/basic.hpp"
 
 namespace netvm::perf {
 

@@ -1,0 +1,77 @@
+// The command line of netvm-perf.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/settings.hpp"
+
+namespace netvm::perf {
+
+enum class Command : std::uint8_t { basic, thesis, latency, bandwidth, message_rate, atomics, notify, faults };
+
+/// "message-rate"
+[[nodiscard]] std::string_view name_of(Command command);
+/// All, in the order of the help.
+[[nodiscard]] std::vector<Command> all_commands();
+
+/// The command line is wrong, or only asks for help: what to print (whole, with its line end), and the exit status.
+class UsageError : public std::runtime_error {
+ public:
+  UsageError(const std::string& text, int exit_status) : std::runtime_error(text), exit_status_(exit_status) {}
+  [[nodiscard]] int exit_status() const { return exit_status_; }
+
+ private:
+  int exit_status_;
+};
+
+struct Options {
+  Command command = Command::basic;
+  int nodes = 2;
+  std::array<int, 2> between = {0, 1};  ///< who measures, and towards whom
+  std::vector<std::uint64_t> sizes;     ///< bytes
+  std::string op;                       ///< of latency, bandwidth, message-rate: put | get
+  ShmMode mode = ShmMode::direct;
+  bool mode_given = false;
+  int batches = 31;
+  std::uint64_t iterations = 0;  ///< operations a batch; 0: as many as fit into `seconds`
+  double seconds = 0.25;         ///< a size (or a row), about
+  std::uint64_t warmup = 100;    ///< operations before the first batch
+  int window = 64;               ///< operations in flight
+  bool quick = false;            ///< a few short batches, to see that everything runs
+  bool check = false;            ///< a missed "must" of the thesis table is an error
+  bool quiet = false;            ///< no progress line
+  std::string json;
+  std::string csv;
+  std::string plot;
+  // Between this program and the nodes that it starts.
+  std::string collect;   ///< where the measuring node writes its table; empty: it prints it
+  std::string progress;  ///< a pipe for what is being measured
+};
+
+/// Throws UsageError.
+[[nodiscard]] Options parse_options(int argc, char** argv);
+
+/// The manual page of netvm-perf, and of a sub-command.
+[[nodiscard]] std::string help_text();
+[[nodiscard]] std::string help_text(Command command);
+
+/// One option as the help shows it and as the parser knows it.
+struct OptionInfo {
+  std::string_view flags;  ///< "--sizes", "-q,--quiet"
+  std::string_view value;  ///< "LIST"; empty: a switch
+  std::string_view help;
+};
+/// Those of a sub-command, in the order of the help.
+[[nodiscard]] std::vector<OptionInfo> options_of(Command command);
+
+/// "8:4M" (powers of two from the first to the second), "8,64,4K", and mixtures -> bytes, rising, each once. Throws UsageError.
+[[nodiscard]] std::vector<std::uint64_t> parse_sizes(const std::string& text);
+
+inline constexpr std::uint64_t kLargestSize = std::uint64_t{64} << 20;
+
+}  // namespace netvm::perf

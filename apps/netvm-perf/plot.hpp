@@ -1,0 +1,19 @@
+// Pictures of tables, by gnuplot: a program that is started if it is installed, never needed.
+#pragma once
+
+#include <string>
+
+#include "apps/netvm-perf/table.hpp"
+
+namespace netvm::perf {
+
+/// Whether a program of that name is in PATH.
+[[nodiscard]] bool have_gnuplot();
+
+/// The script that draws the table's plan into `file` (.png or .svg).
+[[nodiscard]] std::string gnuplot_script(const Table& table, const std::string& file);
+
+/// Draws. Throws std::runtime_error with what gnuplot said.
+void draw(const Table& table, const std::string& file);
+
+}  // namespace netvm::perf
