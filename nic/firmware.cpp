@@ -1,7 +1,5 @@
 #include "nic/firmware.hpp"
 
-#include "runtime/host_vm.hpp"
-
 namespace netvm::nic {
 
 std::uint64_t apply(std::uint64_t& word, const AtomicArgs& args) {
@@ -27,24 +25,6 @@ std::uint64_t apply(std::uint64_t& word, const AtomicArgs& args) {
     }
   }
   return ref.load();
-}
-
-Outcome Firmware::execute_resident(Device& own, HostVm& vm, const WorkRequest& request, std::uint64_t span) {
-  // A page can be taken away again between being brought in and being locked; that it happens this often means that it cannot be kept.
-  constexpr int kAttempts = 64;
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    const Outcome outcome = execute(own, request);
-    if (outcome.resident) return outcome;
-    if (request.kind != WorkKind::read && own.shadow().entry(outcome.missing).state == PageState::read_only)
-      return {.status = Status::perm};
-    // The whole work request at once, from the page that is missing, but nothing outside its region.
-    const RegionEntry& entry = own.regions().entry(request.region);
-    const std::uint64_t region_end = entry.first_page.load() + entry.pages.load();
-    const std::uint64_t wanted = std::max<std::uint64_t>((request.offset % kPageSize + span + kPageSize - 1) / kPageSize, 1);
-    const std::uint64_t count = outcome.missing.value < region_end ? std::min(wanted, region_end - outcome.missing.value) : 1;
-    if (const Status status = vm.make_resident({outcome.missing, count}); !ok(status)) return {.status = status};
-  }
-  return {.status = Status::fault_failed};
 }
 
 }  // namespace netvm::nic

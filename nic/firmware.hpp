@@ -151,10 +151,6 @@ class BasicFirmware {
 };
 
 /// The product's.
-class Firmware final : public BasicFirmware<ShadowTranslation> {
- public:
-  /// Executes on this node's own device and brings missing pages in, `span` bytes from the request's offset at once (its whole work request).
-  static Outcome execute_resident(Device& own, HostVm& vm, const WorkRequest& request, std::uint64_t span);
-};
+using Firmware = BasicFirmware<ShadowTranslation>;
 
 }  // namespace netvm::nic

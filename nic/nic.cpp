@@ -21,6 +21,7 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
       requests(c.nodes),
       bank({.nodes = c.nodes, .slots = c.system_buffers, .first_credit = c.first_sequence}),
       lifeline(std::make_shared<Lifeline>(Lifeline{this})),
+      host_faults(e),
       errors_returned(new std::atomic<std::uint64_t>[EventCounters::kEntries]()) {
   NETVM_CHECK(max_packet >= kPageSize + 1024, "a fabric's packets of %zu bytes do not hold a page", max_packet);
   NETVM_CHECK(d.node() == c.node && d.nodes() == c.nodes, "the device of node %u of %u is not that of node %u of %u", d.node().value,
@@ -52,7 +53,10 @@ Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& 
 Nic::~Nic() {
   shut_down();
   // In the simulator, outside of its run(): fibers that wait in this NIC are abandoned with it, as all of them are.
-  if (env_.can_park()) impl_->events->close();
+  if (env_.can_park()) {
+    impl_->events->close();
+    impl_->host_faults.close();  // the last act of its tasks is to drive
+  }
   impl_->fabric.attach(nullptr);
   impl_->lifeline->nic = nullptr;
   impl_->vm.set_residency_listener(nullptr);
@@ -139,6 +143,7 @@ void Nic::shut_down() {
 void Nic::close() {
   shut_down();
   impl_->events->close();
+  impl_->host_faults.close();
 }
 
 void Nic::declare_dead(NodeId peer) {

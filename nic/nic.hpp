@@ -4,7 +4,8 @@
 //   direct   the target's device is mapped here (Fabric::device_of) and nothing of this channel is on its way in packets: this thread
 //            executes the target's firmware step: key, range, rights, shadow page table lock, one memcpy, unlock, counter.
 //   packet   encoded, carried by the fabric, retired in sequence at the target by whoever drives its NIC, answered.
-// A direct request that meets a page that is not resident goes on as packets: the target's host brings the page in.
+// A direct request that meets a page that is not resident goes on as packets, to this node itself, too, so that posting never waits for a
+// page: the data stays in a system buffer until the target's host has brought the page in (nic_redirect.cpp).
 //
 // Invariants
 //  1. Every posted request ends exactly once. ok means PLACED.
@@ -164,7 +165,7 @@ class Nic final {
 
   /// Ends every wait, and everything outstanding, to be triggered, and posted later, with E_CANCELLED. No handler begins to run any more.
   void shut_down();
-  /// shut_down(), and blocks until no handler runs. The destructor does the same where it may block.
+  /// shut_down(), and blocks until no handler runs and no page is on its way for a peer. The destructor does the same where it may block.
   void close();
   /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later.
   void declare_dead(NodeId peer);

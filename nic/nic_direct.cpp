@@ -44,8 +44,7 @@ bool Nic::Impl::try_direct(NodeId target, const WorkRequest& request, Outcome* o
   if (device_of_target == nullptr) return false;
   *outcome = Firmware::execute(*device_of_target, request);
   if (!outcome->resident) [[unlikely]] {
-    if (target != config.node) return false;
-    *outcome = Firmware::execute_resident(device, vm, request, request.bytes);
+    if (target != config.node || !execute_at_once(request, 0, outcome)) return false;
   }
   if (!ok(outcome->status)) [[unlikely]] {
     Channel& channel = channels[target.value];
@@ -68,8 +67,8 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
     const WorkRequest request = write_request(to, segment.offset, segment.data, segment.bytes);
     Outcome outcome = Firmware::execute(*device_of_target, request);
     if (!outcome.resident) [[unlikely]] {
-      if (to.node != config.node) return false;  // all of it again, as packets: writing twice is writing once
-      outcome = Firmware::execute_resident(device, vm, request, request.bytes);
+      // All of it again, as packets: writing twice is writing once.
+      if (to.node != config.node || !execute_at_once(request, 0, &outcome)) return false;
     }
     if (ok(first)) first = outcome.status;
     bytes += segment.bytes;

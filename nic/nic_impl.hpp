@@ -2,11 +2,12 @@
 //   nic.cpp          construction, regions, counters, shutting down      nic_post.cpp      the initiator's packets
 //   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   what arrives: answers, and the sequence
 //   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
-//   nic_events.cpp   what a counter sets off
+//   nic_events.cpp   what a counter sets off                             nic_redirect.cpp  pages that are not there
 //   nic_transmit.cpp what leaves: credits, acknowledgements, timers
 //
 // Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock`,
-// `parked_lock` and that of CounterEvents are taken alone. Completions and handlers run with none of them but the driver's role held.
+// `ended_lock`, `parked_lock` and that of CounterEvents are taken alone. Completions and handlers run with none of them but the driver's role
+// held.
 #pragma once
 
 #include <array>
@@ -25,10 +26,12 @@
 #include "nic/firmware.hpp"
 #include "nic/message_assembler.hpp"
 #include "nic/nic.hpp"
+#include "nic/redirect_table.hpp"
 #include "nic/request_table.hpp"
 #include "nic/sequence_window.hpp"
 #include "nic/transmitter.hpp"
 #include "nic/wire.hpp"
+#include "runtime/task_group.hpp"
 
 namespace netvm::nic {
 
@@ -60,7 +63,9 @@ struct Inbound {
   bool failed = false;  ///< a write has failed, in the era below
   std::uint8_t failed_era = 0;
   std::uint64_t retired = 0;       ///< packets so far
-  std::uint64_t last_failure = 0;  ///< value of `retired` at the last failed write; 0: none
+  std::uint64_t last_failure = 0;  ///< which packet, counted by `retired`, was the last failed write; 0: none
+  bool waits = false;              ///< its next read or atomic waits for a page
+  Status fault = Status::ok;       ///< how that page's fault ended
 };
 
 /// What a posted write, read or vector wants; nic_post.cpp cuts it into packets.
@@ -160,15 +165,55 @@ struct Nic::Impl final : PacketSink {
 
   // ---- nic_retire.cpp
   HeldPacket arrive(const Packet& packet);
-  void retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload);
-  void retire_write(Inbound& channel, HeldPacket& held);
-  void execute_read(const PacketHeader& header);
-  void execute_atomic(const PacketHeader& header);
+  /// False: it cannot take effect yet, and nothing has happened.
+  bool retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload);
+  bool retire_write(Inbound& channel, HeldPacket& held);
+  bool execute_read(NodeId from, Inbound& channel, const PacketHeader& header);
+  bool execute_atomic(NodeId from, Inbound& channel, const PacketHeader& header);
+  /// Ends a write that has landed (or failed), unless it has to wait for its turn: then false.
+  bool end_at_once(const PacketHeader& header, Status written);
   void on_fragment(NodeId from, Inbound& channel, const PacketHeader& header, std::span<const std::byte> payload);
-  Status land(const PacketHeader& header, std::span<const std::byte> payload);
-  Status land_vector(const PacketHeader& header, std::span<const std::byte> payload);
+  Status land(const Packet& packet, std::shared_ptr<RedirectedWrite>* redirected);
+  Status land_vector(const Packet& packet, std::shared_ptr<RedirectedWrite>* redirected);
   Status count_ordered(Inbound& channel, const PacketHeader& header, Status written);
   void deliver(NodeId from, std::uint8_t kind, std::span<const std::byte> body);
+
+  // ---- nic_redirect.cpp
+  /// A fault that the host has ended, on its way to the driver.
+  struct EndedFault {
+    RedirectTable::Fault fault;
+    Status status = Status::ok;
+    FramePins pins;
+  };
+  /// The pages to bring in for a request that misses one: the rest of its work request, within its region.
+  [[nodiscard]] PageRange fault_range(const WorkRequest& request, PageId missing, std::uint64_t pages_ahead) const;
+  /// Pins the range, or its first page, if that takes no waiting.
+  FramePins pin_at_once(PageRange range, bool write);
+  /// Goes on with a request that has met a page of this node, as far as the host can bring in what is missing without waiting. False: it
+  /// cannot, and *outcome says which page is missing. Any thread.
+  bool execute_at_once(const WorkRequest& request, std::uint64_t pages_ahead, Outcome* outcome);
+  /// Executes on this node's memory and brings in what takes no waiting. Not resident: the page waits, and the caller queues at it.
+  Outcome execute_or_fault(const WorkRequest& request, std::uint64_t pages_ahead);
+  /// For what a channel does in its turn. Not resident: the channel waits.
+  Outcome execute_in_turn(NodeId from, Inbound& channel, const WorkRequest& request, std::uint64_t pages_ahead);
+  /// Writes what can be written; the rest of the packet's payload goes to *redirected, which is made if need be.
+  Status land_or_redirect(const Packet& packet, const WorkRequest& request, std::shared_ptr<RedirectedWrite>* redirected);
+  void start_faults();
+  /// In a task of the host: never with the driver's role.
+  void on_pinned(const RedirectTable::Fault& fault, Result<FramePins> pins);
+  bool finish_faults();
+  void finish_fault(const EndedFault& ended);
+  /// What waits no more.
+  struct Released {
+    std::vector<std::shared_ptr<RedirectedWrite>> writes;
+    std::vector<NodeId> channels;
+  };
+  /// Copies what waits for a page that is there, and opens it.
+  void drain(PageId page, Released* released);
+  void fail(PageId page, Status status, Released* released);
+  void end_piece(PageId page, Status status, Released* released);
+  void end_waiting(PageId page, Status status, Released* released);
+  void resume(NodeId source);
 
   // ---- nic_progress.cpp
   bool drive();
@@ -199,6 +244,12 @@ struct Nic::Impl final : PacketSink {
   };
   std::shared_ptr<Lifeline> lifeline;
   std::array<std::atomic<MessageHandler*>, kMessageKinds> handlers{};
+
+  RedirectTable redirects;  // the driver's
+  TaskGroup host_faults;
+  SpinLock ended_lock;
+  std::vector<EndedFault> ended_faults;
+  std::atomic<std::uint32_t> ended_count{0};
 
   struct alignas(kCacheLine) {
     SpinLock role;  // who drives; only ever tried

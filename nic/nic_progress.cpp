@@ -17,12 +17,20 @@ namespace netvm::nic {
 bool Nic::drive() { return impl_->drive(); }
 
 bool Nic::Impl::drive() {
-  if (!driver.role.try_lock()) return false;  // another thread is at it, or this very one is in a handler
-  bool any = fabric.poll();
-  if (deliver_local()) any = true;
-  if (events->fire()) any = true;
-  close_accounts();
-  driver.role.unlock();
+  bool any = false;
+  for (bool again = true; again;) {
+    if (!driver.role.try_lock()) return any;  // another thread is at it, or this very one is in a handler
+    any = fabric.poll() || any;
+    any = deliver_local() || any;
+    any = finish_faults() || any;
+    any = events->fire() || any;
+    close_accounts();
+    const bool faults = redirects.underway() != 0;
+    driver.role.unlock();
+    // A host task may have ended after our look and found the role taken: it relies on us. seq_cst, and a modification: either it is
+    // before the task's, which then finds the role free, or it sees it.
+    again = faults && ended_count.fetch_add(0) != 0;
+  }
   return any;
 }
 
@@ -43,7 +51,9 @@ bool Nic::Impl::deliver_local() {
   return any;
 }
 
-bool Nic::Impl::work_pending() const { return fabric.pending() || local_count.load() != 0 || device.counters().any_marked(); }
+bool Nic::Impl::work_pending() const {
+  return fabric.pending() || local_count.load() != 0 || ended_count.load() != 0 || device.counters().any_marked();
+}
 
 // ---- parking ------------------------------------------------------------------------------------------------------------------------------
 

@@ -37,20 +37,21 @@ void Nic::Impl::on_sequenced(NodeId from, const Packet& packet) {
     return retire_held(from, channel);
   }
   HeldPacket arrived = arrive(packet);
-  if (place == SequenceWindow::Place::early) return keep(channel, std::move(arrived), packet);
-  retire(from, channel, arrived, packet.payload);
+  if (place == SequenceWindow::Place::early || !retire(from, channel, arrived, packet.payload)) {
+    return keep(channel, std::move(arrived), packet);
+  }
   advance(from, channel);
   retire_held(from, channel);
 }
 
 void Nic::Impl::keep(Inbound& channel, HeldPacket held, const Packet& packet) {
-  if (!held.landed) held.payload.assign(packet.payload.begin(), packet.payload.end());
+  if (!is_write(held.header.opcode)) held.payload.assign(packet.payload.begin(), packet.payload.end());
   channel.window.hold(std::move(held));
 }
 
 void Nic::Impl::retire_held(NodeId from, Inbound& channel) {
   while (HeldPacket* head = channel.window.head()) {
-    retire(from, channel, *head, head->payload);
+    if (!retire(from, channel, *head, head->payload)) return;
     advance(from, channel);
   }
 }

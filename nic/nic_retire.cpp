@@ -1,4 +1,5 @@
-// Nic: what an arriving request does. A write lands at once and retires in its turn; everything else takes effect when it retires.
+// Nic: what an arriving request does. A write lands at once and retires in its turn; everything else takes effect when it retires. What
+// meets a page that is not there: nic_redirect.cpp.
 // Threads: the driver of this node's NIC (in the simulator: its loop).
 #include <utility>
 
@@ -19,11 +20,19 @@ HeldPacket Nic::Impl::arrive(const Packet& packet) {
   const PacketHeader& header = packet.header;
   HeldPacket held{.header = header};
   if (!is_write(header.opcode)) return held;
-  held.landed = true;
-  held.status = header.opcode == Opcode::write ? land(header, packet.payload) : land_vector(header, packet.payload);
-  if (!notifies_at_once(header)) return held;
-  held.answered = true;
-  Status status = held.status;
+  held.status = header.opcode == Opcode::write ? land(packet, &held.redirected) : land_vector(packet, &held.redirected);
+  if (held.redirected == nullptr) {
+    held.answered = end_at_once(header, held.status);
+  } else {
+    held.redirected->status = held.status;
+    start_faults();
+  }
+  return held;
+}
+
+bool Nic::Impl::end_at_once(const PacketHeader& header, Status written) {
+  if (!notifies_at_once(header)) return false;
+  Status status = written;
   if (header.notify == NotifyFlag::own) {
     EventCounters& counters = device.counters();
     if (ok(status)) {
@@ -33,45 +42,66 @@ HeldPacket Nic::Impl::arrive(const Packet& packet) {
     }
   }
   answer(header, status);
-  return held;
+  return true;
 }
 
-void Nic::Impl::retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload) {
-  ++channel.retired;
-  switch (held.header.opcode) {
+bool Nic::Impl::retire(NodeId from, Inbound& channel, HeldPacket& held, std::span<const std::byte> payload) {
+  const PacketHeader& header = held.header;
+  switch (header.opcode) {
     case Opcode::write:
     case Opcode::write_vector:
-      return retire_write(channel, held);
+      if (!retire_write(channel, held)) return false;
+      break;
     case Opcode::read:
-      return execute_read(held.header);
+      if (!execute_read(from, channel, header)) return false;
+      break;
     case Opcode::atomic:
-      return execute_atomic(held.header);
+      if (!execute_atomic(from, channel, header)) return false;
+      break;
     case Opcode::notify:
-      return answer(held.header, count_ordered(channel, held.header, Status::ok));
+      answer(header, count_ordered(channel, header, Status::ok));
+      break;
     case Opcode::message:
-      return on_fragment(from, channel, held.header, payload);
+      on_fragment(from, channel, header, payload);
+      break;
     case Opcode::done:
     case Opcode::data:
     case Opcode::give_back:
     case Opcode::ack:
       break;  // have no place in a sequence: on_packet() sends them elsewhere
   }
+  ++channel.retired;
+  return true;
 }
 
-void Nic::Impl::retire_write(Inbound& channel, HeldPacket& held) {
+bool Nic::Impl::retire_write(Inbound& channel, HeldPacket& held) {
   const PacketHeader& header = held.header;
+  if (held.redirected != nullptr) {
+    if (held.redirected->pieces_left != 0) return false;
+    held.status = held.redirected->status;
+    held.answered = held.redirected->answered;
+    held.redirected = nullptr;
+  }
+  const std::uint64_t turn = channel.retired + 1;
   if (!ok(held.status)) {
-    channel.last_failure = channel.retired;
+    channel.last_failure = turn;
     channel.failed = true;
     channel.failed_era = header.error_era;
   }
-  if (held.answered) return;
-  if (header.notify != NotifyFlag::own) return answer(header, count_ordered(channel, header, held.status));
+  if (held.answered) return true;
+  if (header.notify != NotifyFlag::own) {
+    answer(header, count_ordered(channel, header, held.status));
+    return true;
+  }
   // OWN, of several packets: they retired just before this one.
-  const bool earlier_failed = channel.last_failure != 0 && channel.last_failure + header.pieces_before >= channel.retired;
-  if (ok(held.status) && !earlier_failed) return answer(header, device.counters().increment(header.counter, header.increment, env));
-  (void)device.counters().increment_error(header.counter, env);
-  answer(header, held.status);
+  const bool earlier_failed = channel.last_failure != 0 && channel.last_failure + header.pieces_before >= turn;
+  if (ok(held.status) && !earlier_failed) {
+    answer(header, device.counters().increment(header.counter, header.increment, env));
+  } else {
+    (void)device.counters().increment_error(header.counter, env);
+    answer(header, held.status);
+  }
+  return true;
 }
 
 Status Nic::Impl::count_ordered(Inbound& channel, const PacketHeader& header, Status written) {
@@ -86,31 +116,33 @@ Status Nic::Impl::count_ordered(Inbound& channel, const PacketHeader& header, St
 
 // ---- taking effect ------------------------------------------------------------------------------------------------------------------------
 
-Status Nic::Impl::land(const PacketHeader& header, std::span<const std::byte> payload) {
+Status Nic::Impl::land(const Packet& packet, std::shared_ptr<RedirectedWrite>* redirected) {
+  const PacketHeader& header = packet.header;
   const WorkRequest request{.kind = WorkKind::write,
                             .region = header.region,
                             .key = header.key,
                             .offset = header.offset,
-                            .bytes = payload.size(),
-                            .source = payload.data()};
-  return Firmware::execute_resident(device, vm, request, payload.size() + std::uint64_t{header.pages_ahead} * kPageSize).status;
+                            .bytes = packet.payload.size(),
+                            .source = packet.payload.data()};
+  return land_or_redirect(packet, request, redirected);
 }
 
-Status Nic::Impl::land_vector(const PacketHeader& header, std::span<const std::byte> payload) {
+Status Nic::Impl::land_vector(const Packet& packet, std::shared_ptr<RedirectedWrite>* redirected) {
+  const PacketHeader& header = packet.header;
   Status first = Status::ok;
-  VectorReader reader(payload);
+  VectorReader reader(packet.payload);
   VectorPiece piece{};
   const std::byte* bytes = nullptr;
   while (reader.next(&piece, &bytes)) {
     const WorkRequest request{
         .kind = WorkKind::write, .region = header.region, .key = header.key, .offset = piece.offset, .bytes = piece.bytes, .source = bytes};
-    const Status status = Firmware::execute_resident(device, vm, request, piece.bytes).status;
+    const Status status = land_or_redirect(packet, request, redirected);
     if (ok(first)) first = status;
   }
   return first;
 }
 
-void Nic::Impl::execute_read(const PacketHeader& header) {
+bool Nic::Impl::execute_read(NodeId from, Inbound& channel, const PacketHeader& header) {
   alignas(std::uint64_t) std::array<std::byte, kPageSize> data;
   const WorkRequest request{.kind = WorkKind::read,
                             .region = header.region,
@@ -118,21 +150,27 @@ void Nic::Impl::execute_read(const PacketHeader& header) {
                             .offset = header.offset,
                             .bytes = header.bytes,
                             .landing = data.data()};
-  const std::uint64_t span = header.bytes + std::uint64_t{header.pages_ahead} * kPageSize;
-  const Status status = Firmware::execute_resident(device, vm, request, span).status;
-  if (!ok(status)) return answer(header, status);
-  answer_data(header, {data.data(), header.bytes});
+  const Outcome outcome = execute_in_turn(from, channel, request, header.pages_ahead);
+  if (!outcome.resident) return false;
+  if (ok(outcome.status)) {
+    answer_data(header, {data.data(), header.bytes});
+  } else {
+    answer(header, outcome.status);
+  }
+  return true;
 }
 
-void Nic::Impl::execute_atomic(const PacketHeader& header) {
+bool Nic::Impl::execute_atomic(NodeId from, Inbound& channel, const PacketHeader& header) {
   const WorkRequest request{.kind = WorkKind::atomic,
                             .region = header.region,
                             .key = header.key,
                             .offset = header.offset,
                             .bytes = sizeof(std::uint64_t),
                             .atomic = header.atomic};
-  const Outcome outcome = Firmware::execute_resident(device, vm, request, sizeof(std::uint64_t));
+  const Outcome outcome = execute_in_turn(from, channel, request, 0);
+  if (!outcome.resident) return false;
   answer(header, outcome.status, outcome.old_value);
+  return true;
 }
 
 // ---- messages -----------------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // Sequence window: the receiving end of a channel. Packets arrive in any order, doubled perhaps; they retire exactly once, in sequence
-// (Ong 2003, chapter 4). Writes land when they arrive and leave a mark; everything else waits here, whole, for its turn.
+// (Ong 2003, chapter 4). Writes land when they arrive and leave a mark; everything else waits here, whole, for its turn. What cannot take
+// effect in its turn, because a page is on its way, stays at the head and holds back what comes after it.
 //
 // Invariants
 //  1. A packet is held or retired at most once: numbers before the next one to retire, and numbers held, are duplicates.
@@ -13,19 +14,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "nic/wire.hpp"
 
 namespace netvm::nic {
 
+struct RedirectedWrite;
+
 /// What waits for its turn.
 struct HeldPacket {
   PacketHeader header;
-  std::vector<std::byte> payload{};  ///< empty for a write that has landed
-  bool landed = false;               ///< a write: its bytes are in place, or its `status` says why not
+  std::vector<std::byte> payload{};  ///< empty for a write
   bool answered = false;
-  Status status = Status::ok;
+  Status status = Status::ok;                     ///< of a write that has landed
+  std::shared_ptr<RedirectedWrite> redirected{};  ///< of a write: not null until its last bytes have left the system buffer
 };
 
 class SequenceWindow final {

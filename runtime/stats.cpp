@@ -85,6 +85,16 @@ std::string_view stat_name(Stat stat) {
       return "write_backs";
     case Stat::second_chances:
       return "second_chances";
+    case Stat::nic_minor_faults:
+      return "nic_minor_faults";
+    case Stat::nic_major_faults:
+      return "nic_major_faults";
+    case Stat::redirects:
+      return "redirects";
+    case Stat::redirected_bytes:
+      return "redirected_bytes";
+    case Stat::redirect_drains:
+      return "redirect_drains";
     case Stat::kCount:
       break;
   }

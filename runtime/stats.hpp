@@ -35,6 +35,11 @@ enum class Stat : std::uint8_t {
   evictions,
   write_backs,
   second_chances,  // pager: pages read from the backing store; given up; written to it; used again just before being given up
+  nic_minor_faults,  // NIC requests that met a page which is not resident: resolved at once
+  nic_major_faults,  // faults that the host resolved in a task of its own
+  redirects,         // writes that went through a system buffer
+  redirected_bytes,
+  redirect_drains,  // pages whose waiting data was copied in
   kCount,
 };
 inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount);

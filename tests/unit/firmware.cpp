@@ -131,16 +131,18 @@ TEST_CASE("a page that is not resident is named, and the request can be executed
   Outcome outcome = t.write(100, source.data(), source.size());
   CHECK_FALSE(outcome.resident);
   CHECK(outcome.missing == PageId{3});
-  WorkRequest r = t.request(WorkKind::write, 100, source.size());
-  r.source = source.data();
-  outcome = Firmware::execute_resident(*t.device, *t.vm, r, source.size());
+  CHECK(ok(t.vm->make_resident({PageId{3}, 1})));
+  outcome = t.write(100, source.data(), source.size());
+  CHECK_FALSE(outcome.resident);
+  CHECK(outcome.missing == PageId{4});
+  CHECK(ok(t.vm->make_resident({PageId{4}, 1})));
+  outcome = t.write(100, source.data(), source.size());
+  CHECK(outcome.resident);
   CHECK(ok(outcome.status));
   CHECK(std::memcmp(t.memory() + 100, source.data(), source.size()) == 0);
-  CHECK_FALSE(t.vm->resident(PageId{1}));
-  CHECK_FALSE(t.vm->resident(PageId{6}));  // outside the region: not brought in, however long the request claims to be
-  const Outcome old = Firmware::execute_resident(*t.device, *t.vm, t.request(WorkKind::atomic, 3 * kPageSize, 8), ~std::uint64_t{0} >> 1);
-  CHECK(ok(old.status));
-  CHECK_FALSE(t.vm->resident(PageId{6}));
+  const Outcome atomic = t.atomic(3 * kPageSize, {});
+  CHECK_FALSE(atomic.resident);
+  CHECK(atomic.missing == PageId{5});
   CHECK(t.unlocked());
 }
 
@@ -152,9 +154,8 @@ TEST_CASE("a page mapped read-only is a readable source and refuses writes") {
   std::uint64_t value = 5;
   CHECK(ok(t.read(0, &value, 8).status));
   CHECK(value == 0);
-  WorkRequest r = t.request(WorkKind::write, 0, 8);
-  r.source = reinterpret_cast<const std::byte*>(&value);
-  CHECK(Firmware::execute_resident(*t.device, *t.vm, r, 8).status == Status::perm);
+  CHECK_FALSE(t.write(0, &value, 8).resident);
+  CHECK_FALSE(t.atomic(0, {}).resident);
 }
 
 TEST_CASE("a region that reaches outside memory, from a damaged table, is not followed") {
