@@ -44,7 +44,8 @@ PageRange Nic::Impl::fault_range(const WorkRequest& request, PageId missing, std
   const RegionEntry& entry = device.regions().entry(request.region);
   const std::uint64_t region_end = entry.first_page.load() + entry.pages.load();
   const std::uint64_t here = std::max<std::uint64_t>((request.offset % kPageSize + request.bytes + kPageSize - 1) / kPageSize, 1);
-  return {missing, missing.value < region_end ? std::min(here + pages_ahead, region_end - missing.value) : 1};
+  const std::uint64_t most = std::max<std::uint64_t>(vm.most_pins() / 4, 1);  // several faults are underway at once
+  return {missing, missing.value < region_end ? std::min({here + pages_ahead, region_end - missing.value, most}) : 1};
 }
 
 FramePins Nic::Impl::pin_at_once(PageRange range, bool write) {

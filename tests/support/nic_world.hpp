@@ -18,6 +18,7 @@
 #include "nic/nic.hpp"
 #include "nic/shm_fabric.hpp"
 #include "nic/sim_fabric.hpp"
+#include "runtime/backing_store.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/real_env.hpp"
 #include "runtime/simulator.hpp"
@@ -48,9 +49,11 @@ struct NicWorldOptions {
   Nanos spin = 0;
   bool engines = true;  ///< threads: one engine a node
   nic::SimNetworkOptions network = {};
-  bool connected = false;  ///< simulated: initiators reach the targets' devices, as on one host
   std::uint32_t system_buffers = 4096;
   nic::Reliability reliability = {};
+  bool connected = false;          ///< simulated: initiators reach the targets' devices, as on one host
+  std::uint64_t budget_pages = 0;  ///< 0: all memory stays
+  std::function<std::shared_ptr<BackingStore>(std::uint32_t node)> store = nullptr;
 };
 
 /// Makes a network one that loses 3 %, doubles 2 %, damages 1 % and delays a quarter of all packets.
@@ -75,6 +78,9 @@ struct NicNode {
     std::string why;
     HostVmConfig memory;
     memory.pages = options.pages;
+    memory.budget_pages = options.budget_pages;
+    if (options.store) memory.store = options.store(node.value);
+    memory.stats = &stats;
     vm = HostVm::create(memory, env, &why).value();
     nic::DeviceConfig shape;
     shape.node = node;

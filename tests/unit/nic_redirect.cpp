@@ -1,0 +1,489 @@
+// Redirect, one story at a time, on every kind of world: what a request does whose page is on its way.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "tests/support/nic_paging.hpp"
+#include "tests/support/nic_world.hpp"
+
+using namespace netvm;
+using namespace netvm::nic;
+using netvm::test::NicWorld;
+using netvm::test::NicWorldOptions;
+using netvm::test::on_every_paging_world;
+using netvm::test::on_every_world;
+using netvm::test::Paging;
+using netvm::test::WorldKind;
+
+namespace {
+
+/// A page-in that waits until the test lets it go on.
+class Gate {
+ public:
+  explicit Gate(Env& env) : env_(env) {}
+  void pass() {
+    waiting_.fetch_add(1);
+    arrived_.announce(env_);
+    await(opened_, [this] { return open_.load(); });
+  }
+  void open() {
+    open_.store(true);
+    opened_.announce(env_);
+  }
+  void close() {
+    open_.store(false);
+    waiting_.store(0);
+  }
+  /// Until somebody stands before it.
+  void await_waiter() {
+    await(arrived_, [this] { return waiting_.load() != 0; });
+  }
+  [[nodiscard]] int waiting() const { return waiting_.load(); }
+
+ private:
+  template <class Changed>
+  void await(WaitWord& word, Changed&& changed) {
+    while (!changed()) {
+      const ParkOn on = word.on(word.prepare());
+      if (!changed()) env_.park({&on, 1}, kForever);
+      word.finish();
+    }
+  }
+  Env& env_;
+  std::atomic<bool> open_{false};
+  std::atomic<int> waiting_{0};
+  WaitWord opened_, arrived_;
+};
+
+NicWorldOptions in_order() {
+  NicWorldOptions options;
+  options.network.in_order = true;
+  return options;
+}
+
+std::vector<std::byte> bytes_of(std::size_t count, unsigned salt) {
+  std::vector<std::byte> out(count);
+  for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::byte>(i * 37 + i / 241 + salt);
+  return out;
+}
+
+/// The target's frames as its own program would look at them.
+std::vector<std::byte> memory_of(NicWorld& world, std::uint32_t node, std::uint64_t offset, std::size_t count) {
+  const PageId first{offset / kPageSize};
+  const auto pins = world.vm(node).pin({first, (offset + count + kPageSize - 1) / kPageSize - first.value}, false);
+  REQUIRE(pins.has_value());
+  return {world.frame(node) + offset, world.frame(node) + offset + count};
+}
+
+}  // namespace
+
+TEST_CASE("pitfall 1: while a page drains, later writes queue behind, and reads, atomics and notifications wait") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    const RemoteCounter counter = world.nic(1).counter_create().value();
+    world.run({{0,
+                [&] {
+                  Nic& nic = world.nic(0);
+                  paging.evict(1, PageId{3});
+                  const std::uint64_t at = 3 * kPageSize + 64;
+                  std::vector<std::uint64_t> values(20);
+                  std::iota(values.begin(), values.end(), 1);
+                  std::vector<Completion> writes(values.size());
+                  for (std::size_t i = 0; i < values.size(); ++i) nic.post_write(region, at, &values[i], 8, &writes[i]);
+                  Completion atomic, read;
+                  nic.post_atomic(region, at, {AtomicOp::fetch_add, 1000}, &atomic);
+                  std::uint64_t seen = 0;
+                  nic.post_read(region, at, &seen, 8, &read);
+                  CHECK(ok(nic.notify(counter, 1)));
+                  gate.await_waiter();
+                  // Another channel's traffic goes on (a node to itself), this one's does not.
+                  for (const Completion& write : writes) CHECK_FALSE(write.done());
+                  CHECK_FALSE(atomic.done());
+                  CHECK_FALSE(read.done());
+                  CHECK(world.nic(1).counter_value(counter) == 0);
+                  gate.open();
+                  for (Completion& write : writes) CHECK(ok(nic.wait(write)));
+                  CHECK(ok(nic.wait(atomic)));
+                  CHECK(ok(nic.wait(read)));
+                  CHECK(atomic.old_value() == 20);  // the last write
+                  CHECK(seen == 1020);
+                }},
+               {1, [&] { CHECK(ok(world.nic(1).counter_wait(counter, 1))); }}});
+    CHECK(world.stats(1).get(Stat::redirects) > 0);
+    CHECK(world.stats(1).get(Stat::redirected_bytes) > 0);
+    CHECK(paging.no_pins(1));
+    CHECK(world.nothing_dropped());
+  });
+}
+
+TEST_CASE("PLACED is said of bytes that are in their page, never of bytes in a system buffer") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    const RemoteCounter counter = world.nic(1).counter_create().value();
+    world.run({{0,
+                [&] {
+                  paging.evict(1, PageId{5});
+                  const std::uint64_t value = 42;
+                  CHECK(ok(world.nic(0).write_notify(region, 5 * kPageSize, &value, 8, counter, 1, NotifyMode::own)));
+                  CHECK(memory_of(world, 1, 5 * kPageSize, 1)[0] == std::byte{42});
+                }},
+               {1, [&] {
+                  gate.await_waiter();
+                  CHECK(world.nic(1).counter_value(counter) == 0);
+                  gate.open();
+                  CHECK(ok(world.nic(1).counter_wait(counter, 1)));
+                  CHECK(memory_of(world, 1, 5 * kPageSize, 1)[0] == std::byte{42});
+                }}});
+  });
+}
+
+TEST_CASE("pitfall 3: a channel goes on by the event, not by a clock") {
+  // In virtual time the end of the page-in and the end of the operation lie within the network's delay.
+  NicWorldOptions options;
+  options.network.min_delay = options.network.max_delay = 1'000;
+  Paging paging;
+  const std::unique_ptr<NicWorld> world = test::make_world(WorldKind::simulated, paging.with(options));
+  paging.attach(*world);
+  Env& host = world->nic(1).env();
+  Nanos paged_in = 0;
+  paging.set_page_in([&](std::uint32_t, PageId) {
+    test::sleep_until(host, host.now() + 50'000);
+    paged_in = host.now();
+  });
+  const RemoteRegion region = world->whole(1);
+  world->run([&] {
+    for (int round = 0; round < 3; ++round) {
+      paging.evict(1, PageId{2});
+      std::uint64_t value = 7;
+      CHECK(ok(round == 0   ? world->nic(0).write(region, 2 * kPageSize, &value, 8)
+               : round == 1 ? world->nic(0).read(region, 2 * kPageSize, &value, 8)
+                            : world->nic(0).atomic(region, 2 * kPageSize, {AtomicOp::fetch_add, 1}).status()));
+      CHECK(host.now() - paged_in <= 3'000);  // the answer's way and the waking of the waiter
+    }
+  });
+}
+
+TEST_CASE("pitfall 4: the whole range of a work request is one fault") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      const std::vector<std::byte> data = bytes_of(20 * kPageSize, 1);
+      CHECK(ok(world.nic(0).write(region, 10 * kPageSize + 100, data.data(), data.size())));
+      const auto evict_all = [&] {
+        for (std::uint64_t p = 10; p <= 30; ++p) paging.evict(1, PageId{p});
+      };
+      evict_all();
+      const std::uint64_t before = world.stats(1).get(Stat::nic_major_faults);
+      std::vector<std::byte> back(data.size());
+      CHECK(ok(world.nic(0).read(region, 10 * kPageSize + 100, back.data(), back.size())));
+      CHECK(back == data);
+      CHECK(world.stats(1).get(Stat::nic_major_faults) == before + 1);
+      evict_all();
+      const std::vector<std::byte> other = bytes_of(20 * kPageSize, 2);
+      CHECK(ok(world.nic(0).write(region, 10 * kPageSize + 100, other.data(), other.size())));
+      CHECK(memory_of(world, 1, 10 * kPageSize + 100, other.size()) == other);
+      CHECK(world.stats(1).get(Stat::nic_major_faults) == before + 2);
+    });
+    CHECK(paging.no_pins(1));
+  });
+}
+
+TEST_CASE("pitfall 5: a fault holds back one channel; another peer's operations go on meanwhile") {
+  NicWorldOptions options;
+  options.nodes = 3;
+  on_every_paging_world(options, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(2).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(2);
+    const RemoteCounter counter = world.nic(2).counter_create().value();
+    world.run({{0,
+                [&] {
+                  paging.evict(2, PageId{1});
+                  std::uint64_t value = 0;
+                  CHECK(ok(world.nic(0).read(region, kPageSize, &value, 8)));
+                  CHECK(gate.waiting() > 0);
+                }},
+               {1, [&] {
+                  gate.await_waiter();
+                  for (std::uint64_t i = 1; i <= 200; ++i) {
+                    std::uint64_t value = i;
+                    CHECK(ok(world.nic(1).write_notify(region, 9 * kPageSize, &value, 8, counter, 1, NotifyMode::ordered)));
+                    CHECK(world.nic(1).atomic(region, 9 * kPageSize, {AtomicOp::fetch_add, 1}).value() == i);
+                    CHECK(ok(world.nic(1).read(region, 9 * kPageSize, &value, 8)));
+                    CHECK(value == i + 1);
+                  }
+                  CHECK(world.nic(2).counter_value(counter) == 200);
+                  gate.open();
+                }}});
+  });
+}
+
+TEST_CASE("a channel's later writes land while its head waits; a direct initiator is refused by a page that drains") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      paging.evict(1, PageId{1});
+      const std::uint64_t value = 3;
+      Completion waits, lands;
+      world.nic(0).post_write(region, kPageSize, &value, 8, &waits);
+      gate.await_waiter();
+      world.nic(0).post_write(region, 2 * kPageSize, &value, 8, &lands);
+      CHECK(ok(world.nic(0).wait(lands)));
+      CHECK_FALSE(waits.done());
+      CHECK(world.device(1).shadow().entry(PageId{1}).state == PageState::faulting);
+      gate.open();
+      CHECK(ok(world.nic(0).wait(waits)));
+      CHECK(world.device(1).shadow().entry(PageId{1}).state == PageState::read_write);
+    });
+  });
+}
+
+TEST_CASE("a page-in that fails ends what waited for that page, and nothing else; later requests try again") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    const RemoteRegion region = world.whole(1);
+    const RemoteCounter counter = world.nic(1).counter_create().value();
+    world.run([&] {
+      Nic& nic = world.nic(0);
+      const std::vector<std::byte> data = bytes_of(8 * kPageSize, 5);
+      CHECK(ok(nic.write(region, 0, data.data(), data.size())));
+      for (std::uint64_t p = 0; p < 8; ++p) paging.evict(1, PageId{p});
+      paging.fail(1, PageId{5}, true);
+      // One write over good pages and the bad one; neighbours of the bad page in one fault with it, by another request.
+      Completion over, beside;
+      nic.post_write(region, 4 * kPageSize, data.data(), 3 * kPageSize, &over);
+      nic.post_write(region, 6 * kPageSize + 8, data.data(), 8, &beside);
+      CHECK(nic.wait(over) == Status::fault_failed);
+      CHECK(ok(nic.wait(beside)));
+      CHECK(memory_of(world, 1, 4 * kPageSize, kPageSize) == std::vector<std::byte>(data.begin(), data.begin() + kPageSize));
+      CHECK(nic.write_notify(region, 0, data.data(), 8, counter, 1, NotifyMode::ordered) == Status::cancelled);
+      CHECK(world.nic(1).counter_errors(counter) == 1);
+      CHECK(world.nic(1).counter_value(counter) == 0);
+      std::uint64_t value = 0;
+      CHECK(nic.read(region, 5 * kPageSize, &value, 8) == Status::fault_failed);
+      CHECK(nic.atomic(region, 5 * kPageSize, {AtomicOp::fetch_add, 1}).status() == Status::fault_failed);
+      CHECK(world.device(1).shadow().entry(PageId{5}).state == PageState::invalid);
+      nic.clear_errors(NodeId{1});
+      paging.fail(1, PageId{5}, false);
+      std::vector<std::byte> page(kPageSize);
+      CHECK(ok(nic.read(region, 5 * kPageSize, page.data(), kPageSize)));
+      CHECK(std::equal(page.begin(), page.end(), data.begin() + 5 * kPageSize));
+      CHECK(ok(nic.write_notify(region, 5 * kPageSize, data.data(), 8, counter, 1, NotifyMode::ordered)));
+      CHECK(world.nic(1).counter_value(counter) == 1);
+    });
+    CHECK(paging.no_pins(1));
+  });
+}
+
+TEST_CASE("a region that is revoked while data for it waits: E_REVOKED, and the memory stays as it was") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    const RemoteRegion other = world.whole(1);
+    world.run([&] {
+      const std::uint64_t before = 11, value = 3;
+      CHECK(ok(world.nic(0).write(other, kPageSize, &before, 8)));
+      paging.evict(1, PageId{1});
+      Completion write, vector;
+      const Segment segment{kPageSize + 8, reinterpret_cast<const std::byte*>(&value), 8};
+      world.nic(0).post_write(region, kPageSize, &value, 8, &write);
+      world.nic(0).post_write_vector(region, {&segment, 1}, &vector);
+      gate.await_waiter();
+      CHECK(ok(world.nic(1).region_revoke(region)));
+      gate.open();
+      CHECK_FALSE(ok(world.nic(0).wait(vector)));
+      CHECK(world.nic(0).wait(write) == Status::revoked);
+      std::uint64_t seen = 0;
+      CHECK(ok(world.nic(0).read(other, kPageSize, &seen, 8)));
+      CHECK(seen == before);
+    });
+    CHECK(paging.no_pins(1));
+  });
+}
+
+TEST_CASE("pitfall 9: a buffer that holds the bytes is not a completion: only completions and counters are") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      paging.evict(1, PageId{1});
+      // Half of the write's pages are there and have its bytes at once; it has not ended before the other half has.
+      const std::vector<std::byte> data = bytes_of(2 * kPageSize, 9);
+      Completion write;
+      world.nic(0).post_write(region, kPageSize, data.data(), data.size(), &write);
+      gate.await_waiter();
+      CHECK_FALSE(write.done());
+      gate.open();
+      CHECK(ok(world.nic(0).wait(write)));
+      CHECK(memory_of(world, 1, kPageSize, data.size()) == data);
+    });
+  });
+}
+
+TEST_CASE("pitfall 11: every offset and length around a page's end, each page there or not") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      Nic& nic = world.nic(0);
+      std::vector<std::byte> expected(4 * kPageSize);
+      std::vector<std::byte> back(expected.size());
+      unsigned salt = 0;
+      for (const std::uint64_t around : {kPageSize, 2 * kPageSize}) {
+        for (std::uint64_t offset = around - 9; offset <= around + 9; ++offset) {
+          for (const std::uint64_t bytes : {1UL, 2UL, 7UL, 8UL, 9UL, 16UL, 17UL, kPageSize - 1, kPageSize, kPageSize + 1, kPageSize + 17}) {
+            ++salt;
+            for (std::uint64_t p = 0; p < 4; ++p) {
+              if ((salt >> p & 1) != 0) paging.evict(1, PageId{p});
+            }
+            const std::vector<std::byte> data = bytes_of(bytes, salt);
+            std::copy(data.begin(), data.end(), expected.begin() + static_cast<std::ptrdiff_t>(offset));
+            if (salt % 2 == 0) {
+              CHECK(ok(nic.write(region, offset, data.data(), bytes)));
+            } else {
+              const std::uint32_t half = static_cast<std::uint32_t>(bytes) / 2;
+              const std::array<Segment, 2> segments{Segment{offset, data.data(), half},
+                                                    Segment{offset + half, data.data() + half, static_cast<std::uint32_t>(bytes) - half}};
+              CHECK(ok(nic.write_vector(region, segments)));
+            }
+            paging.evict(1, PageId{salt % 4});
+            CHECK(ok(nic.read(region, offset, back.data(), bytes)));
+            CHECK(std::equal(data.begin(), data.end(), back.begin()));
+          }
+        }
+      }
+      CHECK(ok(nic.read(region, 0, back.data(), back.size())));
+      CHECK(back == expected);
+    });
+    CHECK(paging.no_pins(1));
+  });
+}
+
+TEST_CASE("a vector over many pages that are not there waits for all of them") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      const std::vector<std::byte> data = bytes_of(64, 3);
+      std::vector<Segment> segments;
+      for (std::uint64_t p = 0; p < 40; p += 2) {
+        paging.evict(1, PageId{p});
+        segments.push_back({p * kPageSize + 32, data.data(), 64});
+        segments.push_back({(p + 1) * kPageSize - 16, data.data(), 64});  // into a page that is seen for the first time
+      }
+      CHECK(ok(world.nic(0).write_vector(region, segments)));
+      for (const Segment& segment : segments) CHECK(memory_of(world, 1, segment.offset, 64) == data);
+      CHECK(world.stats(1).get(Stat::redirects) == 1);
+    });
+    CHECK(paging.no_pins(1));
+  });
+}
+
+TEST_CASE("read-only pages are readable sources; writes and atomics to them are refused, waiting or not") {
+  on_every_world([](NicWorld& world) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      std::uint64_t value = 9;
+      CHECK(ok(world.nic(0).write(region, kPageSize, &value, 8)));
+      world.device(1).shadow().map({PageId{1}, 1}, false);
+      value = 0;
+      CHECK(ok(world.nic(0).read(region, kPageSize, &value, 8)));
+      CHECK(value == 9);
+      CHECK(world.nic(0).write(region, kPageSize, &value, 8) == Status::perm);
+      CHECK(world.nic(0).atomic(region, kPageSize, {AtomicOp::fetch_add, 1}).status() == Status::perm);
+      world.device(1).shadow().map({PageId{1}, 1}, true);
+      CHECK(ok(world.nic(0).write(region, kPageSize, &value, 8)));
+    });
+  });
+}
+
+TEST_CASE("a node's own requests take the same way when their page is on its way, and posting never waits") {
+  on_every_paging_world({}, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(0).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion own = world.whole(0);
+    world.run([&] {
+      paging.evict(0, PageId{4});
+      const std::uint64_t value = 21;
+      Completion write, atomic, read;
+      std::uint64_t seen = 0;
+      world.nic(0).post_write(own, 4 * kPageSize, &value, 8, &write);
+      world.nic(0).post_atomic(own, 4 * kPageSize, {AtomicOp::fetch_add, 1}, &atomic);
+      world.nic(0).post_read(own, 4 * kPageSize, &seen, 8, &read);
+      CHECK_FALSE(write.done());
+      gate.open();
+      CHECK(ok(world.nic(0).wait(read)));
+      CHECK(ok(world.nic(0).wait(atomic)));
+      CHECK(ok(world.nic(0).wait(write)));
+      CHECK(atomic.old_value() == 21);
+      CHECK(seen == 22);
+    });
+    CHECK(paging.no_pins(0));
+  });
+}
+
+TEST_CASE("a peer that is declared dead while its data waits: the data does not land, others' does, no pin stays") {
+  NicWorldOptions options;
+  options.nodes = 3;
+  on_every_paging_world(options, [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(2).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(2);
+    world.run({{0,
+                [&] {
+                  paging.evict(2, PageId{1});
+                  const std::uint64_t value = 5;
+                  Completion write, atomic;
+                  world.nic(0).post_write(region, kPageSize, &value, 8, &write);
+                  world.nic(0).post_atomic(region, kPageSize, {AtomicOp::fetch_add, 1}, &atomic);
+                  gate.await_waiter();
+                  world.nic(2).declare_dead(NodeId{0});
+                  world.nic(0).declare_dead(NodeId{2});
+                  CHECK(world.nic(0).wait(write) == Status::peer_dead);
+                  CHECK(world.nic(0).wait(atomic) == Status::peer_dead);
+                  gate.open();
+                }},
+               {1, [&] {
+                  gate.await_waiter();
+                  const std::uint64_t value = 6;
+                  CHECK(ok(world.nic(1).write(region, kPageSize + 8, &value, 8)));
+                  std::uint64_t seen[2] = {};
+                  CHECK(ok(world.nic(1).read(region, kPageSize, seen, 16)));
+                  CHECK(seen[0] == 0);
+                  CHECK(seen[1] == 6);
+                }}});
+    CHECK(paging.no_pins(2));
+  });
+}
+
+TEST_CASE("a NIC that ends while data waits for its pages waits for the host and leaves no pin") {
+  for (const WorldKind kind : {WorldKind::direct, WorldKind::packet}) {
+    Paging paging;
+    std::unique_ptr<NicWorld> world = test::make_world(kind, paging.with({}));
+    paging.attach(*world);
+    Gate gate(world->nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world->whole(1);
+    Completion write;
+    const std::uint64_t value = 5;
+    world->run({{0, [&] {
+                   paging.evict(1, PageId{1});
+                   world->nic(0).post_write(region, kPageSize, &value, 8, &write);
+                   gate.await_waiter();
+                   world->nic(0).shut_down();
+                   CHECK(world->nic(0).wait(write) == Status::cancelled);
+                 }}});
+    gate.open();
+    world.reset();
+  }
+}
