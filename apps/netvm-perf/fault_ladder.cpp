@@ -84,9 +84,10 @@ class Ladder {
     double total = 0;
     for (int done = 0; done < rounds; done += static_cast<int>(kPages)) {
       const int n = std::min<int>(rounds - done, kPages);
-      if (session_.measures()) prepare_source(step);
       if (session_.answers()) prepare_target(step);
       session_.meet();
+      if (session_.measures() && !step.target) reach_target(step);
+      if (session_.measures()) prepare_source(step);
       if (session_.measures()) total += n * time_batch(n, [&](int i) { step.major ? put_major(page_at(i)) : put_minor(page_at(i)); });
       session_.meet(nic::WaitMode::spin);  // B's host is at its work meanwhile
     }
@@ -123,6 +124,12 @@ class Ladder {
     if (step.major && !step.target) touch(session_.data());
     if (!step.major && step.target) vm_.discard(fresh_);
     if (!step.major && !step.target) session_.require(vm_.make_resident(fresh_), "making pages resident");
+  }
+  /// Untimed: a page that comes back must be mapped anew at the initiator too, which belongs to the steps in which it was missing.
+  void reach_target(const Step& step) {
+    const std::uint64_t begin = step.major ? session_.data_offset() : fresh_offset_;
+    for (std::size_t p = 0; p < kPages; ++p)
+      session_.require(session_.nic().write(session_.peer(), begin + p * kPageSize, session_.source(), kPageSize), "put");
   }
   static void touch(std::byte* memory) {
     for (std::size_t p = 0; p < kPages; ++p) *static_cast<volatile std::byte*>(memory + p * kPageSize) = std::byte{7};

@@ -163,6 +163,9 @@ int start_thesis(const Options& options, const std::vector<std::string>& argumen
     if (status != 0) return status;
     table.append(read_json(collected));
   }
+  progress.show("goodput on the simulated fabric");
+  add_virtual_goodput(options, table);
+  progress.clear();
   return present(options, std::move(table));
 }
 

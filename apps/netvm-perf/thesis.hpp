@@ -14,6 +14,9 @@ Table measure_thesis(Session& session);
 /// The figures that need more than two nodes; all nodes call it.
 void add_figures_of_many(Session& session, Table& table);
 
+/// Goodput in virtual time on the simulated fabric, clean and rough; needs no job.
+void add_virtual_goodput(const Options& options, Table& table);
+
 /// Bytes of the largest transfer that measure_thesis() makes.
 inline constexpr std::size_t kThesisLargest = std::size_t{1} << 20;
 
