@@ -51,6 +51,7 @@ Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& 
 }
 
 Nic::~Nic() {
+  if (impl_->forked.load()) return;  // nothing of it is ours to end
   shut_down();
   // In the simulator, outside of its run(): fibers that wait in this NIC are abandoned with it, as all of them are.
   if (env_.can_park()) {
@@ -62,9 +63,17 @@ Nic::~Nic() {
   impl_->vm.set_residency_listener(nullptr);
 }
 
+void Nic::Impl::on_fork(void* self) noexcept {
+  auto& impl = *static_cast<Impl*>(self);
+  impl.forked.store(true);
+  impl.stopping.store(true);
+  for (std::uint32_t node = 0; node < impl.config.nodes; ++node) impl.channels[node].device.store(nullptr);
+}
+
 // ---- regions and counters ---------------------------------------------------------------------------------------------------------------
 
 Result<RemoteRegion> Nic::region_create(PageRange pages, Rights rights) {
+  if (impl_->forked.load()) return Status::forked;
   const std::uint64_t all = impl_->vm.pages();
   if (pages.first.value > all || pages.count > all - pages.first.value) return Status::range;
   if (pages.count == 0 || !allows(Rights::all, rights)) return Status::invalid;
@@ -73,11 +82,13 @@ Result<RemoteRegion> Nic::region_create(PageRange pages, Rights rights) {
 }
 
 Status Nic::region_revoke(const RemoteRegion& region) {
+  if (impl_->forked.load()) return Status::forked;
   const std::lock_guard guard(impl_->control);
   return impl_->device.regions().revoke(region, impl_->device.shadow());
 }
 
 Result<RemoteCounter> Nic::counter_create() {
+  if (impl_->forked.load()) return Status::forked;
   const std::lock_guard guard(impl_->control);
   const Result<CounterId> id = impl_->device.counters().create();
   if (!id) return id.status();
@@ -86,6 +97,7 @@ Result<RemoteCounter> Nic::counter_create() {
 }
 
 Status Nic::counter_destroy(const RemoteCounter& counter) {
+  if (impl_->forked.load()) return Status::forked;
   if (counter.node != config_.node) return Status::counter_range;
   (void)impl_->events->clear_handler(counter.id);
   Status status = Status::ok;
@@ -141,13 +153,14 @@ void Nic::shut_down() {
 }
 
 void Nic::close() {
+  if (impl_->forked.load()) return;
   shut_down();
   impl_->events->close();
   impl_->host_faults.close();
 }
 
 void Nic::declare_dead(NodeId peer) {
-  if (impl_->is_node(peer) && peer != config_.node) impl_->end_channel(peer, Status::peer_dead);
+  if (impl_->is_node(peer) && peer != config_.node && !impl_->forked.load()) impl_->end_channel(peer, Status::peer_dead);
 }
 
 void Nic::set_peer_lost_listener(std::function<void(NodeId)> listener) { impl_->peer_lost = std::move(listener); }

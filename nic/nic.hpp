@@ -17,6 +17,7 @@
 //  5. Nothing of a peer is trusted: keys, offsets, lengths, ids are validated once, in decode and Firmware::execute().
 //  6. Source and landing memory is touched under locks of the NIC: it must not fault into a user of the NIC. A coherent page's
 //     application view does; its frame, and private memory, do not.
+//  7. In a child made by fork() the object is dead: every verb ends with Status::forked, nothing of the parent's device, rings or locks is touched.
 // Threads: everything is thread-safe. "Blocks" below means: drives the NIC while it spins, then parks.
 #pragma once
 
@@ -36,6 +37,8 @@
 #include "runtime/stats.hpp"
 
 namespace netvm::nic {
+
+class QueuePair;
 
 enum class WaitMode : std::uint8_t { spin, block, adaptive };
 
@@ -177,6 +180,7 @@ class Nic final {
   [[nodiscard]] Drops drops() const;
 
  private:
+  friend class QueuePair;
   struct Impl;
   // Parks on `word` and on the arrival of packets, once; the caller has prepared (hence the ticket) and re-checked. shut_down() ends it.
   void park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline);

@@ -118,6 +118,8 @@ Status Nic::write(const RemoteRegion& to, std::uint64_t offset, const void* from
   Outcome outcome;
   if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) [[likely]]
     return outcome.status;
+  if (impl_->stopping.load()) [[unlikely]]
+    return impl_->ended();
   Completion completion;
   impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
                    &completion);
@@ -129,6 +131,8 @@ Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::
   Outcome outcome;
   if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome)) [[likely]]
     return outcome.status;
+  if (impl_->stopping.load()) [[unlikely]]
+    return impl_->ended();
   Completion completion;
   impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, &completion);
   return wait(completion);
@@ -144,6 +148,8 @@ Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const voi
     // Another thread has posted packets to that node since: the bytes are there, and the notification queues behind those packets with
     // the whole write once more.
   }
+  if (impl_->stopping.load()) [[unlikely]]
+    return impl_->ended();
   Completion completion;
   impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, &completion);
   return wait(completion);
@@ -153,7 +159,7 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
   if (!impl_->is_node(counter.node)) return Status::invalid;
   if (Device* target = impl_->direct(counter.node))
     return impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok);
-  if (impl_->stopping.load()) return Status::cancelled;
+  if (impl_->stopping.load()) return impl_->ended();
   if (impl_->channels[counter.node.value].dead.load()) return impl_->channels[counter.node.value].ended_with.load();
   impl_->post_notify(counter, increment, nullptr);
   return Status::ok;
@@ -163,6 +169,8 @@ Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segmen
   if (!impl_->is_node(to.node)) return Status::invalid;
   Status status = Status::ok;
   if (impl_->try_direct_vector(to, segments, &status)) return status;
+  if (impl_->stopping.load()) [[unlikely]]
+    return impl_->ended();
   Completion completion;
   impl_->post_vector(to, segments, &completion);
   return wait(completion);
@@ -175,6 +183,8 @@ Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, 
     if (!ok(outcome.status)) return outcome.status;
     return outcome.old_value;
   }
+  if (impl_->stopping.load()) [[unlikely]]
+    return impl_->ended();
   Completion completion;
   impl_->post_atomic(on, offset, args, &completion);
   if (const Status status = wait(completion); !ok(status)) return status;
@@ -188,6 +198,8 @@ void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* f
   Outcome outcome;
   if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome))
     return Completion::end(completion, env_, outcome.status);
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
                    completion);
 }
@@ -196,6 +208,8 @@ void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> seg
   if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
   Status status = Status::ok;
   if (impl_->try_direct_vector(to, segments, &status)) return Completion::end(completion, env_, status);
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_vector(to, segments, completion);
 }
 
@@ -204,6 +218,8 @@ void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, st
   Outcome outcome;
   if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome))
     return Completion::end(completion, env_, outcome.status);
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, completion);
 }
 
@@ -213,6 +229,8 @@ void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const Atomic
   if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) {
     return Completion::end(completion, env_, outcome.status, outcome.old_value);
   }
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_atomic(on, offset, args, completion);
 }
 
@@ -226,6 +244,8 @@ void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const 
     if (!ok(outcome.status)) return Completion::end(completion, env_, outcome.status);
     // As in write_notify(): the whole write once more, behind the packets of another thread.
   }
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, completion);
 }
 
@@ -233,6 +253,8 @@ void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Com
   if (!impl_->is_node(counter.node)) return Completion::end(completion, env_, Status::invalid);
   if (Device* target = impl_->direct(counter.node))
     return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok));
+  if (impl_->stopping.load()) [[unlikely]]
+    return Completion::end(completion, env_, impl_->ended());
   impl_->post_notify(counter, increment, completion);
 }
 
@@ -240,6 +262,7 @@ void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {
   NETVM_CHECK(impl_->is_node(to), "a message to node %u of %u", to.value, config_.nodes);
   NETVM_CHECK(body.size() <= kMaxMessage, "a message of %zu bytes; the longest has %llu", body.size(),
               static_cast<unsigned long long>(kMaxMessage));
+  if (impl_->forked.load()) return;
   if (to == config_.node) return impl_->post_local(kind, body);
   impl_->post_message(to, kind, body);
 }

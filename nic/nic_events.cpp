@@ -9,17 +9,20 @@ namespace netvm::nic {
 // ---- the verbs ------------------------------------------------------------------------------------------------------------------------------
 
 Status Nic::set_handler(const RemoteCounter& mine, std::uint64_t threshold, CounterHandler handler) {
+  if (impl_->forked.load()) return Status::forked;
   if (mine.node != config_.node) return Status::counter_range;
   if (!handler) return Status::invalid;
   return impl_->events->set_handler(mine.id, threshold, std::move(handler));
 }
 
 Status Nic::clear_handler(const RemoteCounter& mine) {
+  if (impl_->forked.load()) return Status::forked;
   return mine.node == config_.node ? impl_->events->clear_handler(mine.id) : Status::counter_range;
 }
 
 Result<TriggeredId> Nic::post_triggered(const RemoteCounter& mine, std::uint64_t threshold, const TriggeredOperation& operation,
                                         Completion* completion) {
+  if (impl_->forked.load()) return Status::forked;
   if (mine.node != config_.node) return Status::counter_range;
   const bool notifies = operation.kind == TriggeredOperation::Kind::notify || operation.kind == TriggeredOperation::Kind::write_notify;
   const bool moves = operation.kind != TriggeredOperation::Kind::notify;
@@ -32,7 +35,7 @@ Result<TriggeredId> Nic::post_triggered(const RemoteCounter& mine, std::uint64_t
 }
 
 bool Nic::cancel_triggered(const RemoteCounter& mine, TriggeredId id) {
-  return mine.node == config_.node && impl_->events->cancel(mine.id, id);
+  return mine.node == config_.node && !impl_->forked.load() && impl_->events->cancel(mine.id, id);
 }
 
 std::size_t Nic::cancel_triggered(const RemoteCounter& mine) { return mine.node == config_.node ? impl_->events->cancel_all(mine.id) : 0; }

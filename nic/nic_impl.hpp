@@ -31,6 +31,7 @@
 #include "nic/sequence_window.hpp"
 #include "nic/transmitter.hpp"
 #include "nic/wire.hpp"
+#include "runtime/fork_guard.hpp"
 #include "runtime/task_group.hpp"
 
 namespace netvm::nic {
@@ -279,7 +280,14 @@ struct Nic::Impl final : PacketSink {
   SpinLock parked_lock;
   Parked* parked = nullptr;
   std::atomic<bool> stopping{false};
+  std::atomic<bool> forked{
+      false};  // in a child made by fork(): locks may be taken for ever, the device is the parent's. Implies `stopping`
+  /// How everything ends while `stopping`.
+  [[nodiscard]] Status ended() const { return forked.load() ? Status::forked : Status::cancelled; }
+  static void on_fork(void* self) noexcept;
   std::atomic<bool> peer_died{false};
+
+  ForkGuard fork_guard{&Impl::on_fork, this};
 
   struct {
     std::atomic<std::uint64_t> malformed{0}, stale{0}, duplicate{0}, outside{0}, unmatched{0}, fragments{0}, unhandled{0}, from_dead{0},

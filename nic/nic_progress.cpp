@@ -17,6 +17,8 @@ namespace netvm::nic {
 bool Nic::drive() { return impl_->drive(); }
 
 bool Nic::Impl::drive() {
+  if (forked.load(std::memory_order_relaxed)) [[unlikely]]  // relaxed: set before any thread of this process could run
+    return false;
   bool any = false;
   for (bool again = true; again;) {
     if (!driver.role.try_lock()) return any;  // another thread is at it, or this very one is in a handler
@@ -88,6 +90,7 @@ void Nic::park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline) {
 bool Nic::stopping() const { return impl_->stopping.load(); }
 
 Status Nic::stop_waiting(Status status) {
+  if (impl_->forked.load()) return status;
   if (impl_->fabric.pending()) impl_->fabric.pass_on();
   if (impl_->local_count.load() != 0) impl_->engine_word.announce(env_);
   if (impl_->device.counters().any_marked()) impl_->device.counters().ring(env_);
@@ -103,6 +106,7 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
     const bool progressed = impl_->drive();
     if (completion.done()) return stop_waiting(completion.status());  // shut_down() and declare_dead() end it, too
     if (progressed) continue;
+    if (impl_->forked.load()) return Status::forked;  // the parent's
     const Nanos now = env_.now();
     if (now >= deadline) return stop_waiting(Status::timeout);
     if (now < spin_until) {
@@ -115,6 +119,7 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
 }
 
 Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode, Nanos deadline) {
+  if (impl_->forked.load()) return Status::forked;
   EventCounters& counters = impl_->device.counters();
   if (mine.node != config_.node || !counters.exists(mine.id)) return Status::counter_range;
   EventCounter& counter = counters.at(mine.id);
@@ -163,6 +168,7 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
 
 void Nic::engine_turn(Nanos spin, Nanos deadline) {
   Impl& impl = *impl_;
+  if (impl.forked.load()) return;
   if (!impl.has_engine.load(std::memory_order_relaxed)) impl.has_engine.store(true);  // relaxed: only this thread sets it
   if (impl.drive()) return;
   if (spin > 0) {

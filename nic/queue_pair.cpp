@@ -1,0 +1,317 @@
+#include "nic/queue_pair.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "nic/nic_impl.hpp"
+
+namespace netvm::nic {
+
+/// An operation that did not end while it was posted. Each piece is a posted operation of the NIC's, with a completion of its own.
+struct QueuePair::Slot {
+  QueuePair* pair = nullptr;
+  QpRequest request;
+  std::array<Piece, kMaxPieces> pieces;
+  std::array<std::byte, kMaxInline> inlined;
+  std::atomic<std::uint32_t> left{0};  // parts that have not ended
+  std::atomic<Status> status{Status::ok};
+  std::uint64_t old_value = 0;
+  bool reports = true;  // false: its completion has been given already, as LOCAL
+  alignas(Completion) std::array<std::byte, kMaxPieces * sizeof(Completion)> parts;
+
+  Completion* part(std::size_t index) { return new (parts.data() + index * sizeof(Completion)) Completion(&QueuePair::on_part_end, this); }
+};
+static_assert(std::is_trivially_destructible_v<Completion>, "a part is made anew without having been destroyed");
+
+// ---- creation -------------------------------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<QueuePair>> QueuePair::create(Nic& nic, const QueuePairConfig& config) {
+  if (config.target.value >= nic.nodes() || !std::has_single_bit(config.depth) || config.depth > 65536) return Status::invalid;
+  return std::unique_ptr<QueuePair>(new QueuePair(nic, config));
+}
+
+QueuePair::QueuePair(Nic& nic, const QueuePairConfig& config)
+    : nic_(nic), env_(nic.env()), config_(config), slots_(new Slot[config.depth]), cq_(new QpCompletion[config.depth]) {
+  for (std::uint32_t i = 0; i < config.depth; ++i) slots_[i].pair = this;
+}
+
+QueuePair::~QueuePair() {
+  if (nic_.impl_->forked.load()) return;  // what is in flight is the parent's
+  const auto all_ended = [this] {
+    progress();
+    cq_count_ = 0;
+    return head_ == tail_;
+  };
+  while (!all_ended()) (void)nic_.wait_until(word_, all_ended);
+  while (hooks_.load(std::memory_order_acquire) != 0) env_.relax();  // acquire: partner is on_part_end()'s release
+}
+
+QueuePair::Slot& QueuePair::slot(std::uint64_t number) { return slots_[number & (config_.depth - 1)]; }
+
+// ---- posting --------------------------------------------------------------------------------------------------------------------------------
+
+bool QueuePair::valid(const QpRequest& request) const {
+  const bool moves = request.op == QpOp::write || request.op == QpOp::write_notify || request.op == QpOp::read;
+  const bool notifies = request.op == QpOp::notify || request.op == QpOp::write_notify;
+  if (request.op > QpOp::atomic || (notifies && request.counter.node != config_.target)) return false;
+  if (request.op != QpOp::notify && request.region.node != config_.target) return false;
+  if (request.op == QpOp::atomic && request.args.op > AtomicOp::fetch_or) return false;
+  if (!moves) return request.pieces.empty() && !request.inlined;
+  if (request.pieces.size() > kMaxPieces || (request.inlined && request.op == QpOp::read)) return false;
+  std::size_t total = 0;
+  for (const Piece& piece : request.pieces) {
+    if ((piece.at == nullptr && piece.bytes > 0) || piece.bytes > SIZE_MAX - total) return false;
+    total += piece.bytes;
+  }
+  return !request.inlined || total <= kMaxInline;
+}
+
+QueuePair::Posted QueuePair::post(std::span<const QpRequest> requests) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const QpRequest& request = requests[i];
+    if (!valid(request)) [[unlikely]]
+      return {i, Status::invalid};
+    if (!has_room() || head_ != tail_) [[unlikely]] {
+      progress();
+      if (!has_room()) return {i, Status::exhausted};
+    }
+    const bool held = started_ != tail_ || (request.fence && head_ != tail_);
+    Status status = Status::ok;
+    std::uint64_t old_value = 0;
+    if (!held && execute(request, &status, &old_value)) [[likely]] {
+      note(status);
+      emit(request, status, CompletionLevel::placed, old_value);
+      continue;
+    }
+    keep(request);
+    if (held) continue;
+    start(slot(started_++));
+  }
+  return {requests.size(), Status::ok};
+}
+
+bool QueuePair::execute(const QpRequest& request, Status* status, std::uint64_t* old_value) {
+  Nic::Impl& impl = *nic_.impl_;
+  switch (request.op) {
+    case QpOp::write:
+    case QpOp::read:
+      return execute_pieces(request, status);
+    case QpOp::write_notify: {
+      if (!execute_pieces(request, status)) return false;
+      Device* target = impl.direct(config_.target);
+      if (target == nullptr) return false;  // another thread has posted packets since: all of it once more, behind them
+      *status = impl.notify_direct(*target, request.counter, request.increment, request.mode, *status);
+      return true;
+    }
+    case QpOp::notify: {
+      Device* target = impl.direct(config_.target);
+      if (target == nullptr) return false;
+      *status = impl.notify_direct(*target, request.counter, request.increment, NotifyMode::ordered, Status::ok);
+      return true;
+    }
+    case QpOp::atomic: {
+      const WorkRequest work{.kind = WorkKind::atomic,
+                             .region = request.region.id,
+                             .key = request.region.key,
+                             .offset = request.offset,
+                             .bytes = sizeof(std::uint64_t),
+                             .atomic = request.args};
+      Outcome outcome;
+      if (!impl.try_direct(config_.target, work, &outcome)) return false;
+      *status = outcome.status;
+      *old_value = outcome.old_value;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool QueuePair::execute_pieces(const QpRequest& request, Status* status) {
+  WorkRequest work{.kind = request.op == QpOp::read ? WorkKind::read : WorkKind::write,
+                   .region = request.region.id,
+                   .key = request.region.key,
+                   .offset = request.offset};
+  const Piece nothing{};  // an empty request is judged, too
+  const std::span<const Piece> pieces = request.pieces.empty() ? std::span(&nothing, 1) : request.pieces;
+  for (const Piece& piece : pieces) {
+    work.bytes = piece.bytes;
+    if (request.op == QpOp::read) {
+      work.landing = static_cast<std::byte*>(piece.at);
+    } else {
+      work.source = static_cast<const std::byte*>(piece.at);
+    }
+    Outcome outcome;
+    if (!nic_.impl_->try_direct(config_.target, work, &outcome)) return false;
+    if (!ok(outcome.status)) {
+      *status = outcome.status;
+      return true;
+    }
+    work.offset += piece.bytes;
+  }
+  return true;
+}
+
+/// Copies the request into the send queue; the caller has seen that there is room.
+void QueuePair::keep(const QpRequest& request) {
+  Slot& s = slot(tail_++);
+  s.request = request;
+  std::copy(request.pieces.begin(), request.pieces.end(), s.pieces.begin());
+  s.request.pieces = {s.pieces.data(), request.pieces.size()};
+  if (request.inlined) {
+    std::size_t at = 0;
+    for (const Piece& piece : request.pieces) {
+      if (piece.bytes > 0) std::memcpy(s.inlined.data() + at, piece.at, piece.bytes);
+      at += piece.bytes;
+    }
+    s.pieces[0] = Piece::source(s.inlined.data(), at);
+    s.request.pieces = {s.pieces.data(), 1};
+  }
+  s.status.store(Status::ok, std::memory_order_relaxed);  // relaxed: no hook knows the slot yet
+  s.left.store(1, std::memory_order_relaxed);             // relaxed: as above
+  s.old_value = 0;
+  s.reports = true;
+  ++reserved_;
+}
+
+void QueuePair::start(Slot& s) {
+  Status status = Status::ok;
+  if (execute(s.request, &status, &s.old_value)) {      // what was held back may find the direct way open
+    s.status.store(status, std::memory_order_relaxed);  // relaxed: this thread harvests it
+    s.left.store(0, std::memory_order_relaxed);         // relaxed: as above
+    return;
+  }
+  send(s);
+  const bool writes = s.request.op == QpOp::write || s.request.op == QpOp::write_notify;
+  if (!writes || !s.request.signalled || s.request.level != CompletionLevel::local) return;
+  if (s.left.load(std::memory_order_acquire) == 0) return;  // acquire: partner is on_part_end(). It has ended: its completion says how
+  emit(s.request, Status::ok, CompletionLevel::local, 0);   // the NIC has copied the source
+  s.reports = false;
+  --reserved_;
+}
+
+void QueuePair::send(Slot& s) {
+  const QpRequest& r = s.request;
+  const std::size_t count = r.pieces.size();
+  const bool gathers = r.op == QpOp::write_notify && r.mode == NotifyMode::own && count > 1;
+  const bool moves = r.op == QpOp::write || r.op == QpOp::write_notify || r.op == QpOp::read;
+  const auto parts = static_cast<std::uint32_t>(moves && !gathers ? std::max<std::size_t>(count, 1) : 1);
+  s.left.store(parts, std::memory_order_relaxed);      // relaxed: no hook knows the slot yet
+  hooks_.fetch_add(parts, std::memory_order_relaxed);  // relaxed: as above
+  if (r.op == QpOp::notify) return nic_.post_notify(r.counter, r.increment, s.part(0));
+  if (r.op == QpOp::atomic) return nic_.post_atomic(r.region, r.offset, r.args, s.part(0));
+  if (gathers) {  // OWN covers exactly its own bytes, so they must be one write
+    std::vector<std::byte> whole;
+    for (const Piece& piece : r.pieces) {
+      const auto* from = static_cast<const std::byte*>(piece.at);
+      whole.insert(whole.end(), from, from + piece.bytes);
+    }
+    return nic_.post_write_notify(r.region, r.offset, whole.data(), whole.size(), r.counter, r.increment, r.mode, s.part(0));
+  }
+  std::uint64_t offset = r.offset;
+  for (std::size_t i = 0; i < parts; ++i) {
+    const Piece piece = i < count ? r.pieces[i] : Piece{};
+    const bool last = i + 1 == parts;
+    if (r.op == QpOp::read) {
+      nic_.post_read(r.region, offset, piece.at, piece.bytes, s.part(i));
+    } else if (r.op == QpOp::write_notify && last) {  // ORDERED covers the pieces before it
+      nic_.post_write_notify(r.region, offset, piece.at, piece.bytes, r.counter, r.increment, r.mode, s.part(i));
+    } else {
+      nic_.post_write(r.region, offset, piece.at, piece.bytes, s.part(i));
+    }
+    offset += piece.bytes;
+  }
+}
+
+// ---- ends -----------------------------------------------------------------------------------------------------------------------------------
+
+void QueuePair::on_part_end(Completion& part, void* context) {
+  Slot& s = *static_cast<Slot*>(context);
+  QueuePair& pair = *s.pair;
+  if (!netvm::ok(part.status())) {
+    Status none = Status::ok;
+    // relaxed, both: published by `left`. The first error counts; but a notification that was stopped says less than the write that stopped it.
+    if (!s.status.compare_exchange_strong(none, part.status(), std::memory_order_relaxed) && none == Status::cancelled)
+      s.status.store(part.status(), std::memory_order_relaxed);  // relaxed: as above
+  } else if (s.request.op == QpOp::atomic) {
+    s.old_value = part.old_value();
+  }
+  if (s.left.fetch_sub(1, std::memory_order_acq_rel) == 1) pair.word_.announce(pair.env_);  // acq_rel: partner is harvest()'s acquire
+  pair.hooks_.fetch_sub(1, std::memory_order_release);  // release: partner is the destructor's acquire; nothing is touched afterwards
+}
+
+bool QueuePair::harvest() {
+  bool any = false;
+  while (head_ != started_) {
+    Slot& s = slot(head_);
+    if (s.left.load(std::memory_order_acquire) != 0) break;          // acquire: partner is on_part_end()'s release
+    const Status status = s.status.load(std::memory_order_relaxed);  // relaxed: ordered by `left`
+    note(status);
+    if (s.reports) {
+      --reserved_;
+      emit(s.request, status, CompletionLevel::placed, s.old_value);
+    }
+    ++head_;
+    any = true;
+  }
+  return any;
+}
+
+void QueuePair::progress() {
+  (void)harvest();
+  while (started_ != tail_) {
+    Slot& next = slot(started_);
+    if (next.request.fence && head_ != started_) return;
+    ++started_;
+    start(next);
+    (void)harvest();
+  }
+}
+
+void QueuePair::emit(const QpRequest& request, Status status, CompletionLevel level, std::uint64_t old_value) {
+  if (!request.signalled && netvm::ok(status)) return;
+  cq_[(cq_first_ + cq_count_++) & (config_.depth - 1)] = {request.user_id, old_value, request.op, status, level};
+}
+
+std::size_t QueuePair::take(std::span<QpCompletion> to) {
+  const std::size_t count = std::min<std::size_t>(to.size(), cq_count_);
+  for (std::size_t i = 0; i < count; ++i) to[i] = cq_[(cq_first_ + i) & (config_.depth - 1)];
+  cq_first_ += count;
+  cq_count_ -= count;
+  return count;
+}
+
+std::size_t QueuePair::poll(std::span<QpCompletion> to) {
+  if (cq_count_ == 0) {
+    progress();
+    if (cq_count_ == 0) {
+      (void)nic_.drive();
+      progress();
+    }
+  }
+  return take(to);
+}
+
+Result<std::size_t> QueuePair::wait(std::span<QpCompletion> to, Nanos deadline) {
+  const auto something = [this] {
+    progress();
+    return cq_count_ > 0 || head_ == tail_;
+  };
+  const Status status = nic_.wait_until(word_, something, deadline);
+  if (!netvm::ok(status) && cq_count_ == 0) return status;
+  return take(to);
+}
+
+Status QueuePair::flush(Nanos deadline) {
+  const auto all_ended = [this] {
+    progress();
+    return head_ == tail_;
+  };
+  const Status status = nic_.wait_until(word_, all_ended, deadline);
+  if (!netvm::ok(status)) return status;
+  return std::exchange(first_error_, Status::ok);
+}
+
+}  // namespace netvm::nic
