@@ -101,6 +101,7 @@ TEST_CASE("a handler runs with every thread of the application asleep, and sees 
         CHECK(word_at(world, 0, 64) == 2 * round);
       }
     });
+    world.run({{1, [&] { CHECK(ok(world.nic(1).clear_handler(counter))); }}});  // its last verb has ended
     CHECK(seen == 50);
   });
 }
@@ -288,6 +289,7 @@ TEST_CASE("an error runs the handler and fires nothing; the error of a triggered
       CHECK(nic.wait(bad, soon(nic)) == Status::key);
       CHECK(nic.wait(misaligned, soon(nic)) == Status::align);
     });
+    world.run({{1, [&] { CHECK(ok(world.nic(1).clear_handler(counter))); }}});
     CHECK(errors_seen.load() == 1);
   });
 }
@@ -344,6 +346,10 @@ TEST_CASE("handlers of several counters run at the same time: one may wait for a
         CHECK(ok(world.nic(0).counter_wait(done, round, WaitMode::block, soon(world.nic(0)))));
       }
     });
+    world.run({{1, [&] {
+                  CHECK(ok(nic.clear_handler(outer)));
+                  CHECK(ok(nic.clear_handler(inner)));
+                }}});
   });
 }
 
