@@ -47,6 +47,25 @@ bool EventCounter::wait_for(std::uint64_t threshold, std::chrono::nanoseconds ti
   return true;
 }
 
+void EventCounter::on_reach(std::uint64_t threshold, Handler handler) {
+  if (!handler) throw Error("netvm: EventCounter::on_reach(): an empty handler");
+  Runtime& rt = *state_->runtime;
+  const auto run = [&rt, handler = std::move(handler)](std::uint64_t value, std::uint64_t errors) -> std::uint64_t {
+    if (errors > 0)
+      rt.boot->abort_job(fmt::format("node {}: an event counter with a handler missed an announcement", rt.boot->node().value));
+    try {
+      return handler(value);
+    } catch (const std::exception& error) {
+      rt.boot->abort_job(fmt::format("node {}, a handler of an event counter: {}", rt.boot->node().value, error.what()));
+    }
+  };
+  const Status status = rt.nic->set_handler(state_->mine(), threshold, run);
+  if (status == Status::invalid) throw Error("netvm: EventCounter::on_reach(): it has a handler; clear_handler() first");
+  if (status != Status::ok) throw Error(fmt::format("netvm: EventCounter::on_reach(): {}", describe(status)));
+}
+
+void EventCounter::clear_handler() { static_cast<void>(state_->runtime->nic->clear_handler(state_->mine())); }
+
 void EventCounter::notify(int node, std::uint64_t by) {
   const Status status = state_->runtime->nic->notify(state_->at(node), by);
   if (status != Status::ok) throw Error(fmt::format("netvm: notify of node {} failed: {}", node, describe(status)));

@@ -25,6 +25,7 @@ inline void expect(bool condition, const char* what, int line) {
 
 std::vector<Scenario> memory_scenarios();
 std::vector<Scenario> sync_scenarios();
+std::vector<Scenario> event_scenarios();
 std::vector<Scenario> failure_scenarios();
 
 }  // namespace netvm::test

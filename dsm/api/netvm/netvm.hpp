@@ -247,6 +247,17 @@ class EventCounter {
   void wait(std::uint64_t threshold);
   bool wait_for(std::uint64_t threshold, std::chrono::nanoseconds time);
 
+  /// Is told the value, returns the threshold of its next run (`never`: no more).
+  using Handler = std::function<std::uint64_t(std::uint64_t value)>;
+  static constexpr std::uint64_t never = UINT64_MAX;
+  /// Runs the handler whenever this node's instance has reached the threshold, in a thread of NetVM's, one run after the other; everything
+  /// announced is visible to it. No increment is lost: it runs again as long as the value has reached what it returned. It may use shared
+  /// memory, locks, put() and get(), but nothing collective. An exception that leaves it ends the job with its message. Throws Error if
+  /// there is a handler already.
+  void on_reach(std::uint64_t threshold, Handler handler);
+  /// Takes the handler away; blocks while it runs, so not from inside it. The destructor does so, too.
+  void clear_handler();
+
   /// Increments node `node`'s instance, after every earlier put of this node to it is visible.
   void notify(int node, std::uint64_t by = 1);
   /// put() that increments node `node`'s instance once it and every earlier put to that node are visible.
@@ -258,6 +269,51 @@ class EventCounter {
 
  private:
   void put_bytes(int node, void* to, const void* from, std::size_t bytes, std::uint64_t by);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Puts, gets and atomics that do not wait, many in flight at once: like OpenSHMEM's non-blocking operations, with this object as the
+/// context. Addresses as for put() and get(). One thread at a time; each thread makes its own. On one host an operation is usually over when the
+/// call returns.
+///
+///   netvm::Transfers transfers(job);
+///   for (int node = 0; node < job.nodes(); ++node) transfers.put_async(node, &table[me], &mine);
+///   transfers.fence();                                       // the flags become visible after the data
+///   for (int node = 0; node < job.nodes(); ++node) transfers.put_async(node, &flags[me], &one);
+///   transfers.quiet();                                       // `mine` and `one` may change again
+class Transfers {
+ public:
+  /// `depth`: operations in flight to one node before a call waits for one to end; a power of two up to 65536. Throws Error.
+  explicit Transfers(Job& job, int depth = 256);
+  /// Waits for what is in flight.
+  ~Transfers();
+  Transfers(const Transfers&) = delete;
+  Transfers& operator=(const Transfers&) = delete;
+
+  /// The source must not change before quiet().
+  template <class T>
+  void put_async(int node, T* to, const T* from, std::size_t n = 1) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    put_bytes(node, to, from, detail::bytes_of<T>(n));
+  }
+  /// What is got is here after quiet().
+  template <class T>
+  void get_async(int node, const T* from, T* to, std::size_t n = 1) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    get_bytes(node, from, to, detail::bytes_of<T>(n));
+  }
+  /// The old value is in *old (private memory; may be null) after quiet().
+  void fetch_add_async(int node, std::uint64_t* on, std::uint64_t by, std::uint64_t* old = nullptr);
+
+  /// To each node: what is asked for from now on takes effect after everything before. Does not wait.
+  void fence();
+  /// Blocks until everything has taken effect: puts are visible, gets are here. Throws Error with the first that failed since the last quiet().
+  void quiet();
+
+ private:
+  void put_bytes(int node, void* to, const void* from, std::size_t bytes);
+  void get_bytes(int node, const void* from, void* to, std::size_t bytes);
   struct State;
   std::unique_ptr<State> state_;
 };
