@@ -5,9 +5,10 @@
 //  1. EventCounter::armed is, under the lock, the lowest threshold of the counter's triggered operations and of its handler if that is idle. Whoever stores it
 //     looks at the halves afterwards, and acts or marks the counter if they have reached it (pitfall 10: arm, re-check).
 //  2. A triggered operation leaves its counter's list once: fired, cancelled or stopped. Operations are fired by the driver alone, so in order.
-//  3. A handler is idle, queued or running; queued or running in one task at most. A run that ends marks its counter: the next look decides
-//     whether it runs again.
-//  4. As long as a counter is armed, an event task looks for work, or the node has an engine and no handler. A task in a handler is none that looks.
+//  3. A handler is idle, queued or running; queued or running in one task at most. When a run ends its counter is armed again, and
+//     marked if that is reached already: the next look queues it again.
+//  4. As long as a counter is armed, an event task looks for work or the node has an engine; a queued handler has a task that will look. A task in a
+//     handler is none that looks.
 //  5. No lock is held while an operation is posted, a completion ends or a handler runs or is destroyed.
 // Threads: any, but fire(): the driver.
 #pragma once

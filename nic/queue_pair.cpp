@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -86,6 +87,7 @@ QueuePair::Posted QueuePair::post(std::span<const QpRequest> requests) {
       emit(request, status, CompletionLevel::placed, old_value);
       continue;
     }
+    if (request.try_only && !held && !has_credit(request)) return {i, Status::no_credit};
     keep(request);
     if (held) continue;
     start(slot(started_++));
@@ -152,6 +154,20 @@ bool QueuePair::execute_pieces(const QpRequest& request, Status* status) {
     work.offset += piece.bytes;
   }
   return true;
+}
+
+bool QueuePair::has_credit(const QpRequest& request) const {
+  std::uint64_t packets = 0;
+  std::uint64_t offset = request.offset;
+  for (const Piece& piece : request.pieces) {  // as post_move() cuts them
+    packets += piece.bytes == 0 ? 1 : (offset % kPageSize + piece.bytes + kPageSize - 1) / kPageSize;
+    offset += piece.bytes;
+  }
+  packets = std::max<std::uint64_t>(packets, 1);
+  Channel& channel = nic_.impl_->channels[config_.target.value];
+  if (channel.dead.load() || nic_.impl_->stopping.load()) return true;  // its completion will say so
+  const std::lock_guard guard(channel.lock);
+  return packets <= UINT32_MAX && channel.transmitter.may_send(Opcode::write, static_cast<std::uint32_t>(packets));
 }
 
 /// Copies the request into the send queue; the caller has seen that there is room.

@@ -57,6 +57,7 @@ struct QpRequest {
   bool signalled = true;  ///< wants a completion also if all goes well
   bool fence = false;     ///< starts when all earlier operations of the pair are PLACED
   bool inlined = false;   ///< write: the bytes (at most QueuePair::kMaxInline) are copied while posting
+  bool try_only = false;  ///< E_NO_CREDIT instead of queueing, if it must go as packets and the target has granted too few now
   CompletionLevel level = CompletionLevel::placed;
   std::uint64_t user_id = 0;  ///< comes back in the completion
   RemoteRegion region{};      ///< write, write_notify, read, atomic
@@ -116,7 +117,7 @@ class QueuePair final {
     std::size_t count;  ///< requests taken, from the first on
     Status status;      ///< ok: all; why the next one was not
   };
-  /// Posts requests in order. Never blocks. Status::exhausted: no room, poll() first. Status::invalid: a request that can never be right (another target,
+  /// Posts requests in order. Never blocks. Status::exhausted: no room, poll() first. E_NO_CREDIT: see QpRequest::try_only. Status::invalid: a request that can never be right (another target,
   /// too many pieces, null memory). What is wrong with a request that is taken shows in its completion.
   Posted post(std::span<const QpRequest> requests);
   Posted post(const QpRequest& request) { return post(std::span(&request, 1)); }
@@ -145,6 +146,8 @@ class QueuePair final {
   /// Executes it here and now. False: it must go as packets (nothing has happened that may not happen again).
   bool execute(const QpRequest& request, Status* status, std::uint64_t* old_value);
   bool execute_pieces(const QpRequest& request, Status* status);
+  /// Whether the channel could send all packets of the request now.
+  [[nodiscard]] bool has_credit(const QpRequest& request) const;
   void keep(const QpRequest& request);
   void start(Slot& slot);
   void send(Slot& slot);

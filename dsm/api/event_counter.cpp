@@ -58,6 +58,7 @@ void EventCounter::on_reach(std::uint64_t threshold, Handler handler) {
     } catch (const std::exception& error) {
       rt.boot->abort_job(fmt::format("node {}, a handler of an event counter: {}", rt.boot->node().value, error.what()));
     }
+    return never;
   };
   const Status status = rt.nic->set_handler(state_->mine(), threshold, run);
   if (status == Status::invalid) throw Error("netvm: EventCounter::on_reach(): it has a handler; clear_handler() first");

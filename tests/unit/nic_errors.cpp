@@ -67,7 +67,7 @@ const std::vector<ErrorCase>& table() {
        {QpOp::atomic},
        [](Things& t, Attempt& a) { a.region = with_rights(t, Rights::read | Rights::write); }},
       {"an atomic across two words", Status::align, {QpOp::atomic}, [](Things&, Attempt& a) { a.offset = 4; }},
-      {"a region that was revoked", Status::key, memory,
+      {"a region that was revoked", Status::revoked, memory,
        [](Things& t, Attempt& a) {
          a.region = with_rights(t, Rights::all);
          CHECK(ok(t.world.nic(1).region_revoke(a.region)));

@@ -32,6 +32,17 @@ std::unique_ptr<QueuePair> pair_to(Nic& nic, std::uint32_t target, std::uint32_t
   return QueuePair::create(nic, {NodeId{target}, depth}).value();
 }
 
+/// Drives both ends by hand until the pair has nothing in flight.
+bool comes_through(Nic& there, QueuePair& pair, Nic& here) {
+  const Nanos deadline = soon(here);
+  while (pair.in_flight() > 0 && here.env().now() < deadline) {
+    (void)there.drive();
+    QpCompletion ends[16];
+    (void)pair.poll(ends);
+  }
+  return pair.in_flight() == 0;
+}
+
 /// Waits for `count` completions.
 std::vector<QpCompletion> collect(QueuePair& pair, std::size_t count, Nanos deadline) {
   std::vector<QpCompletion> all(count);
@@ -341,6 +352,33 @@ TEST_CASE("several queue pairs of several threads to one target do not mix") {
       for (std::uint64_t i = 0; i < 300; ++i) CHECK(word_at(world, 1, 8192 * t + 8 * i) == (t << 32 | i));
     }
   });
+}
+
+TEST_CASE("E_NO_CREDIT: in try mode a request for which the target has granted no credit is refused; otherwise it queues") {
+  NicWorldOptions options;
+  options.engines = false;  // nobody gives credits back
+  options.system_buffers = 8;
+  netvm::test::ThreadNicWorld world(netvm::test::WorldKind::packet, options);
+  const RemoteRegion region = world.whole(1);
+  Nic& nic = world.nic(0);
+  const auto pair = pair_to(nic, 1, 64);
+  std::uint64_t value = 1;
+  const Piece piece = Piece::source(&value, 8);
+  QpRequest request = QpRequest::write(region, 0, {&piece, 1});
+  request.try_only = true;
+  int taken = 0;
+  QueuePair::Posted posted{1, Status::ok};
+  while (taken < 60 && (posted = pair->post(request)).count == 1) ++taken;
+  CHECK(taken >= 1);
+  CHECK(taken <= 8);
+  CHECK(posted.status == Status::no_credit);
+  request.try_only = false;
+  CHECK(ok(pair->post(request).status));
+  CHECK(pair->in_flight() == static_cast<std::uint64_t>(taken) + 1);
+  world.run({{1, [&] { CHECK(comes_through(world.nic(1), *pair, nic)); }}});
+  request.try_only = true;
+  CHECK(ok(pair->post(request).status));  // they have come back
+  nic.shut_down();
 }
 
 TEST_CASE("a wait or a flush of what does not end comes back at its deadline; a death or a shutdown ends it, held back or not") {
