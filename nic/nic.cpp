@@ -11,6 +11,7 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
     : config(c),
       env(e),
       vm(v),
+      own(v, stopping),
       fabric(f),
       device(d),
       stats(s),

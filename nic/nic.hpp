@@ -16,7 +16,8 @@
 //  4. Message handlers and completion hooks run under the driver lock of this node or in the posting thread, and never block.
 //  5. Nothing of a peer is trusted: keys, offsets, lengths, ids are validated once, in decode and Firmware::execute().
 //  6. Source and landing memory is touched under locks of the NIC: it must not fault into a user of the NIC. A coherent page's
-//     application view does; its frame, and private memory, do not.
+//     application view does; its frame, and private memory, do not. Memory of this node's frames is pinned for as long as the request needs
+//     it, before the request begins (held_memory.hpp).
 //  7. In a child made by fork() the object is dead: every verb ends with Status::forked, nothing of the parent's device, rings or locks is touched.
 // Threads: everything is thread-safe. "Blocks" below means: drives the NIC while it spins, then parks.
 #pragma once
@@ -103,7 +104,9 @@ class Nic final {
   Result<std::uint64_t> atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args);
 
   // ---- data: posted forms. Never block; the completion ends exactly once (perhaps before the call returns) -----------
-  // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end. The
+  // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end. One
+  // exception: source or landing memory of this node's frames that was evicted is brought in first, and that waits for the host. Who must not wait at all (handlers,
+  // hooks, triggered operations) gives private memory or holds pins. A landing place there is at most HostVm::most_pins() long (else Status::exhausted). The
   // completion may be null: nobody wants to know.
   void post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion);
   void post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);

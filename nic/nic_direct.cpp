@@ -24,6 +24,22 @@ WorkRequest atomic_request(const RemoteRegion& on, std::uint64_t offset, const A
   return {.kind = WorkKind::atomic, .region = on.id, .key = on.key, .offset = offset, .bytes = sizeof(std::uint64_t), .atomic = args};
 }
 
+/// A posted read's landing place in evictable memory, kept until the read ends.
+struct HeldLanding {
+  HeldLanding(Env& the_env, HeldMemory&& where, Completion* whose) : env(the_env), memory(std::move(where)), user(whose) {}
+  static void on_end(Completion& self, void* context) {
+    const std::unique_ptr<HeldLanding> held(static_cast<HeldLanding*>(context));
+    Completion* const user = held->user;
+    const Status status = self.status();
+    held->memory.release();
+    Completion::end(user, held->env, status);
+  }
+  Env& env;
+  HeldMemory memory;
+  Completion* user;
+  Completion completion{&on_end, this};
+};
+
 }  // namespace
 
 // ---- the direct way -------------------------------------------------------------------------------------------------------------------------
@@ -111,38 +127,59 @@ Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, st
   return status;
 }
 
+// A source that its host cannot bring in: the write has failed before it began.
+Status Nic::Impl::note_lost_source(NodeId target, Status why) {
+  Channel& channel = channels[target.value];
+  note_write_failure(channel, channel.error_era.load());
+  return why;
+}
+
+Status Nic::Impl::notify_lost_source(const RemoteCounter& counter, std::uint64_t increment, Status why) {
+  (void)note_lost_source(counter.node, why);
+  post_notify(counter, increment, nullptr);  // as an error, by the line above
+  return why;
+}
+
 // ---- blocking verbs -------------------------------------------------------------------------------------------------------------------------
 
 Status Nic::write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
   if (!impl_->is_node(to.node)) return Status::invalid;
+  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
+  if (!ok(source.status())) [[unlikely]]
+    return impl_->note_lost_source(to.node, source.status());
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) [[likely]]
+  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) [[likely]]
     return outcome.status;
   if (impl_->stopping.load()) [[unlikely]]
     return impl_->ended();
   Completion completion;
-  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
-                   &completion);
+  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, &completion);
   return wait(completion);
 }
 
 Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
   if (!impl_->is_node(from.node)) return Status::invalid;
+  HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing);
+  if (!ok(landing.status())) [[unlikely]]
+    return landing.status();
   Outcome outcome;
-  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome)) [[likely]]
-    return outcome.status;
+  if (impl_->try_direct(from.node, read_request(from, offset, landing.at(), bytes), &outcome)) [[likely]]
+    return landing.finish(outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return impl_->ended();
   Completion completion;
-  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, &completion);
-  return wait(completion);
+  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = landing.at(), .bytes = bytes}, &completion);
+  return landing.finish(wait(completion));
 }
 
 Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                          std::uint64_t increment, NotifyMode mode) {
   if (!impl_->is_node(to.node) || counter.node != to.node) return Status::invalid;
+  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
+  if (!ok(source.status())) [[unlikely]]
+    return impl_->notify_lost_source(counter, increment, source.status());
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) {
+  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) {
     if (Device* target = impl_->direct(to.node)) return impl_->notify_direct(*target, counter, increment, mode, outcome.status);
     if (!ok(outcome.status)) return outcome.status;
     // Another thread has posted packets to that node since: the bytes are there, and the notification queues behind those packets with
@@ -151,7 +188,7 @@ Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const voi
   if (impl_->stopping.load()) [[unlikely]]
     return impl_->ended();
   Completion completion;
-  impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, &completion);
+  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, &completion);
   return wait(completion);
 }
 
@@ -167,12 +204,14 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
 
 Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) {
   if (!impl_->is_node(to.node)) return Status::invalid;
+  const HeldSegments source(impl_->own, segments);
+  if (!ok(source.status())) return impl_->note_lost_source(to.node, source.status());
   Status status = Status::ok;
-  if (impl_->try_direct_vector(to, segments, &status)) return status;
+  if (impl_->try_direct_vector(to, source.segments(), &status)) return status;
   if (impl_->stopping.load()) [[unlikely]]
     return impl_->ended();
   Completion completion;
-  impl_->post_vector(to, segments, &completion);
+  impl_->post_vector(to, source.segments(), &completion);
   return wait(completion);
 }
 
@@ -195,32 +234,41 @@ Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, 
 
 void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion) {
   if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
+  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
+  if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome))
+  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome))
     return Completion::end(completion, env_, outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
-                   completion);
+  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, completion);
 }
 
 void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion) {
   if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
+  const HeldSegments source(impl_->own, segments);
+  if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
   Status status = Status::ok;
-  if (impl_->try_direct_vector(to, segments, &status)) return Completion::end(completion, env_, status);
+  if (impl_->try_direct_vector(to, source.segments(), &status)) return Completion::end(completion, env_, status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_vector(to, segments, completion);
+  impl_->post_vector(to, source.segments(), completion);
 }
 
 void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion) {
   if (!impl_->is_node(from.node)) return Completion::end(completion, env_, Status::invalid);
+  HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing_later);
+  if (!ok(landing.status())) return Completion::end(completion, env_, landing.status());
   Outcome outcome;
-  if (impl_->try_direct(from.node, read_request(from, offset, to, bytes), &outcome))
+  if (impl_->try_direct(from.node, read_request(from, offset, landing.at(), bytes), &outcome))
     return Completion::end(completion, env_, outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, completion);
+  std::byte* const at = landing.at();
+  if (landing.is_private()) [[likely]]
+    return impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, completion);
+  auto* held = new HeldLanding(env_, std::move(landing), completion);
+  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, &held->completion);
 }
 
 void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion) {
@@ -237,8 +285,10 @@ void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const Atomic
 void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                             std::uint64_t increment, NotifyMode mode, Completion* completion) {
   if (!impl_->is_node(to.node) || counter.node != to.node) return Completion::end(completion, env_, Status::invalid);
+  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
+  if (!ok(source.status())) return Completion::end(completion, env_, impl_->notify_lost_source(counter, increment, source.status()));
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, from, bytes), &outcome)) {
+  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) {
     if (Device* target = impl_->direct(to.node))
       return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, mode, outcome.status));
     if (!ok(outcome.status)) return Completion::end(completion, env_, outcome.status);
@@ -246,7 +296,7 @@ void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const 
   }
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_write_notify(to, offset, from, bytes, counter, increment, mode, completion);
+  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, completion);
 }
 
 void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion) {

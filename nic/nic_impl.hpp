@@ -24,6 +24,7 @@
 #include "nic/credit_bank.hpp"
 #include "nic/device.hpp"
 #include "nic/firmware.hpp"
+#include "nic/held_memory.hpp"
 #include "nic/message_assembler.hpp"
 #include "nic/nic.hpp"
 #include "nic/redirect_table.hpp"
@@ -100,6 +101,9 @@ struct Nic::Impl final : PacketSink {
   bool try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status);
   /// The notification of a direct write that ended with `written`, or of none. Returns how both together ended.
   Status notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written);
+  Status note_lost_source(NodeId target, Status why);
+  /// The same of a write with a notification: it counts as an error, whatever its mode.
+  Status notify_lost_source(const RemoteCounter& counter, std::uint64_t increment, Status why);
   void note_write_failure(Channel& channel, std::uint8_t era) {
     if (channel.error_era.load() == era) channel.failed.store(true);
   }
@@ -226,6 +230,7 @@ struct Nic::Impl final : PacketSink {
   NicConfig config;
   Env& env;
   HostVm& vm;
+  OwnMemory own;
   Fabric& fabric;
   Device& device;
   Stats& stats;

@@ -252,8 +252,9 @@ bool Runtime::offset_of(const void* address, std::uint64_t* offset) const {
 
 bool Runtime::may_fault(const void* address, std::size_t bytes) const {
   const auto begin = reinterpret_cast<std::uintptr_t>(address);
-  const PageRange first = vm->has_budget() ? layout.symmetric : layout.shared;  // symmetric pages fault where they can be evicted
-  const std::uintptr_t from = kRangeBase + first.first.value * kPageSize;
+  // The NIC pins symmetric memory itself; of more than can be pinned it would make one copy as long as the transfer.
+  const bool large = vm->has_budget() && bytes / kPageSize + 2 > vm->most_pins();
+  const std::uintptr_t from = kRangeBase + (large ? layout.symmetric : layout.shared).first.value * kPageSize;
   return begin < kRangeBase + layout.shared.end() * kPageSize && begin + bytes > from;
 }
 

@@ -53,7 +53,7 @@ struct Runtime {
   [[nodiscard]] bool offset_of(const void* address, std::uint64_t* offset) const;
   [[nodiscard]] void* address_of(std::uint64_t offset) const { return vm->app_base() + offset; }
 
-  /// Whether touching [address, address + bytes) may fault: the NIC must not be given it.
+  /// Whether the NIC must not be given [address, address + bytes): touching it may fault, and the NIC cannot pin it.
   [[nodiscard]] bool may_fault(const void* address, std::size_t bytes) const;
 
   /// Ends the job unless the status is ok: for operations that fail only when the job is broken.
