@@ -229,8 +229,8 @@ bool Dsm::touch(std::uint64_t offset, std::uint64_t bytes, bool write) {
   const Access wanted = write ? Access::write : Access::read;
   const std::uint64_t last = (offset + bytes - 1) / kPageSize;
   for (std::uint64_t page = offset / kPageSize; page <= last; ++page) {
-    if (impl_->table_[PageId{page}].access() >= wanted) continue;
-    if (!impl_->fault(PageId{page}, write)) return false;
+    if (impl_->table_[PageId{page}].access() < wanted && !impl_->fault(PageId{page}, write)) return false;
+    impl_->vm_.use_now(PageId{page}, write);
   }
   return true;
 }

@@ -250,6 +250,12 @@ void HostVm::wire(PageRange pages) {
 
 std::uint64_t HostVm::evict(std::uint64_t pages) { return state_->pager != nullptr ? state_->pager->evict(pages) : 0; }
 
+void HostVm::use_now(PageId page, bool write) {
+  const Access need = write ? Access::write : Access::read;
+  if (state_->pager == nullptr || page.value >= config_.pages) return;
+  if (effective(state_->table.access(page), state_->table.withheld(page)) < need) (void)state_->resolve(page, need);
+}
+
 std::uint64_t HostVm::resident_pages() const { return state_->pager != nullptr ? state_->pager->resident_pages() : 0; }
 
 HostVm::Failure HostVm::failure() const { return state_->pager != nullptr ? state_->pager->failure() : Failure{}; }

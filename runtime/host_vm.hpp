@@ -172,6 +172,8 @@ class HostVm {
   void wire(PageRange pages);
   /// Takes up to this many pages away now (gives memory back). Blocks. Returns how many went: pinned pages stay. Without a budget none do.
   std::uint64_t evict(std::uint64_t pages);
+  /// Brings the page in if the application has the right, so that its next access does not fault (unless the page is gone again by then).
+  void use_now(PageId page, bool write);
   /// Frames in memory that the budget counts; 0 without a budget.
   [[nodiscard]] std::uint64_t resident_pages() const;
   /// Which transfer to or from the backing store failed last, for a message after Status::fault_failed. Empty if none has.

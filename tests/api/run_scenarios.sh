@@ -13,6 +13,9 @@ shapes=(
   "-n 4 --threads 3 --shm packet"
   "-n 4 --threads 3 --trap mprotect --protocol sc-directory"
   "-n 4 --threads 2"
+  "-n 2 --memory 320K"
+  "-n 3 --threads 2 --memory 384K --trap mprotect --shm packet"
+  "-n 2 --threads 2 --memory 384K --protocol sc-directory"
 )
 failed=0
 run() {

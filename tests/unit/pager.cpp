@@ -501,3 +501,52 @@ TEST_CASE("pager: an access to a page that cannot be brought back ends the proce
           std::string::npos);
   }
 }
+
+// Figures for docs/decisions/0007-pager.md: netvm_unit --no-skip --test-case='pager: figures'. Nothing is asserted of them.
+TEST_CASE("pager: figures" * doctest::skip()) {
+  RealEnv env;
+  for (const TrapKind kind : usable_traps()) {
+    constexpr std::uint64_t kBudget = 4096;
+    constexpr std::uint64_t kPages = 4 * kBudget;
+    Stats stats;
+    std::string why;
+    auto made =
+        HostVm::create({.pages = kPages, .base = next_base(kind), .trap = kind, .budget_pages = kBudget, .stats = &stats}, env, &why);
+    REQUIRE_MESSAGE(made.has_value(), why);
+    HostVm& vm = **made;
+    GrantingHandler handler(vm);
+    Application app(vm);
+    const auto per_page = [&](const char* what, std::uint64_t pages, auto&& body) {
+      const Nanos began = env.now();
+      body();
+      MESSAGE(std::string(to_string(kind)), ", ", what, ": ", (env.now() - began) / static_cast<Nanos>(pages), " ns a page");
+    };
+    for (std::uint64_t p = 0; p < kPages; ++p) handler.set(PageId{p}, Access::write);
+    per_page("first write, with room", kBudget, [&] {
+      for (std::uint64_t p = 0; p < kBudget; ++p) app.store(at(p), p);
+    });
+    per_page("first write, each evicting and saving another", kPages - kBudget, [&] {
+      for (std::uint64_t p = kBudget; p < kPages; ++p) app.store(at(p), p);
+    });
+    per_page("read in order, each evicting another that must be saved", kBudget, [&] {
+      for (std::uint64_t p = 0; p < kBudget; ++p) (void)app.load(at(p));
+    });
+    per_page("read in order, each evicting a clean one", kPages, [&] {
+      for (int i = 0; i < 2; ++i) {
+        for (std::uint64_t p = 0; p < kPages / 2; ++p) (void)app.load(at(p));
+      }
+    });
+    per_page("brought in by 64 at once, evicting clean ones", kPages, [&] {
+      for (std::uint64_t p = 0; p < kPages; p += 64) (void)vm.make_resident({PageId{p}, 64});
+    });
+    const std::uint64_t chances = stats.get(Stat::second_chances);
+    const Nanos began = env.now();
+    for (int i = 0; i < 40; ++i) {
+      (void)vm.evict(16);  // cools a quarter of what is left
+      for (std::uint64_t p = kPages - kBudget / 2; p < kPages; ++p) (void)app.load(at(p));
+    }
+    MESSAGE(std::string(to_string(kind)),
+            ", the last half of the budget again and again: ", (env.now() - began) / static_cast<Nanos>(20 * kBudget),
+            " ns a page, of which ", stats.get(Stat::second_chances) - chances, " second chances in ", 20 * kBudget, " uses");
+  }
+}

@@ -186,7 +186,8 @@ class Job {
   }
 
   /// Takes the page faults of a range now instead of one by one, or before a system call gets the buffer (system calls on
-  /// memory without rights fail with EFAULT). Throws Error on memory that is not allocated.
+  /// memory without rights fail with EFAULT). With a memory budget (NETVM_MEMORY) pages may go again: touch little, use it at once, and try
+  /// again after EFAULT. Throws Error on memory that is not allocated.
   void touch(const void* memory, std::size_t bytes, bool write);
 
   /// Adds a line to the job's report (netvmrun --report): seconds, verified... Later values replace earlier ones of the same key.

@@ -1,0 +1,117 @@
+// More memory than NETVM_MEMORY lets a node keep: coherent and symmetric.
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "tests/api/scenario.hpp"
+
+namespace netvm::test {
+
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kWords = kPage / 8;
+
+/// What NETVM_MEMORY says, in pages; without it enough for a small run.
+std::uint64_t budget() {
+  const char* text = std::getenv("NETVM_MEMORY");
+  if (text == nullptr) return 64;
+  char* unit = nullptr;
+  const std::uint64_t number = std::strtoull(text, &unit, 10);
+  return (*unit == 'K' ? number << 10 : *unit == 'M' ? number << 20 : number) / kPage;
+}
+
+/// Memory of the frames of each node of this job, in pages: they are files of this process, too.
+std::vector<std::uint64_t> pages_in_memory() {
+  std::vector<std::uint64_t> counts;
+  DIR* folder = opendir("/proc/self/fd");
+  while (const dirent* entry = readdir(folder)) {
+    std::array<char, 256> target{};
+    if (readlink((std::string("/proc/self/fd/") + entry->d_name).c_str(), target.data(), target.size() - 1) <= 0) continue;
+    if (std::string(target.data()).find("netvm-frames") == std::string::npos) continue;
+    struct stat info {};
+    if (stat((std::string("/proc/self/fd/") + entry->d_name).c_str(), &info) == 0) {
+      counts.push_back(static_cast<std::uint64_t>(info.st_blocks) * 512 / kPage);
+    }
+  }
+  closedir(folder);
+  return counts;
+}
+
+/// The runtime's own tables are not counted by the budget, and pinned pages may exceed it for a moment.
+void expect_within_budget() {
+  if (std::getenv("NETVM_MEMORY") == nullptr) return;
+  const std::vector<std::uint64_t> counts = pages_in_memory();
+  EXPECT(!counts.empty());
+  for (const std::uint64_t pages : counts) EXPECT(pages <= budget() + 64);
+}
+
+/// Everybody writes his pages of a region of four times the budget, and everybody reads all of it; twice, so that pages change after they were saved.
+void out_of_core(Job& job) {
+  const std::uint64_t pages = 4 * budget();
+  for (const char* protocol : {"hlrc", "sc-directory"}) {
+    auto* words = job.allocate_all<std::uint64_t>(pages * kWords, {.protocol = protocol});
+    job.parallel([&](Thread& me) {
+      for (std::uint64_t round = 1; round <= 2; ++round) {
+        for (std::uint64_t p = static_cast<std::uint64_t>(me.rank()); p < pages; p += static_cast<std::uint64_t>(me.count())) {
+          for (std::uint64_t w = p % 7; w < kWords; w += 61) words[p * kWords + w] = p * 1000 + w + round;
+        }
+        expect_within_budget();
+        me.barrier();
+        for (std::uint64_t p = 0; p < pages; ++p) {
+          for (std::uint64_t w = p % 7; w < kWords; w += 61) EXPECT(words[p * kWords + w] == p * 1000 + w + round);
+        }
+        expect_within_budget();
+        me.barrier();
+      }
+    });
+    if (job.node() == 0) job.free(words);
+    job.barrier();
+  }
+}
+
+/// Symmetric memory of four times the budget: its owner's loads and stores, and puts, gets and atomics of others, most of them on pages that are away.
+void out_of_core_symmetric(Job& job) {
+  const std::uint64_t pages = 4 * budget();
+  auto* words = job.symmetric_all<std::uint64_t>(pages * kWords);
+  const int next = (job.node() + 1) % job.nodes();
+  const int last = (job.node() + job.nodes() - 1) % job.nodes();
+  for (std::uint64_t p = 0; p < pages; ++p) words[p * kWords] = p + static_cast<std::uint64_t>(job.node()) * 7;
+  expect_within_budget();
+  job.barrier();
+  for (std::uint64_t p = 0; p < pages; ++p) {
+    const std::uint64_t value = p * 3 + static_cast<std::uint64_t>(job.node());
+    put(next, &words[p * kWords + 1], &value);
+    EXPECT(fetch_add(next, &words[p * kWords + 2], p + 1) == 0);
+  }
+  job.barrier();
+  expect_within_budget();
+  for (std::uint64_t p = 0; p < pages; ++p) {
+    EXPECT(words[p * kWords] == p + static_cast<std::uint64_t>(job.node()) * 7);
+    EXPECT(words[p * kWords + 1] == p * 3 + static_cast<std::uint64_t>(last));
+    EXPECT(words[p * kWords + 2] == p + 1);
+    std::uint64_t theirs = 0;
+    get(next, &words[p * kWords], &theirs);
+    EXPECT(theirs == p + static_cast<std::uint64_t>(next) * 7);
+  }
+  job.barrier();
+  // From and into symmetric memory of one's own, a long piece at once.
+  const std::uint64_t half = pages / 2 * kWords;
+  put(next, words + half, words, half);
+  job.barrier();
+  for (std::uint64_t p = 0; p < pages / 2; ++p) EXPECT(words[half + p * kWords] == p + static_cast<std::uint64_t>(last) * 7);
+  expect_within_budget();
+  job.barrier();
+}
+
+}  // namespace
+
+std::vector<Scenario> budget_scenarios() { return {{"out_of_core", out_of_core}, {"out_of_core_symmetric", out_of_core_symmetric}}; }
+
+}  // namespace netvm::test
