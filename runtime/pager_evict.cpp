@@ -92,7 +92,7 @@ bool Pager::may_go(PageId page, Pass pass) {
 }
 
 void Pager::refill_inactive(std::uint64_t want, Pass pass, Cooled& cooled) {
-  const std::uint64_t target = std::max(want, (active_.size() + inactive_.size()) / 4);
+  const std::uint64_t target = std::max(want, (active_.size() + inactive_.size()) / 3);
   for (std::uint64_t left = active_.size(); left > 0 && inactive_.size() < target && !cooled.full(); --left) {
     const PageId page = active_.pop();
     if (!may_go(page, pass == Pass::clean ? Pass::any : pass)) {

@@ -26,6 +26,7 @@ SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed) 
   options.network.in_order = random.below(2) == 0;
   if (!options.network.in_order && random.below(3) == 0) options.network.duplicate_ppm = 50'000;
   options.evict_every = random.below(2) == 0 ? 0 : 20'000;
+  options.store_time = random.below(3) == 0 ? 0 : 30'000;
   return options;
 }
 
@@ -77,6 +78,7 @@ void four_times_the_budget(std::string_view protocol) {
     options.budget_pages = 32;
     options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
     options.evict_every = seed % 3 == 0 ? 50'000 : 0;
+    options.store_time = seed % 4 == 0 ? 0 : 20'000;
     SimCluster cluster(options);
     constexpr std::uint64_t kPages = 4 * 32;
     const Place region = cluster.allocate(kPages * kPageSize, {});

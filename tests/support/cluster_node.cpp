@@ -26,7 +26,11 @@ void ClusterNode::open(const ClusterOptions& options, NodeId node, Env& env) {
   memory.pages = options.pages;
   memory.budget_pages = options.budget_pages;
   memory.stats = &stats;
-  if (options.budget_pages != 0) memory.store = store = std::make_shared<MemoryBackingStore>();
+  if (options.budget_pages != 0) {
+    store = std::make_shared<MemoryBackingStore>();
+    store->take_time(env, options.store_time);
+    memory.store = store;
+  }
   auto made = HostVm::create(memory, env, &why);
   NETVM_CHECK(made.has_value(), "%s", why.c_str());
   vm = std::move(made).value();

@@ -30,6 +30,7 @@ struct ClusterOptions {
   std::uint64_t pages = 2048;
   ShmMode mode = ShmMode::packet;
   std::uint64_t budget_pages = 0;  ///< of each node; the others go to a MemoryBackingStore
+  Nanos store_time = 0;            ///< in the simulator: how long a transfer to or from it takes at most
   WrapHook wrap_hook = {};
   std::vector<std::unique_ptr<dsm::Protocol> (*)(dsm::ProtocolEnv&)> factories = {};  ///< canaries: see DsmConfig
 };

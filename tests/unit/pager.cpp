@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <ctime>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -57,6 +58,7 @@ class ExactListener final : public ResidencyListener {
   void on_unmap(PageRange pages) noexcept override {
     for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) right = mapped_[p].exchange(false) && right;
     ++unmaps;
+    if (at_unmap) at_unmap(pages);
   }
   void on_unmap_all(std::span<const PageRange> ranges) noexcept override {
     ++batches;
@@ -72,6 +74,7 @@ class ExactListener final : public ResidencyListener {
   std::atomic<bool> right{true};
   std::atomic<int> unmaps{0};
   std::atomic<int> batches{0};
+  std::function<void(PageRange)> at_unmap;  ///< what the NIC still does before it is drained
 
  private:
   HostVm* vm_;
@@ -349,6 +352,24 @@ TEST_CASE("pager: what the NIC uses stays longer, and what it wrote is saved") {
   CHECK(small.store->pages_written == 4);
   CHECK(vm.make_resident({PageId{0}, 16}) == Status::ok);
   for (std::uint64_t p = 0; p < 16; p += 4) CHECK(frame_word(vm, at(p)).load() == p + 1);
+}
+
+TEST_CASE("pager: what the NIC writes until it has let go of a page is saved") {
+  RealEnv env;
+  Small small(TrapKind::checked, 64, 16, env);
+  HostVm& vm = *small.vm;
+  ExactListener listener(vm, 64);
+  CHECK(vm.make_resident({PageId{0}, 4}) == Status::ok);
+  listener.at_unmap = [&](PageRange pages) {
+    for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) {
+      frame_word(vm, at(p)).store(p + 9);
+      listener.use(p, true);
+    }
+  };
+  CHECK(vm.evict(4) == 4);
+  listener.at_unmap = nullptr;
+  CHECK(vm.make_resident({PageId{0}, 4}) == Status::ok);
+  for (std::uint64_t p = 0; p < 4; ++p) CHECK(frame_word(vm, at(p)).load() == p + 9);
 }
 
 TEST_CASE("pager: a page in use survives a scan of many others") {
