@@ -2,7 +2,6 @@
 #include "runtime/pager.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -180,7 +179,11 @@ void Pager::touch(PageId page, Keep keep, bool write) {
 
 Status Pager::fill(PageRange pages) {
   if (const Status status = frames_.populate(pages); !ok(status)) {
-    note_failure(false, pages.first, {ENOMEM, 0});
+    HostVm::Failure failure;
+    (void)std::snprintf(failure.text, sizeof failure.text, "the machine has no memory for the frame of page %llu",
+                        static_cast<unsigned long long>(pages.first.value));
+    const std::lock_guard guard(lock_);
+    failure_ = failure;
     return status;
   }
   std::uint64_t read = 0;

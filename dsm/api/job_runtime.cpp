@@ -235,9 +235,10 @@ void Runtime::start_engine() {
 
 void Runtime::print_start_line() const {
   if (settings.verbose == 0 || boot->node() != NodeId{0}) return;
-  std::fputs(fmt::format("netvm: {} node{} x {} thread{}, protocol {}, trap {} ({}), shm {}, {} at {:#x}{}\n", boot->nodes(),
+  std::fputs(fmt::format("netvm: {} node{} x {} thread{}, protocol {}, trap {} ({}), shm {}, {} at {:#x}{}{}\n", boot->nodes(),
                          boot->nodes() == 1 ? "" : "s", threads, threads == 1 ? "" : "s", settings.protocol, to_string(vm->trap()),
                          trap_reason, to_string(settings.shm_mode), format_bytes(vm->bytes()), kRangeBase,
+                         vm->has_budget() ? fmt::format(", memory {}", format_bytes(settings.memory)) : std::string(),
                          binding.crowded ? "; more threads than cores: waiting parks at once" : "")
                  .c_str(),
              stderr);
