@@ -12,6 +12,7 @@ namespace netvm::nic {
 namespace {
 constexpr std::uint32_t kFirstSlots = 64;
 constexpr std::uint32_t kMostDoublings = 16;
+constexpr Nanos kMostTripsLate = 4;
 }  // namespace
 
 Transmitter::Transmitter(const Options& options)
@@ -19,7 +20,8 @@ Transmitter::Transmitter(const Options& options)
       next_(options.first_sequence),
       base_(options.first_sequence),
       limit_(options.first_credit + options.initial_credits),
-      spent_(options.first_credit) {
+      spent_(options.first_credit),
+      round_end_(options.first_sequence) {
   NETVM_CHECK(std::has_single_bit(options.reliability.window) && options.reliability.window >= kFirstSlots &&
                   options.reliability.window <= kMaxAckBitmap * 8 / 2,
               "a window of %u packets; it must be a power of two from %u to %zu", options.reliability.window, kFirstSlots,
@@ -196,6 +198,7 @@ void Transmitter::on_acknowledged(std::uint32_t acknowledged, std::span<const st
     backoff_ = 0;
     timeout_at_ = base_ == next_ ? kForever : now + timeout();
     lateness_ -= lateness_ / 256;
+    if (!sequence_before(base_, round_end_)) end_round();
   }
   detect_losses(now);
 }
@@ -208,20 +211,40 @@ bool Transmitter::deliver(std::uint32_t sequence, Nanos now) {
   const Nanos elapsed = now - arrived.sent_at;
   if (arrived.transmissions > 1 && elapsed < shortest_) {
     // Sent again too early: this is the first one's acknowledgement. Such packets have more time from now on.
-    lateness_ = std::max(lateness_, now - arrived.first_sent_at - latest_trip_);
+    if (arrived.transmissions == 2) note_lateness(now - arrived.first_sent_at - latest_trip_);
     return true;
   }
   if (arrived.transmissions == 1) measure(elapsed);
   if (arrived.sent_at >= latest_sent_) {
     latest_sent_ = arrived.sent_at;
     latest_trip_ = elapsed;
-  } else {
-    lateness_ = std::max(lateness_, elapsed - latest_trip_);
+  } else if (arrived.transmissions == 1) {
+    note_lateness(elapsed - latest_trip_);
   }
   return true;
 }
 
+void Transmitter::note_lateness(Nanos sample) {
+  // Bounded: an answer to a second packet may be taken for one to the first, and a timeout that learns from timeouts would grow for ever.
+  lateness_ = std::max(lateness_, std::min(sample, kMostTripsLate * smoothed_ + options_.reliability.ack_delay));
+}
+
+void Transmitter::end_round() {
+  const Nanos most = 2 * shortest_ + options_.reliability.ack_delay;
+  if (round_shortest_ != kForever) {
+    if (round_shortest_ > most) {
+      doubling_ = false;
+      path_window_ = std::max(kFirstPathWindow, static_cast<std::uint32_t>(static_cast<Nanos>(path_window_) * most / round_shortest_));
+    } else {
+      path_window_ = std::min(options_.reliability.window, path_window_ + (doubling_ ? path_window_ : path_window_ / 8));
+    }
+  }
+  round_end_ = next_;
+  round_shortest_ = kForever;
+}
+
 void Transmitter::measure(Nanos elapsed) {
+  round_shortest_ = std::min(round_shortest_, elapsed);
   if (smoothed_ == 0) {
     smoothed_ = shortest_ = std::max<Nanos>(elapsed, 1);
     variation_ = elapsed / 2;

@@ -8,7 +8,8 @@
 //  1. Numbers are given when packets leave, so a packet that waits for credit delays none that needs no credit: answers.
 //  2. A packet that takes a credit leaves only while the limit has not been reached; packets of one lane leave in the order of queueing.
 //  3. At most Reliability::window numbers are unacknowledged, far less than half the sequence space; numbers, limits and acknowledgements
-//     are compared around the wrap.
+//     are compared around the wrap. Within that as many packets are under way as the path takes without a queue: a round in which even the
+//     fastest packet took more than twice the shortest round trip ever seen shrinks their number, any other lets it grow.
 //  4. What is kept is the packet itself. A duplicate of a request is therefore never executed to repeat its answer: the answer is kept
 //     here until it is acknowledged, which is longer than any reply cache of a window's length.
 //  5. Nothing of the other end is believed: acknowledgements of what was never sent change nothing.
@@ -110,12 +111,13 @@ class Transmitter final {
     bool linked = false;
     std::uint32_t older = 0, newer = 0;  // sequence numbers; meaningful while linked and not at an end
   };
+  static constexpr std::uint32_t kFirstPathWindow = 32;
   static constexpr std::size_t kKeptCapacity = 8192;  // larger buffers are given back after use
 
   [[nodiscard]] Slot& slot(std::uint32_t sequence) { return slots_[sequence & (slots_.size() - 1)]; }
   [[nodiscard]] const Slot& slot(std::uint32_t sequence) const { return slots_[sequence & (slots_.size() - 1)]; }
   [[nodiscard]] bool has_room(std::uint32_t packets) const {
-    return !options_.keeps || next_ - base_ + packets <= options_.reliability.window;
+    return !options_.keeps || (next_ - base_ + packets <= options_.reliability.window && linked_ + packets <= path_window_);
   }
   [[nodiscard]] bool starved() const { return !requests_.empty() && limit_ == spent_; }
   [[nodiscard]] Nanos timeout() const;
@@ -127,6 +129,8 @@ class Transmitter final {
   void unlink(std::uint32_t sequence);
   bool deliver(std::uint32_t sequence, Nanos now);
   void measure(Nanos elapsed);
+  void note_lateness(Nanos sample);
+  void end_round();
   void mark_lost(std::uint32_t sequence);
   void detect_losses(Nanos now);
   bool next_lost(Nanos now, View* packet);
@@ -158,6 +162,10 @@ class Transmitter final {
   Nanos latest_sent_ = -1;
   Nanos lateness_ = 0;  // by how much packets arrive after ones that were sent later
   std::uint64_t retransmitted_ = 0;
+  std::uint32_t path_window_ = kFirstPathWindow;  // packets of which nothing is known, at most
+  bool doubling_ = true;                          // no queue has been seen yet
+  std::uint32_t round_end_ = 0;                   // the round ends when everything before this number is acknowledged
+  Nanos round_shortest_ = kForever;
 };
 
 }  // namespace netvm::nic

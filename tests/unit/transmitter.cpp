@@ -112,24 +112,54 @@ TEST_CASE("credits are given back only when nothing needs them, and never the la
   CHECK(transmitter.give_back(1) == 0);
 }
 
-TEST_CASE("at most a window is on its way, and it opens as acknowledgements come") {
+TEST_CASE("at most a window is unacknowledged, and it opens as acknowledgements come; answers go first") {
   for (const std::uint32_t first : {0U, 0xffff'ffe0U}) {
     Transmitter transmitter(options(true, 1000, first));
-    for (std::uint64_t i = 0; i < 64; ++i) CHECK(post(transmitter, Opcode::write, i));
+    // Everything arrives but the first packet, so that the window fills although the path is free.
+    for (std::uint64_t i = 0; i < 64; ++i) {
+      CHECK(post(transmitter, Opcode::write, i));
+      const std::uint64_t bitmap = i == 0 ? 0 : ~std::uint64_t{0} >> (64 - i);
+      transmitter.on_acknowledged(first, std::as_bytes(std::span(&bitmap, 1)), 0);
+    }
     CHECK_FALSE(post(transmitter, Opcode::write, 64));
     CHECK_FALSE(post(transmitter, Opcode::done, 65));
     CHECK(transmitter.unacknowledged() == 64);
-    transmitter.on_acknowledged(first + 65, {}, 10);  // of what was never sent
-    transmitter.on_acknowledged(first - 1, {}, 10);
+    transmitter.on_acknowledged(first + 65, {}, 0);  // of what was never sent
+    transmitter.on_acknowledged(first - 1, {}, 0);
     CHECK(transmitter.unacknowledged() == 64);
-    transmitter.on_acknowledged(first + 1, {}, 10);
-    CHECK(leaving(transmitter, 10) == std::vector<std::uint64_t>{65});  // answers first
-    transmitter.on_acknowledged(first + 2, {}, 20);
-    CHECK(leaving(transmitter, 20) == std::vector<std::uint64_t>{64});
-    transmitter.on_acknowledged(first + 66, {}, 30);
+    transmitter.on_acknowledged(first + 1, {}, 0);
+    CHECK(leaving(transmitter, 0) == std::vector<std::uint64_t>{65});
+    transmitter.on_acknowledged(first + 2, {}, 0);
+    CHECK(leaving(transmitter, 0) == std::vector<std::uint64_t>{64});
+    transmitter.on_acknowledged(first + 66, {}, 0);
     CHECK(transmitter.idle());
     CHECK(transmitter.deadline() == kForever);
   }
+}
+
+TEST_CASE("as many are under way as the path takes: more while it is fast, fewer once packets queue in it") {
+  Transmitter::Options made = options(true, 1'000'000);
+  made.reliability.window = 1024;
+  Transmitter transmitter(made);
+  Nanos now = 0;
+  std::uint32_t acknowledged = 0;
+  const auto round = [&](Nanos trip) {
+    std::uint32_t sent = 0;
+    for (; transmitter.may_send(Opcode::write); ++sent) post(transmitter, Opcode::write, 1, now);
+    now += trip;
+    transmitter.on_acknowledged(acknowledged += sent, {}, now);
+    return sent;
+  };
+  CHECK(round(10'000) == 32);
+  CHECK(round(10'000) == 64);
+  CHECK(round(10'000) == 128);
+  for (int i = 0; i < 6; ++i) round(10'000);
+  CHECK(round(10'000) == 1024);
+  round(80'000);  // twice the shortest and the delay of acknowledgements are 40'000
+  CHECK(round(10'000) == 512);
+  CHECK(round(10'000) == 576);  // from now on it feels its way
+  for (int i = 0; i < 10; ++i) round(1'000'000);
+  CHECK(round(10'000) == 32);
 }
 
 TEST_CASE("one packet of many that is missing is sent again soon, alone; the last one after a timeout") {
