@@ -1,4 +1,4 @@
-// The NIC's promises over a network that reorders and doubles, in virtual time, over many seeds.
+// The NIC's promises over a network that reorders, doubles and, for some seeds, loses, in virtual time, over many seeds.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -23,6 +23,7 @@ NicWorldOptions rough(std::uint64_t seed) {
   options.network.max_delay = seed % 3 == 0 ? 100'000 : 5'000;
   options.network.duplicate_ppm = seed % 2 == 0 ? 50'000 : 0;
   options.first_sequence = seed % 4 == 1 ? 0xffff'ff9c : 0;
+  if (seed % 5 == 4) options.network = netvm::test::lossy(options.network);
   return options;
 }
 

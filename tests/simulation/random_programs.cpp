@@ -5,13 +5,14 @@
 
 #include "runtime/random.hpp"
 #include "tests/support/drf_program.hpp"
+#include "tests/support/networks.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sim_cluster.hpp"
 
 namespace netvm::test {
 namespace {
 
-SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed) {
+SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed, bool loses) {
   SplitMix64 random(mix64(seed ^ 0x9a4d));
   SimClusterOptions options;
   options.seed = seed;
@@ -23,11 +24,12 @@ SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed) 
   options.network.in_order = random.below(2) == 0;
   options.network.max_delay = random.below(3) == 0 ? 40'000 : 5'000;
   if (!options.network.in_order && random.below(3) == 0) options.network.duplicate_ppm = 50'000;
+  if (loses) options.network = lossy(options.network);
   return options;
 }
 
-DrfResult run_once(std::string_view protocol, std::uint64_t seed) {
-  SimCluster cluster(choose_cluster(protocol, seed));
+DrfResult run_once(std::string_view protocol, std::uint64_t seed, bool loses) {
+  SimCluster cluster(choose_cluster(protocol, seed, loses));
   DrfResult result = run_drf_program(cluster, {.protocol = protocol, .seed = seed});
   if (!result.well) return result;
   // A second program in the memory of the first.
@@ -37,21 +39,23 @@ DrfResult run_once(std::string_view protocol, std::uint64_t seed) {
   return result;
 }
 
-void run_all(std::string_view protocol) {
+void run_all(std::string_view protocol, bool loses, std::uint64_t seeds) {
   std::uint64_t loads = 0;
-  for_each_seed(50, [&](std::uint64_t seed) {
-    const DrfResult result = run_once(protocol, seed);
+  for_each_seed(seeds, [&](std::uint64_t seed) {
+    const DrfResult result = run_once(protocol, seed, loses);
     CHECK_MESSAGE(result.well, result.text);
     loads += result.loads;
     if (seed % 5 != 0) return;
-    const DrfResult again = run_once(protocol, seed);
+    const DrfResult again = run_once(protocol, seed, loses);
     CHECK_MESSAGE(again.trace_hash == result.trace_hash, "two runs with one seed took different ways");
   });
   MESSAGE(std::string(protocol), ": ", loads, " loads compared");
 }
 
-TEST_CASE("random race-free programs read what was written last: hlrc") { run_all("hlrc"); }
-TEST_CASE("random race-free programs read what was written last: sc-directory") { run_all("sc-directory"); }
+TEST_CASE("random race-free programs read what was written last: hlrc") { run_all("hlrc", false, 50); }
+TEST_CASE("random race-free programs read what was written last: sc-directory") { run_all("sc-directory", false, 50); }
+TEST_CASE("random race-free programs over a network that loses packets: hlrc") { run_all("hlrc", true, 10); }
+TEST_CASE("random race-free programs over a network that loses packets: sc-directory") { run_all("sc-directory", true, 10); }
 
 }  // namespace
 }  // namespace netvm::test

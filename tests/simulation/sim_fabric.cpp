@@ -117,5 +117,55 @@ TEST_CASE("simulated network: a seed decides everything, and different seeds dif
   });
 }
 
+TEST_CASE("loss, damage and lateness happen as often as the options say, and a seed decides to whom") {
+  test::for_each_seed(5, [](std::uint64_t seed) {
+    SimNetworkOptions options;
+    options.loss_ppm = 100'000;
+    options.corrupt_ppm = 200'000;
+    const Outcome outcome = run_all_to_all(seed, 3, 500, options);
+    CHECK(outcome.counts.sent == 4500);
+    CHECK(outcome.counts.lost > 300);
+    CHECK(outcome.counts.lost < 600);
+    CHECK(outcome.counts.corrupted > 600);
+    CHECK(outcome.counts.corrupted < 1050);
+    CHECK(outcome.counts.delivered == outcome.counts.sent - outcome.counts.lost);
+    CHECK(run_all_to_all(seed, 3, 500, options).hash == outcome.hash);
+  });
+}
+
+TEST_CASE("a partition stops packets between its two nodes, in both directions, until it heals, and nobody else's") {
+  SimNetworkOptions options;
+  options.partitions.push_back({NodeId{0}, NodeId{2}, 0, kForever});
+  Outcome outcome = run_all_to_all(1, 3, 100, options);
+  CHECK(outcome.counts.lost == 200);
+  for (const std::uint32_t node : {0U, 2U}) {
+    for (const Arrival& arrival : outcome.arrivals[node]) CHECK(arrival.from.value != 2 - node);
+  }
+  CHECK(outcome.arrivals[1].size() == 300);
+  options.partitions[0].until = 1;
+  outcome = run_all_to_all(1, 3, 100, options);
+  CHECK(outcome.counts.lost <= 2);
+}
+
+TEST_CASE("with a limited line packets leave one after the other") {
+  SimNetworkOptions options;
+  options.in_order = true;
+  options.min_delay = options.max_delay = 1000;
+  options.bits_per_second = 1'000'000'000;
+  Simulator simulator(SimOptions{});
+  SimNetwork network(simulator, 2, options);
+  Recorder sink;
+  network.fabric(NodeId{1}).attach(&sink);
+  simulator.start(NodeId{0}, "sender", [&] {
+    const std::vector<std::byte> packet(1250);  // 10 us of line
+    const Nanos started = simulator.now();
+    for (int i = 0; i < 5; ++i) network.fabric(NodeId{0}).send(NodeId{1}, packet, {});
+    while (network.in_flight() != 0) simulator.env(NodeId{0}).relax();
+    CHECK(simulator.now() - started >= 51'000);
+    CHECK(simulator.now() - started < 52'000);
+  });
+  CHECK(simulator.run().end == Simulator::End::all_done);
+}
+
 }  // namespace
 }  // namespace netvm::nic

@@ -22,6 +22,7 @@
 #include "runtime/host_vm.hpp"
 #include "runtime/real_env.hpp"
 #include "runtime/simulator.hpp"
+#include "tests/support/networks.hpp"
 
 namespace netvm::test {
 
@@ -55,17 +56,6 @@ struct NicWorldOptions {
   std::uint64_t budget_pages = 0;  ///< 0: all memory stays
   std::function<std::shared_ptr<BackingStore>(std::uint32_t node)> store = nullptr;
 };
-
-/// Makes a network one that loses 3 %, doubles 2 %, damages 1 % and delays a quarter of all packets.
-inline nic::SimNetworkOptions lossy(nic::SimNetworkOptions network) {
-  network.in_order = false;
-  network.loss_ppm = 30'000;
-  network.duplicate_ppm = 20'000;
-  network.corrupt_ppm = 10'000;
-  network.late_ppm = 250'000;
-  network.late_delay = 20'000;
-  return network;
-}
 
 /// A node's part. Its members are destroyed from the NIC down.
 struct NicNode {
