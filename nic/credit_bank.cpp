@@ -31,26 +31,25 @@ CreditBank::CreditBank(const Options& options)
   NETVM_CHECK(held_ <= slots_, "first shares of %u together exceed %u slots", held_, slots_);
 }
 
-bool CreditBank::accept(NodeId id) {
+bool CreditBank::accept_near_limit(NodeId id) {
   Peer& peer = peers_[id.value];
   if (peer.closed || peer.accepted == peer.published) return false;
   ++peer.accepted;
-  if (unspent(id) <= peer.target / 4) [[unlikely]] {  // it uses what it has
+  if (unspent(id) <= peer.target / 4) {  // it uses what it has
     peer.target = std::min(2 * std::max(peer.target, 1U), slots_);
     top_up(id);
   }
   return true;
 }
 
-void CreditBank::release(NodeId id) {
+void CreditBank::release_and_share(NodeId id) {
   Peer& peer = peers_[id.value];
   if (peer.closed) return;
   NETVM_CHECK(peer.returned != peer.accepted, "node %u gets back a buffer that it does not use", id.value);
   ++peer.returned;
   --held_;
   top_up(id);
-  if (hungry_ != 0) [[unlikely]]
-    serve_hungry(id);
+  if (hungry_ != 0) serve_hungry(id);
 }
 
 bool CreditBank::take_back(NodeId id, std::uint32_t credits) {
@@ -92,7 +91,8 @@ void CreditBank::top_up(NodeId id) {
   if (hungry && (!peer.hungry || peer.accepted % kAskEvery == 0)) recall(id);
   if (hungry != peer.hungry) hungry ? ++hungry_ : --hungry_;
   peer.hungry = hungry;
-  if (peer.granted - peer.published >= std::max(holds(id) / kStep, 1U)) peer.published = peer.granted;
+  peer.step = std::max(holds(id) / kStep, 1U);
+  if (peer.granted - peer.published >= peer.step) peer.published = peer.granted;
 }
 
 std::uint32_t CreditBank::promised_to_others(NodeId id) const {

@@ -33,9 +33,22 @@ class CreditBank final {
   explicit CreditBank(const Options& options);
 
   /// A packet of the peer that takes a credit has arrived. False: it had none.
-  [[nodiscard]] bool accept(NodeId peer);
+  [[nodiscard]] bool accept(NodeId id) {
+    Peer& peer = peers_[id.value];
+    if (peer.published - peer.accepted <= peer.target / 4 + 1) [[unlikely]]
+      return accept_near_limit(id);
+    ++peer.accepted;
+    return true;
+  }
   /// Its packet's buffer is free again.
-  void release(NodeId peer);
+  void release(NodeId id) {
+    Peer& peer = peers_[id.value];
+    if (hungry_ != 0 || peer.closed || peer.returned == peer.accepted || holds(id) > peer.target) [[unlikely]]
+      return release_and_share(id);
+    ++peer.returned;
+    ++peer.granted;  // what it gave up it may have again: together they hold as much as before
+    if (peer.granted - peer.published >= peer.step) peer.published = peer.granted;
+  }
   /// The peer will not use `credits` of those it has. False: it has not so many.
   [[nodiscard]] bool take_back(NodeId peer, std::uint32_t credits);
   /// The peer is gone: what it held is free.
@@ -63,12 +76,15 @@ class CreditBank final {
     std::uint32_t accepted = 0;
     std::uint32_t returned = 0;
     std::uint32_t target = 0;  // what it should hold
+    std::uint32_t step = 1;    // by which the limit grows, at least
     std::uint32_t wanted_back = 0;
     bool hungry = false;  // has used up what it had, and there was no more
     bool news = false;
     bool closed = false;
   };
 
+  bool accept_near_limit(NodeId id);
+  void release_and_share(NodeId id);
   void top_up(NodeId id);
   void serve_hungry(NodeId not_this);
   void recall(NodeId for_whom);

@@ -107,11 +107,17 @@ class Nic final {
   // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end. One
   // exception: source or landing memory of this node's frames that was evicted is brought in first, and that waits for the host. Who must not wait at all (handlers,
   // hooks, triggered operations) gives private memory or holds pins. A landing place there is at most HostVm::most_pins() long (else Status::exhausted). The
-  // completion may be null: nobody wants to know.
-  void post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion);
-  void post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
-  void post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion);
-  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
+  // completion may be null: nobody wants to know. With WhenFull::refuse
+  // an operation that would have to wait for credits ends with E_NO_CREDIT instead; one with more packets than the target has system
+  // buffers always does.
+  void post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion,
+                  WhenFull when_full = WhenFull::queue);
+  void post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion,
+                         WhenFull when_full = WhenFull::queue);
+  void post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion,
+                 WhenFull when_full = WhenFull::queue);
+  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
+                   WhenFull when_full = WhenFull::queue);
   void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                          std::uint64_t increment, NotifyMode mode, Completion* completion);
   void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);

@@ -232,7 +232,8 @@ Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, 
 
 // ---- posted verbs ---------------------------------------------------------------------------------------------------------------------------
 
-void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion) {
+void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion,
+                     WhenFull when_full) {
   if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
   const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
   if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
@@ -241,10 +242,10 @@ void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* f
     return Completion::end(completion, env_, outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, completion);
+  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, completion, when_full);
 }
 
-void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion) {
+void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full) {
   if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
   const HeldSegments source(impl_->own, segments);
   if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
@@ -252,10 +253,11 @@ void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> seg
   if (impl_->try_direct_vector(to, source.segments(), &status)) return Completion::end(completion, env_, status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_vector(to, source.segments(), completion);
+  impl_->post_vector(to, source.segments(), completion, when_full);
 }
 
-void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion) {
+void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion,
+                    WhenFull when_full) {
   if (!impl_->is_node(from.node)) return Completion::end(completion, env_, Status::invalid);
   HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing_later);
   if (!ok(landing.status())) return Completion::end(completion, env_, landing.status());
@@ -266,12 +268,12 @@ void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, st
     return Completion::end(completion, env_, impl_->ended());
   std::byte* const at = landing.at();
   if (landing.is_private()) [[likely]]
-    return impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, completion);
+    return impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, completion, when_full);
   auto* held = new HeldLanding(env_, std::move(landing), completion);
-  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, &held->completion);
+  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, &held->completion, when_full);
 }
 
-void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion) {
+void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion, WhenFull when_full) {
   if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return Completion::end(completion, env_, Status::invalid);
   Outcome outcome;
   if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) {
@@ -279,7 +281,7 @@ void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const Atomic
   }
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_atomic(on, offset, args, completion);
+  impl_->post_atomic(on, offset, args, completion, when_full);
 }
 
 void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,

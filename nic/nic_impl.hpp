@@ -110,17 +110,20 @@ struct Nic::Impl final : PacketSink {
   [[nodiscard]] bool is_node(NodeId n) const { return n.value < config.nodes; }
 
   // ---- nic_post.cpp: everything here goes as packets
-  void post_move(Opcode opcode, const Posting& posting, Completion* completion);
-  void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion);
+  void post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full = WhenFull::queue);
+  void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                          std::uint64_t increment, NotifyMode mode, Completion* completion);
-  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion);
+  void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
+                   WhenFull when_full = WhenFull::queue);
   void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
   void post_message(NodeId to, MessageKind kind, std::span<const std::byte> body);
   /// Sends all fragments at once. False: there are not enough credits, and nothing has happened.
   bool send_fragments(Channel& channel, PacketHeader& header, std::span<const std::byte> body, std::uint32_t packets);
   void post_local(MessageKind kind, std::span<const std::byte> body);
   PacketHeader header_for(NodeId target, Opcode opcode);
+  /// Whether `packets` may be posted; if not, *refused says why. The caller holds the channel's lock.
+  static bool admits(const Channel& channel, Opcode opcode, std::uint32_t packets, WhenFull when_full, Status* refused);
   /// Registers one request of an operation and sends it, or queues it if there is no credit; the caller holds the channel's lock. False: refused, and *refused says why.
   bool send_request(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, const RequestTable::Request& request,
                     Status* refused);

@@ -66,11 +66,17 @@ bool Nic::Impl::send_request(Channel& channel, PacketHeader& header, std::span<c
   return true;
 }
 
+bool Nic::Impl::admits(const Channel& channel, Opcode opcode, std::uint32_t packets, WhenFull when_full, Status* refused) {
+  if (when_full == WhenFull::queue || channel.transmitter.may_send(opcode, packets)) return true;
+  *refused = Status::no_credit;
+  return false;
+}
+
 void Nic::Impl::end_refused(RequestTable::Operation* operation, std::uint32_t count, Status status) {
   for (; count > 0; --count) requests.end_request(operation, status, 0, env);
 }
 
-void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* completion) {
+void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full) {
   const NodeId target = posting.region.node;
   // Cut at the pages of the target. An empty request still travels: the target judges its key.
   const std::uint64_t first_page = posting.offset / kPageSize;
@@ -95,7 +101,7 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
   {
     const std::lock_guard guard(channel.lock);
     std::uint64_t done = 0;
-    for (; sent < pieces; ++sent) {
+    for (const bool may = admits(channel, opcode, pieces, when_full, &refused); may && sent < pieces; ++sent) {
       const bool last = sent + 1 == pieces;
       const std::uint64_t page_end = (first_page + sent + 1) * kPageSize;
       const std::uint64_t end = last ? posting.offset + posting.bytes : page_end;
@@ -122,7 +128,7 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
   end_refused(operation, pieces - sent, refused);
 }
 
-void Nic::Impl::post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion) {
+void Nic::Impl::post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full) {
   const std::vector<std::vector<std::byte>> payloads = pack(segments, max_payload());
   const auto count = static_cast<std::uint32_t>(payloads.size());
   if (count == 0) {
@@ -139,7 +145,7 @@ void Nic::Impl::post_vector(const RemoteRegion& to, std::span<const Segment> seg
   std::uint32_t sent = 0;
   {
     const std::lock_guard guard(channel.lock);
-    for (; sent < count; ++sent) {
+    for (const bool may = admits(channel, Opcode::write_vector, count, when_full, &refused); may && sent < count; ++sent) {
       header.bytes = static_cast<std::uint32_t>(payloads[sent].size());
       header.pieces_before = sent;
       const RequestTable::Request request{operation, to.node, Opcode::write_vector, header.error_era, 0, nullptr};
@@ -150,7 +156,8 @@ void Nic::Impl::post_vector(const RemoteRegion& to, std::span<const Segment> seg
   end_refused(operation, count - sent, refused);
 }
 
-void Nic::Impl::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion) {
+void Nic::Impl::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
+                            WhenFull when_full) {
   stats.add(Stat::one_sided_ops);
   stats.add(Stat::one_sided_bytes, sizeof(std::uint64_t));
   Channel& channel = channels[on.node.value];
@@ -165,7 +172,8 @@ void Nic::Impl::post_atomic(const RemoteRegion& on, std::uint64_t offset, const 
   bool sent = false;
   {
     const std::lock_guard guard(channel.lock);
-    sent = send_request(channel, header, {}, {operation, on.node, Opcode::atomic, header.error_era, 0, nullptr}, &refused);
+    sent = admits(channel, Opcode::atomic, 1, when_full, &refused) &&
+           send_request(channel, header, {}, {operation, on.node, Opcode::atomic, header.error_era, 0, nullptr}, &refused);
   }
   if (!sent) end_refused(operation, 1, refused);
 }

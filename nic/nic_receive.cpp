@@ -34,7 +34,8 @@ void Nic::Impl::on_sequenced(NodeId from, const Packet& packet) {
   if (!takes_credit(packet.header.opcode)) {
     on_arrival(from, packet);
     channel.window.skip(sequence);
-    return retire_held(from, channel);
+    if (place == SequenceWindow::Place::next) retire_held(from, channel);
+    return;
   }
   HeldPacket arrived = arrive(packet);
   if (place == SequenceWindow::Place::early || !retire(from, channel, arrived, packet.payload)) {

@@ -35,6 +35,12 @@ struct RemoteCounter {
   CounterId id{};
 };
 
+/// What becomes of a posted operation whose packets cannot all leave now, for want of credits at the target.
+enum class WhenFull : std::uint8_t {
+  queue,   ///< it waits, and what is posted to that target after it waits behind it
+  refuse,  ///< it ends with E_NO_CREDIT, and nothing has happened
+};
+
 /// When the increment of a write_notify happens.
 enum class NotifyMode : std::uint8_t {
   own,      ///< when this write's own bytes have landed

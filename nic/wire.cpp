@@ -264,6 +264,31 @@ void write_extension(const PacketHeader& h, std::byte* at) {
   }
 }
 
+Status read_packet(NodeId from, std::span<const std::byte> bytes, const WireContext& context, Packet* packet) {
+  Base base;
+  if (bytes.size() < sizeof base) return Status::invalid;
+  std::memcpy(&base, bytes.data(), sizeof base);
+  if (base.magic != kWireMagic || !known(base.opcode) || base.notify > static_cast<std::uint8_t>(NotifyFlag::ordered_failed)) {
+    return Status::invalid;
+  }
+  PacketHeader& h = packet->header;
+  read_base(base, &h);
+  const std::size_t header_bytes = sizeof base + extension_bytes(h.opcode, h.notify);
+  if (bytes.size() < header_bytes) return Status::invalid;
+  packet->payload = bytes.subspan(header_bytes);
+  std::array<std::byte, kMaxHeader> header;
+  std::memcpy(header.data(), bytes.data(), header_bytes);
+  std::memset(header.data() + offsetof(Base, checksum), 0, sizeof(Base::checksum));
+  const std::span<const std::byte> checked = context.payload_checked ? packet->payload : std::span<const std::byte>{};
+  if (checksum_of({header.data(), header_bytes}, checked) != base.checksum) return Status::invalid;
+  if (h.session != context.session) return Status::stale_epoch;
+  if (h.source != from || h.source.value >= context.nodes || h.target != context.self) return Status::invalid;
+  if (!notify_allowed(h) || !code_allowed(h) || !unused_are_zero(h)) return Status::invalid;
+  if (!read_extension(bytes.data() + sizeof base, &h)) return Status::invalid;
+  if (!sizes_fit(h, packet->payload)) return Status::invalid;
+  return Status::ok;
+}
+
 }  // namespace
 
 std::size_t encode(const PacketHeader& h, std::span<std::byte, kMaxHeader> to, std::span<const std::byte> checked_payload) {
@@ -297,29 +322,9 @@ std::size_t encode(const PacketHeader& h, std::span<std::byte, kMaxHeader> to, s
 }
 
 Result<Packet> decode(NodeId from, std::span<const std::byte> bytes, const WireContext& context) {
-  Base base;
-  if (bytes.size() < sizeof base) return Status::invalid;
-  std::memcpy(&base, bytes.data(), sizeof base);
-  if (base.magic != kWireMagic || !known(base.opcode) || base.notify > static_cast<std::uint8_t>(NotifyFlag::ordered_failed)) {
-    return Status::invalid;
-  }
-  Packet packet;
-  PacketHeader& h = packet.header;
-  read_base(base, &h);
-  const std::size_t header_bytes = sizeof base + extension_bytes(h.opcode, h.notify);
-  if (bytes.size() < header_bytes) return Status::invalid;
-  packet.payload = bytes.subspan(header_bytes);
-  std::array<std::byte, kMaxHeader> header;
-  std::memcpy(header.data(), bytes.data(), header_bytes);
-  std::memset(header.data() + offsetof(Base, checksum), 0, sizeof(Base::checksum));
-  const std::span<const std::byte> checked = context.payload_checked ? packet.payload : std::span<const std::byte>{};
-  if (checksum_of({header.data(), header_bytes}, checked) != base.checksum) return Status::invalid;
-  if (h.session != context.session) return Status::stale_epoch;
-  if (h.source != from || h.source.value >= context.nodes || h.target != context.self) return Status::invalid;
-  if (!notify_allowed(h) || !code_allowed(h) || !unused_are_zero(h)) return Status::invalid;
-  if (!read_extension(bytes.data() + sizeof base, &h)) return Status::invalid;
-  if (!sizes_fit(h, packet.payload)) return Status::invalid;
-  return packet;
+  Result<Packet> result{Packet{}};
+  if (const Status status = read_packet(from, bytes, context, &*result); !ok(status)) result = status;
+  return result;  // made in place: it is not small
 }
 
 VectorReader::VectorReader(std::span<const std::byte> payload) : payload_(payload) {

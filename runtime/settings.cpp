@@ -112,6 +112,14 @@ void apply_start_timeout(Settings& s, std::string_view variable, std::string_vie
   s.start_timeout_s = static_cast<std::uint32_t>(number_between(variable, value, 1, 86'400));
 }
 
+void apply_system_buffers(Settings& s, std::string_view variable, std::string_view value) {
+  s.system_buffers = static_cast<std::uint32_t>(number_between(variable, value, 256, 1'048'576));
+}
+
+void apply_peer_timeout(Settings& s, std::string_view variable, std::string_view value) {
+  s.peer_timeout_s = static_cast<std::uint32_t>(number_between(variable, value, 1, 86'400));
+}
+
 void apply_stats(Settings& s, std::string_view variable, std::string_view value) { s.stats = on_or_off(variable, value); }
 
 void apply_verbose(Settings& s, std::string_view variable, std::string_view value) {
@@ -153,6 +161,14 @@ constexpr std::array kInfos{
                 "Bind each application thread and each engine to a core of its own, where there are enough cores for all of them."},
     SettingInfo{"NETVM_START_TIMEOUT", "--start-timeout", "SECONDS", "30",
                 "How long a node waits for the others at the start before it gives up and names those that are missing."},
+    SettingInfo{
+        "NETVM_SYSTEM_BUFFERS", "--system-buffers", "N", "4096",
+        "Packets of other nodes that may wait at a node, for a page or for their turn, from 256 to 1048576; senders wait beyond that. "
+        "The same on all nodes."},
+    SettingInfo{
+        "NETVM_PEER_TIMEOUT", "--peer-timeout", "SECONDS", "30",
+        "Over a network that may lose packets: how long another node may be silent while an answer is due before it is given up, from "
+        "1 to 86400."},
     SettingInfo{"NETVM_STATS", "--stats", "on|off", "off", "Print faults, messages, bytes and waiting times at the end."},
     SettingInfo{"NETVM_VERBOSE", "--verbose", "0|1|2", "0",
                 "What is told on standard error: 0 errors, 1 also a line at the start that says what was chosen, 2 more."},
@@ -160,8 +176,9 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol, apply_trap, apply_shm,           apply_address_space, apply_memory,  apply_backing, apply_threads,
-    apply_spin,     apply_bind, apply_start_timeout, apply_stats,         apply_verbose, apply_seed,
+    apply_protocol,       apply_trap,         apply_shm,   apply_address_space, apply_memory,
+    apply_backing,        apply_threads,      apply_spin,  apply_bind,          apply_start_timeout,
+    apply_system_buffers, apply_peer_timeout, apply_stats, apply_verbose,       apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

@@ -60,6 +60,8 @@ struct Settings {
   std::uint32_t spin_us = UINT32_MAX;   // NETVM_SPIN: microseconds to spin before parking; "auto"
   bool bind = true;                     // NETVM_BIND: bind threads to cores where there are enough
   std::uint32_t start_timeout_s = 30;   // NETVM_START_TIMEOUT: how long to wait for the other nodes to start
+  std::uint32_t system_buffers = 4096;  // NETVM_SYSTEM_BUFFERS: packets of peers that may wait at a node
+  std::uint32_t peer_timeout_s = 30;    // NETVM_PEER_TIMEOUT: silence of a peer after which it is given up, where packets may be lost
   bool stats = false;                   // NETVM_STATS: print statistics at the end
   std::uint32_t verbose = 0;            // NETVM_VERBOSE: 0 errors, 1 a start-up line, 2 more
   std::uint64_t seed = 0;               // NETVM_SEED: 0 takes one from the kernel

@@ -192,6 +192,8 @@ void Runtime::connect() {
   config.nodes = nodes;
   config.session = boot->session();
   config.mode = settings.shm_mode;
+  config.system_buffers = settings.system_buffers;
+  config.reliability.peer_timeout = Nanos{settings.peer_timeout_s} * 1'000'000'000;
   nic = std::make_unique<nic::Nic>(config, *env, *vm, *fabric, *devices[me.value], stats);
 
   Regions mine;

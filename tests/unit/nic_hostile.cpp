@@ -86,7 +86,7 @@ struct Pair {
   Node nodes[2];
   RemoteRegion region;  // of node 1
 
-  explicit Pair(std::uint32_t first_sequence = 0) {
+  explicit Pair(std::uint32_t first_sequence = 0, std::uint32_t system_buffers = 4096) {
     for (std::uint32_t i = 0; i < 2; ++i) network.ends.push_back(std::make_unique<Loopback::End>(network, NodeId{i}));
     for (std::uint32_t i = 0; i < 2; ++i) {
       std::string why;
@@ -102,6 +102,7 @@ struct Pair {
       config.node = NodeId{i};
       config.nodes = 2;
       config.first_sequence = first_sequence;
+      config.system_buffers = system_buffers;
       nodes[i].nic = std::make_unique<Nic>(config, env, *nodes[i].vm, *network.ends[i], *nodes[i].device, nodes[i].stats);
     }
     region = nodes[1].nic->region_create({PageId{1}, 8}, Rights::all).value();
@@ -296,4 +297,39 @@ TEST_CASE("packets of a node that has been declared dead are dropped") {
   CHECK(pair.memory()[0] == std::byte{0});
   pair.a().shut_down();
   CHECK(completion.status() == Status::cancelled);
+}
+
+TEST_CASE("a peer that ignores its credits fills no memory and harms nobody") {
+  Pair pair(0, 64);
+  const auto forge = [&](PacketHeader h, std::size_t payload) {
+    h.session = 1;
+    h.source = NodeId{0};
+    h.target = NodeId{1};
+    std::array<std::byte, kMaxHeader> header;
+    Bytes packet(header.data(), header.data() + encode(h, header));
+    packet.insert(packet.end(), payload, std::byte{1});
+    pair.network.ends[1]->deliver(NodeId{0}, packet);
+  };
+  PacketHeader h;
+  h.opcode = Opcode::message;
+  h.code = 15;
+  h.bytes = 4096;
+  h.total = 1 << 20;
+  constexpr std::uint32_t kFlood = 5000;
+  for (std::uint32_t i = 1; i <= kFlood; ++i) {  // number 0 is missing: all of it would have to wait
+    h.sequence = i;
+    forge(h, h.bytes);
+  }
+  CHECK(pair.b().drops().no_credit >= kFlood - 64);
+  PacketHeader back;
+  back.opcode = Opcode::give_back;
+  back.slots = 1'000'000;  // it has not so many
+  back.sequence = kFlood + 1;
+  const std::uint64_t before = pair.b().drops().no_credit;
+  forge(back, 0);
+  CHECK(pair.b().drops().no_credit == before + 1);
+  // Its own channel is beyond help, but node 1 serves itself as before.
+  const RemoteRegion own = pair.region;
+  const std::uint64_t value = 5;
+  CHECK(ok(pair.b().write(own, 0, &value, 8)));
 }
