@@ -78,6 +78,8 @@ FloorPartner::FloorPartner(std::size_t largest)
       rings_(back_ + largest_),
       private_(largest_, std::byte{7}) {
   static_assert(sizeof(Shared) <= kPageSize);
+  CPU_ZERO(&allowed_);
+  sched_getaffinity(0, sizeof allowed_, &allowed_);
   std::byte* const second = rings_ + whole_pages(kRingArea);
   const pid_t parent = getpid();
   partner_ = fork();
@@ -99,7 +101,16 @@ FloorPartner::~FloorPartner() {
   munmap(static_cast<void*>(shared_), mapped_);
 }
 
+void FloorPartner::keep_apart() const {
+  cpu_set_t others = allowed_;
+  const int here = sched_getcpu();
+  if (here < 0 || CPU_COUNT(&others) < 2) return;
+  CPU_CLR(static_cast<std::size_t>(here), &others);
+  sched_setaffinity(partner_, sizeof others, &others);
+}
+
 void FloorPartner::start(Task task, std::uint64_t bytes, std::uint64_t rounds) {
+  keep_apart();
   shared_->bytes = bytes;
   shared_->rounds = rounds;
   shared_->ping.store(0);

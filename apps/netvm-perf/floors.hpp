@@ -1,6 +1,7 @@
 // Floors: what the bare machine does, without NetVM. Measured in the same run, in turns with what they are compared to.
 #pragma once
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -38,6 +39,8 @@ class FloorPartner {
  private:
   enum class Task : std::uint32_t { idle, end, hand_over, futex, ring_echo, ring_drain };
   struct Shared;
+  /// A scheduler may wake the partner where this thread is about to spin, and leave it there: keeps it off this thread's processor.
+  void keep_apart() const;
   void serve();
   void serve_hand_over();
   void serve_futex();
@@ -57,6 +60,7 @@ class FloorPartner {
   nic::RingProducer out_;
   nic::RingConsumer in_;
   pid_t partner_ = -1;
+  cpu_set_t allowed_;  // processors of this process, when it was made
 };
 
 /// Shared memory of this process alone (a mapped memfd, touched), to store and copy to.

@@ -42,7 +42,18 @@ Session::Session(Job& job, const Options& options, std::size_t largest, FloorPar
       data_offset_(detail::symmetric_offset(runtime_, data_, largest_, me_, "netvm-perf")),
       source_(largest_, std::byte{7}),
       meetings_(make_counters(runtime_)),
-      counters_(make_counters(runtime_)) {}
+      counters_(make_counters(runtime_)) {
+  if (takes_part()) bind_apart();
+}
+
+void Session::bind_apart() const {
+  const auto& processors = Topology::of_this_host().processors();
+  if (!runtime_.settings.bind || !runtime_.binding.application_cores.empty() || processors.size() < 2) return;
+  const auto other_core =
+      std::find_if(processors.begin(), processors.end(), [&](const auto& p) { return p.core != processors.front().core; });
+  const auto& second = other_core != processors.end() ? *other_core : processors[1];
+  bind_this_thread(measures() ? processors.front().number : second.number);
+}
 
 Session::~Session() {
   static_cast<void>(nic().counter_destroy(meetings_[static_cast<std::size_t>(me_)]));

@@ -3,7 +3,8 @@
 // Invariants
 //  1. A and B run the same steps in the same order; meet() is where they wait for each other. Bystanders run none of them.
 //  2. While A measures something that B has no part in, B is parked: it is nobody's noise. settle() waits until it must be.
-//  3. Serial numbers only grow, and both sides agree on them: what a put carries in its last word is never what lay there before.
+//  3. A and B run on processors of their own where there are two: a scheduler that puts both on one measures itself.
+//  4. Serial numbers only grow, and both sides agree on them: what a put carries in its last word is never what lay there before.
 // Threads: the main thread of each node.
 #pragma once
 
@@ -74,6 +75,9 @@ class Session {
   void require(Status status, const char* what) const;
 
  private:
+  /// A and B on processors of their own, unless the job has bound its threads itself or may not (NETVM_BIND).
+  void bind_apart() const;
+
   Job& job_;
   const Options& options_;
   detail::Runtime& runtime_;
