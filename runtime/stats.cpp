@@ -1,37 +1,6 @@
 #include "runtime/stats.hpp"
 
 namespace netvm {
-namespace {
-
-// Bit i: column i belongs to a thread. Constant-initialised, so it is there before and after every thread.
-constinit std::atomic<std::uint32_t> taken_columns{0};
-
-}  // namespace
-
-// Gives the column back when its thread ends.
-struct StatsColumn::Owner {
-  std::uint8_t column = kShared;
-  ~Owner() {
-    column_ = kShared;  // what this thread still adds goes where everybody may
-    // release: this thread's additions, before the next owner's; partner is claim()'s acquire
-    if (column != kShared) taken_columns.fetch_and(~(std::uint32_t{1} << column), std::memory_order_release);
-  }
-};
-
-std::uint8_t StatsColumn::claim() {
-  static thread_local Owner owner;
-  std::uint32_t taken = taken_columns.load(std::memory_order_relaxed);  // relaxed: the exchange decides
-  for (;;) {
-    const int free = __builtin_ctz(~taken);
-    if (free >= kShared) return kShared;
-    // acquire: the last owner's additions; partner is ~Owner()'s release
-    if (taken_columns.compare_exchange_weak(taken, taken | std::uint32_t{1} << free, std::memory_order_acquire)) {
-      owner.column = static_cast<std::uint8_t>(free);
-      return owner.column;
-    }
-  }
-}
-
 // No default: the compiler names the enumerator that has no name yet.
 std::string_view stat_name(Stat stat) {
   switch (stat) {

@@ -1,10 +1,13 @@
 // Counters that a node keeps about itself; cheap enough to be always on.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <string_view>
+
+#include "runtime/thread_slot.hpp"
 
 namespace netvm {
 
@@ -45,33 +48,14 @@ enum class Stat : std::uint8_t {
 inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount);
 [[nodiscard]] std::string_view stat_name(Stat stat);
 
-/// Which column of every Stats the calling thread adds to. Of the first threads each has one to itself, so that an addition is a plain
-/// load and store; the others share the last one. A thread that ends hands its column on.
-class StatsColumn {
- public:
-  static constexpr std::uint8_t kColumns = 16;
-  static constexpr std::uint8_t kShared = kColumns - 1;
-  static std::uint8_t mine() {
-    if (column_ == kNone) [[unlikely]]
-      column_ = claim();
-    return column_;
-  }
-
- private:
-  static constexpr std::uint8_t kNone = 0xff;
-  static std::uint8_t claim();
-  struct Owner;
-  static inline thread_local constinit std::uint8_t column_ = kNone;
-};
-
-/// One set of counters: a node's, a region's. Written by several threads: a count is not an ordering. An addition costs no locked
-/// instruction (it stands in the path of a remote store, which costs two).
+/// One set of counters: a node's, a region's. Written by several threads: a count is not an ordering. Of the first threads each has a column
+/// to itself, so that an addition is a plain load and store; the others share the last one.
 class Stats {
  public:
   void add(Stat stat, std::uint64_t by = 1) {
-    const std::uint8_t column = StatsColumn::mine();
+    const std::uint8_t column = std::min(ThreadSlot::mine(), kShared);
     std::atomic<std::uint64_t>& value = columns_[column].values[static_cast<std::size_t>(stat)];
-    if (column != StatsColumn::kShared) [[likely]] {
+    if (column != kShared) [[likely]] {
       value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
     } else {
       value.fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
@@ -86,10 +70,12 @@ class Stats {
   }
 
  private:
+  static constexpr std::uint8_t kColumns = 16;
+  static constexpr std::uint8_t kShared = kColumns - 1;
   struct alignas(64) Column {
     std::array<std::atomic<std::uint64_t>, kStatCount> values{};
   };
-  std::array<Column, StatsColumn::kColumns> columns_{};
+  std::array<Column, kColumns> columns_{};
 };
 
 }  // namespace netvm

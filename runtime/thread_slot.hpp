@@ -1,0 +1,30 @@
+// Thread slot: a small number of the calling thread, for whoever keeps something apart for each thread (statistics, page locks).
+//
+// Invariants
+//  1. Of the living threads of a process at most one has a given number below kShared. All others have kShared.
+//  2. A thread that ends hands its number on; the next owner sees what it has written.
+// Threads: any; costs one load after the first call.
+#pragma once
+
+#include <cstdint>
+
+namespace netvm {
+
+class ThreadSlot {
+ public:
+  static constexpr std::uint8_t kCount = 64;
+  static constexpr std::uint8_t kShared = kCount - 1;
+  static std::uint8_t mine() {
+    if (slot_ == kNone) [[unlikely]]
+      slot_ = claim();
+    return slot_;
+  }
+
+ private:
+  static constexpr std::uint8_t kNone = 0xff;
+  static std::uint8_t claim();
+  struct Owner;
+  static inline thread_local constinit std::uint8_t slot_ = kNone;
+};
+
+}  // namespace netvm
