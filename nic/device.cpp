@@ -10,19 +10,23 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/asymmetric_fence.hpp"
+
 namespace netvm::nic {
 
 namespace {
 
 /// Where the parts lie, in bytes from the start. Each starts on a page of its own: none shares a page's fate with another.
 struct Plan {
-  std::uint64_t regions, counters, shadow, inbound, end;
+  std::uint64_t regions, counters, shadow, announced, areas, inbound, end;
 
   Plan(std::uint32_t nodes, std::uint64_t pages, std::uint64_t ring_bytes) {
     regions = up(sizeof(DeviceHeader));
     counters = regions + up(RegionTable::kBytes);
     shadow = counters + up(EventCounters::kBytes);
-    inbound = shadow + up(ShadowPageTable::bytes_needed(pages));
+    announced = shadow + up(ShadowPageTable::bytes_needed(pages));
+    areas = announced + up(nodes * sizeof(std::uint32_t));
+    inbound = areas + nodes * sizeof(AnnouncementArea);
     end = inbound + up(nodes * ring_bytes);
   }
   static std::uint64_t up(std::uint64_t bytes) { return (bytes + kPageSize - 1) / kPageSize * kPageSize; }
@@ -50,6 +54,8 @@ Status check(const DeviceConfig& config, std::string* why) {
   }
   return Status::ok;
 }
+
+bool may_fence_lightly(const DeviceConfig& config) { return config.asymmetric_fences && AsymmetricFence::enrol(); }
 
 /// Maps `bytes` of a file, shared; or private memory if fd is -1. Null on failure.
 std::byte* map(int fd, std::uint64_t bytes) {
@@ -83,7 +89,7 @@ std::uint64_t Device::bytes_needed(std::uint32_t nodes, std::uint64_t pages, std
   return Plan(nodes, pages, ring_bytes).end;
 }
 
-Device::Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, std::byte* frames)
+Device::Device(const DeviceConfig& config, NodeId initiator, Mapping memory, Mapping own_frames, std::byte* frames)
     : config_(config),
       memory_(memory.at),
       bytes_(memory.bytes),
@@ -92,7 +98,7 @@ Device::Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, s
       regions_(part<RegionEntry>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).regions), config.node),
       counters_(part<EventCounter>(memory.at, Plan(config.nodes, config.pages, config.ring_bytes).counters),
                 &part<DeviceHeader>(memory.at, 0)->marks, &part<DeviceHeader>(memory.at, 0)->doorbell),
-      shadow_(entries(), config.pages, CasPageLock(entries())) {}
+      shadow_(shadow_entries(), config.pages, page_lock(initiator)) {}
 
 Device::~Device() {
   munmap(memory_, bytes_);
@@ -116,15 +122,20 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceConfig& config, int f
   header->version = kDeviceVersion;
   header->node = config.node.value;
   header->nodes = config.nodes;
+  header->light_fences = may_fence_lightly(config) && AsymmetricFence::available() ? 1 : 0;
   header->pages = config.pages;
   header->ring_bytes = config.ring_bytes;
   header->session = config.session;
   header->magic.store(kDeviceMagic, std::memory_order_release);  // release: partner is mismatch()'s acquire
-  return std::unique_ptr<Device>(new Device(config, {memory, bytes}, {}, frames));
+  return std::unique_ptr<Device>(new Device(config, config.node, {memory, bytes}, {}, frames));
 }
 
-Result<std::unique_ptr<Device>> Device::attach(const DeviceConfig& config, int device_fd, int frames_fd, std::string* why) {
+Result<std::unique_ptr<Device>> Device::attach(const DeviceConfig& config, NodeId initiator, int device_fd, int frames_fd,
+                                               std::string* why) {
   if (const Status status = check(config, why); !ok(status)) return status;
+  if (initiator.value >= config.nodes) {
+    return fail(why, Status::invalid, fmt::format("node {} of {} nodes cannot use a NIC", initiator.value, config.nodes));
+  }
   const std::uint64_t bytes = bytes_needed(config.nodes, config.pages, config.ring_bytes);
   const std::uint64_t frame_bytes = config.pages * kPageSize;
   if (!long_enough(device_fd, bytes)) {
@@ -149,11 +160,20 @@ Result<std::unique_ptr<Device>> Device::attach(const DeviceConfig& config, int d
     munmap(frames, frame_bytes);
     return fail(why, Status::invalid, fmt::format("the NIC memory of node {} cannot be used: {}", config.node.value, difference));
   }
-  return std::unique_ptr<Device>(new Device(config, {memory, bytes}, {frames, frame_bytes}, frames));
+  return std::unique_ptr<Device>(new Device(config, initiator, {memory, bytes}, {frames, frame_bytes}, frames));
 }
 
-std::atomic<std::uint64_t>* Device::entries() const {
+std::atomic<std::uint64_t>* Device::shadow_entries() const {
   return part<std::atomic<std::uint64_t>>(memory_, Plan(config_.nodes, config_.pages, config_.ring_bytes).shadow);
+}
+
+AnnouncedPageLock Device::page_lock(NodeId initiator) const {
+  const Plan plan(config_.nodes, config_.pages, config_.ring_bytes);
+  const bool light = part<DeviceHeader>(memory_, 0)->light_fences != 0 && may_fence_lightly(config_);
+  return {shadow_entries(),
+          {part<std::atomic<std::uint32_t>>(memory_, plan.announced), part<AnnouncementArea>(memory_, plan.areas), config_.nodes},
+          initiator,
+          light ? AnnouncedPageLock::Fence::light : AnnouncedPageLock::Fence::full};
 }
 
 std::span<std::byte> Device::inbound(NodeId source) const {

@@ -1,7 +1,8 @@
 // Device: one node's NIC as memory. Its region table, event counters, shadow page table and inbound rings lie in one mapping (a memfd
 // that peers on the host map too, or private memory), beside the node's frames. It holds no behaviour: Firmware works on it.
 //
-//   header | region table | event counters | shadow page table (8 bytes a page, sparse) | inbound area of each source node
+//   header | region table | event counters | shadow page table (8 bytes a page, sparse) | announced page locks of each initiating node |
+//   inbound area of each source node
 //
 // Invariants
 //  1. The owner writes the header's magic last: who sees it sees an initialised device.
@@ -9,6 +10,8 @@
 //     of its own, except the entries of the shadow page table and the counters' marks.
 //  3. The tables' sizes follow from (nodes, pages, ring bytes) alone; an attaching peer checks them against the job's, then against the file.
 //  4. The inside of an inbound area belongs to the shm fabric. It is zero when the device is created.
+//  5. Page locks are attributed to the node for which a process maps the device, so release_dead() can end those of a node that has died.
+//     Everything else that an initiator changes is one word at a time: a node that dies between two of its words leaves no half of a third.
 // Threads: all members are const after creation; the tables synchronise themselves.
 #pragma once
 
@@ -35,7 +38,8 @@ struct DeviceHeader {
   std::uint32_t version;
   std::uint32_t node;
   std::uint32_t nodes;
-  std::uint32_t reserved;
+  std::uint32_t
+      light_fences;  ///< 1: the owner fences heavily when it takes pages away, so initiators that have enrolled need only light fences
   std::uint64_t pages;
   std::uint64_t ring_bytes;
   std::uint64_t session;
@@ -51,6 +55,7 @@ struct DeviceConfig {
   std::uint64_t pages = 0;       ///< of the global range
   std::uint64_t ring_bytes = 0;  ///< inbound area per source node; a multiple of kCacheLine
   std::uint64_t session = 1;
+  bool asymmetric_fences = true;  ///< use them where the kernel has them; false: as if it had not
 };
 
 class Device final {
@@ -62,9 +67,10 @@ class Device final {
   /// its frames (HostVm::frame_base()). On failure *why says what and what to do.
   static Result<std::unique_ptr<Device>> create(const DeviceConfig& config, int fd, std::byte* frames, std::string* why = nullptr);
 
-  /// Maps a peer's device and frames (memfds that stay the caller's). Everything is checked: sizes of both files, magic, version,
-  /// node, nodes, pages, ring bytes and session must be `config`'s.
-  static Result<std::unique_ptr<Device>> attach(const DeviceConfig& config, int device_fd, int frames_fd, std::string* why = nullptr);
+  /// Maps a peer's device and frames (memfds that stay the caller's), for accesses of node `initiator`, which is this process and no other.
+  /// Everything is checked: sizes of both files, magic, version, node, nodes, pages, ring bytes and session must be `config`'s.
+  static Result<std::unique_ptr<Device>> attach(const DeviceConfig& config, NodeId initiator, int device_fd, int frames_fd,
+                                                std::string* why = nullptr);
 
   ~Device();
   Device(const Device&) = delete;
@@ -81,6 +87,10 @@ class Device final {
   [[nodiscard]] EventCounters& counters() { return counters_; }
   [[nodiscard]] ShadowPageTable& shadow() { return shadow_; }
   [[nodiscard]] std::byte* frames() const { return frames_; }
+  /// The words of the shadow page table, for measuring other ways to lock its pages.
+  [[nodiscard]] std::atomic<std::uint64_t>* shadow_entries() const;
+  /// For the owner: ends the page locks of a node that has died. None of its threads may be running any more.
+  void release_dead(NodeId node) { shadow_.page_lock().release_dead(node); }
   /// The area for packets of `source` to this node; ring_bytes() long, page aligned if ring_bytes() is a multiple of the page.
   [[nodiscard]] std::span<std::byte> inbound(NodeId source) const;
 
@@ -89,8 +99,8 @@ class Device final {
     std::byte* at = nullptr;
     std::uint64_t bytes = 0;
   };
-  [[nodiscard]] std::atomic<std::uint64_t>* entries() const;  // of the shadow page table
-  Device(const DeviceConfig& config, Mapping memory, Mapping own_frames, std::byte* frames);
+  Device(const DeviceConfig& config, NodeId initiator, Mapping memory, Mapping own_frames, std::byte* frames);
+  [[nodiscard]] AnnouncedPageLock page_lock(NodeId initiator) const;
 
   DeviceConfig config_;
   std::byte* memory_;

@@ -161,7 +161,9 @@ void Nic::close() {
 }
 
 void Nic::declare_dead(NodeId peer) {
-  if (impl_->is_node(peer) && peer != config_.node && !impl_->forked.load()) impl_->end_channel(peer, Status::peer_dead);
+  if (!impl_->is_node(peer) || peer == config_.node || impl_->forked.load()) return;
+  impl_->end_channel(peer, Status::peer_dead);
+  impl_->device.release_dead(peer);  // here only: a peer that is merely silent may still be at work in this node's frames
 }
 
 void Nic::set_peer_lost_listener(std::function<void(NodeId)> listener) { impl_->peer_lost = std::move(listener); }

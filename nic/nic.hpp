@@ -67,6 +67,9 @@ struct Drops {
   std::uint64_t no_credit = 0;  ///< beyond what its source may send
 };
 
+template <class Translation>
+class DirectPath;
+
 class Nic final {
  public:
   /// `device` is this node's own device memory (device.hpp), made over the job's memfd or private memory.
@@ -179,7 +182,8 @@ class Nic final {
   void shut_down();
   /// shut_down(), and blocks until no handler runs and no page is on its way for a peer. The destructor does the same where it may block.
   void close();
-  /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later.
+  /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later, and the page locks that it held at this node: a process
+  /// that maps this node's device must have ended.
   void declare_dead(NodeId peer);
   /// Over a fabric that loses packets, a peer that says nothing for Reliability::peer_timeout while an answer is due is given up: everything
   /// outstanding towards it ends with E_TIMEOUT, now and later, and all counters count an error, as with declare_dead(). The listener is
@@ -191,6 +195,8 @@ class Nic final {
  private:
   friend class QueuePair;
   struct Impl;
+  template <class Translation>
+  friend class DirectPath;
   // Parks on `word` and on the arrival of packets, once; the caller has prepared (hence the ticket) and re-checked. shut_down() ends it.
   void park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline);
   [[nodiscard]] bool stopping() const;

@@ -1,28 +1,10 @@
-// Nic: the verbs, and the direct way.
-//
-// The hot path of a put, top to bottom: is the channel free of packets (two loads), region entry (key, range, rights: one line), page lock
-// (one CAS), key again, copy, unlock, two statistics. No allocation, no system call, no clock.
+// Nic: the verbs, and what the direct way (direct_path.hpp) does off its hot path.
+#include "nic/direct_path.hpp"
 #include "nic/nic_impl.hpp"
 
 namespace netvm::nic {
 
 namespace {
-
-WorkRequest write_request(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-  return {.kind = WorkKind::write,
-          .region = to.id,
-          .key = to.key,
-          .offset = offset,
-          .bytes = bytes,
-          .source = static_cast<const std::byte*>(from)};
-}
-WorkRequest read_request(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-  return {
-      .kind = WorkKind::read, .region = from.id, .key = from.key, .offset = offset, .bytes = bytes, .landing = static_cast<std::byte*>(to)};
-}
-WorkRequest atomic_request(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
-  return {.kind = WorkKind::atomic, .region = on.id, .key = on.key, .offset = offset, .bytes = sizeof(std::uint64_t), .atomic = args};
-}
 
 /// A posted read's landing place in evictable memory, kept until the read ends.
 struct HeldLanding {
@@ -55,23 +37,17 @@ Device* Nic::Impl::find_device(Channel& channel, NodeId target) {
   return found;
 }
 
-bool Nic::Impl::try_direct(NodeId target, const WorkRequest& request, Outcome* outcome) {
-  Device* device_of_target = direct(target);
-  if (device_of_target == nullptr) return false;
-  *outcome = Firmware::execute(*device_of_target, request);
-  if (!outcome->resident) [[unlikely]] {
-    if (target != config.node || !execute_at_once(request, 0, outcome)) return false;
-  }
-  if (!ok(outcome->status)) [[unlikely]] {
+bool Nic::Impl::direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome) {
+  if (!outcome->resident && (target != config.node || !execute_at_once(request, 0, outcome))) return false;
+  if (!ok(outcome->status) && request.kind == WorkKind::write) {
     Channel& channel = channels[target.value];
-    if (request.kind == WorkKind::write) note_write_failure(channel, channel.error_era.load());
-    return true;
-  }
-  if (target != config.node) {
-    stats.add(Stat::one_sided_ops);
-    stats.add(Stat::one_sided_bytes, request.bytes);
+    note_write_failure(channel, channel.error_era.load());
   }
   return true;
+}
+
+bool Nic::Impl::try_direct(NodeId target, const WorkRequest& request, Outcome* outcome) {
+  return DirectPath<ShadowTranslation>::execute(*this, target, request, outcome);
 }
 
 bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status) {
@@ -143,33 +119,11 @@ Status Nic::Impl::notify_lost_source(const RemoteCounter& counter, std::uint64_t
 // ---- blocking verbs -------------------------------------------------------------------------------------------------------------------------
 
 Status Nic::write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-  if (!impl_->is_node(to.node)) return Status::invalid;
-  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
-  if (!ok(source.status())) [[unlikely]]
-    return impl_->note_lost_source(to.node, source.status());
-  Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) [[likely]]
-    return outcome.status;
-  if (impl_->stopping.load()) [[unlikely]]
-    return impl_->ended();
-  Completion completion;
-  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, &completion);
-  return wait(completion);
+  return DirectPath<ShadowTranslation>::write(*this, to, offset, from, bytes);
 }
 
 Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-  if (!impl_->is_node(from.node)) return Status::invalid;
-  HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing);
-  if (!ok(landing.status())) [[unlikely]]
-    return landing.status();
-  Outcome outcome;
-  if (impl_->try_direct(from.node, read_request(from, offset, landing.at(), bytes), &outcome)) [[likely]]
-    return landing.finish(outcome.status);
-  if (impl_->stopping.load()) [[unlikely]]
-    return impl_->ended();
-  Completion completion;
-  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = landing.at(), .bytes = bytes}, &completion);
-  return landing.finish(wait(completion));
+  return DirectPath<ShadowTranslation>::read(*this, from, offset, to, bytes);
 }
 
 Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
@@ -216,18 +170,7 @@ Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segmen
 }
 
 Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
-  if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return Status::invalid;
-  Outcome outcome;
-  if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) [[likely]] {
-    if (!ok(outcome.status)) return outcome.status;
-    return outcome.old_value;
-  }
-  if (impl_->stopping.load()) [[unlikely]]
-    return impl_->ended();
-  Completion completion;
-  impl_->post_atomic(on, offset, args, &completion);
-  if (const Status status = wait(completion); !ok(status)) return status;
-  return completion.old_value();
+  return DirectPath<ShadowTranslation>::atomic(*this, on, offset, args);
 }
 
 // ---- posted verbs ---------------------------------------------------------------------------------------------------------------------------

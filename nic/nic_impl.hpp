@@ -1,6 +1,6 @@
 // The inside of Nic, shared by the files that implement it:
 //   nic.cpp          construction, regions, counters, shutting down      nic_post.cpp      the initiator's packets
-//   nic_direct.cpp   the verbs, and the direct way                       nic_receive.cpp   what arrives: answers, and the sequence
+//   nic_direct.cpp   the verbs, the direct way (direct_path.hpp)         nic_receive.cpp   what arrives: answers, and the sequence
 //   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
 //   nic_events.cpp   what a counter sets off                             nic_redirect.cpp  pages that are not there
 //   nic_transmit.cpp what leaves: credits, acknowledgements, timers
@@ -96,6 +96,9 @@ struct Nic::Impl final : PacketSink {
     return device_of_target;
   }
   Device* find_device(Channel& channel, NodeId target);
+  /// After a direct execution that did not simply work: brings a page of this node in and tries again, or notes the failure.
+  /// False: it must go as packets.
+  bool direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome);
   /// Executes the request here and now. False: it must go as packets (nothing has happened that may not happen again).
   bool try_direct(NodeId target, const WorkRequest& request, Outcome* outcome);
   bool try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status);

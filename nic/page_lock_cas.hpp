@@ -19,6 +19,8 @@ class CasPageLock {
  public:
   explicit CasPageLock(std::atomic<std::uint64_t>* entries) : entries_(entries) {}
 
+  static constexpr bool kCountsInEntries = true;
+
   /// One thread's way to lock pages, one at a time.
   class Locker {
    public:

@@ -50,7 +50,11 @@ void BasicShadowPageTable<PageLock>::drain(PageRange pages) {
 
 template <class PageLock>
 void BasicShadowPageTable<PageLock>::await_unlocked(PageRange pages) const {
-  each_touched(pages, [&](PageRange run) { lock_.await_unlocked(run); });
+  if constexpr (PageLock::kCountsInEntries) {
+    each_touched(pages, [&](PageRange run) { lock_.await_unlocked(run); });
+  } else {
+    lock_.await_unlocked(pages);
+  }
 }
 
 template <class PageLock>
@@ -156,6 +160,7 @@ bool BasicShadowPageTable<PageLock>::end_redirect(PageId page) {
   return change_state(page, PageState::redirecting, PageState::read_write);
 }
 
+template class BasicShadowPageTable<AnnouncedPageLock>;
 template class BasicShadowPageTable<CasPageLock>;
 
 }  // namespace netvm::nic

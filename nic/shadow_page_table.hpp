@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "nic/page_lock_announced.hpp"
 #include "nic/page_lock_cas.hpp"
 #include "nic/shadow_entry.hpp"
 #include "runtime/host_vm.hpp"
@@ -48,6 +49,7 @@ class BasicShadowPageTable final : public ResidencyListener {
   /// The calling thread's way to lock pages, one at a time; for as long as it does not block.
   using Locker = typename PageLock::Locker;
   [[nodiscard]] Locker locker() const { return Locker(lock_); }
+  [[nodiscard]] const PageLock& page_lock() const { return lock_; }
 
   /// Waits until no lock that existed at the call is left on any of the pages. New ones may come. For revocation, by the host that maps.
   void drain(PageRange pages);
@@ -83,8 +85,10 @@ class BasicShadowPageTable final : public ResidencyListener {
   std::unique_ptr<std::atomic<bool>[]> touched_;
 };
 
+extern template class BasicShadowPageTable<AnnouncedPageLock>;
 extern template class BasicShadowPageTable<CasPageLock>;
 
-using ShadowPageTable = BasicShadowPageTable<CasPageLock>;
+/// The product's; why: docs/decisions/0008-page-locks.md.
+using ShadowPageTable = BasicShadowPageTable<AnnouncedPageLock>;
 
 }  // namespace netvm::nic

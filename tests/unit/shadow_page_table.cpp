@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -14,13 +15,42 @@ using namespace netvm::nic;
 
 namespace {
 
-template <class PageLock>
+/// What the device holds for announcements, in private memory.
+struct Announcements {
+  static constexpr std::uint32_t kNodes = 2;
+  std::array<std::atomic<std::uint32_t>, kNodes> used{};
+  std::array<AnnouncementArea, kNodes> areas{};
+};
+
+/// The schemes to test. The second: as in a process where membarrier does not exist.
+struct Announced {
+  using PageLock = AnnouncedPageLock;
+};
+struct FullyFenced {
+  using PageLock = AnnouncedPageLock;
+};
+struct Cas {
+  using PageLock = CasPageLock;
+};
+
+template <class Scheme>
+typename Scheme::PageLock make_lock(std::atomic<std::uint64_t>* words, Announcements& a, NodeId initiator = NodeId{0}) {
+  using Fence = AnnouncedPageLock::Fence;
+  if constexpr (std::is_same_v<Scheme, Cas>) {
+    return CasPageLock(words);
+  } else {
+    const bool light = std::is_same_v<Scheme, Announced> && AsymmetricFence::available() && AsymmetricFence::enrol();
+    return {words, {a.used.data(), a.areas.data(), Announcements::kNodes}, initiator, light ? Fence::light : Fence::full};
+  }
+}
+
+template <class Scheme>
 struct Table {
   explicit Table(std::uint64_t pages)
-      : words(new std::atomic<std::uint64_t>[pages]()), lock(words.get()), table(words.get(), pages, lock) {}
+      : words(new std::atomic<std::uint64_t>[pages]()), table(words.get(), pages, make_lock<Scheme>(words.get(), *announcements)) {}
   std::unique_ptr<std::atomic<std::uint64_t>[]> words;
-  PageLock lock;
-  BasicShadowPageTable<PageLock> table;
+  std::unique_ptr<Announcements> announcements = std::make_unique<Announcements>();
+  BasicShadowPageTable<typename Scheme::PageLock> table;
 };
 
 template <LockFor kWhat, class Table>
@@ -87,8 +117,8 @@ TEST_CASE("an entry decodes to what was encoded, every field at its limits") {
   CHECK(ShadowEntry{}.encode() == 0);  // zeroed memory is a table of INVALID pages
 }
 
-TEST_CASE_TEMPLATE("each state admits the locks that it should", PageLock, CasPageLock) {
-  Table<PageLock> t(4);
+TEST_CASE_TEMPLATE("each state admits the locks that it should", Scheme, Announced, FullyFenced, Cas) {
+  Table<Scheme> t(4);
   CHECK(rights(t.table, 0).empty());
   t.table.map({PageId{1}, 2}, true);
   CHECK(rights(t.table, 1) == "rwd");
@@ -102,8 +132,8 @@ TEST_CASE_TEMPLATE("each state admits the locks that it should", PageLock, CasPa
   CHECK(rights(t.table, 0) == "d");
 }
 
-TEST_CASE_TEMPLATE("rights of a mapped page are raised and lowered", PageLock, CasPageLock) {
-  Table<PageLock> t(2);
+TEST_CASE_TEMPLATE("rights of a mapped page are raised and lowered", Scheme, Announced, FullyFenced, Cas) {
+  Table<Scheme> t(2);
   t.table.map({PageId{0}, 2}, false);
   t.table.map({PageId{0}, 2}, true);
   CHECK(rights(t.table, 1) == "rwd");
@@ -121,8 +151,9 @@ TEST_CASE_TEMPLATE("rights of a mapped page are raised and lowered", PageLock, C
   CHECK(rights(t.table, 1) == "r");
 }
 
-TEST_CASE_TEMPLATE("unmapping bumps the generation, also around its wrap, and leaves the neighbours alone", PageLock, CasPageLock) {
-  Table<PageLock> t(3);
+TEST_CASE_TEMPLATE("unmapping bumps the generation, also around its wrap, and leaves the neighbours alone", Scheme, Announced, FullyFenced,
+                   Cas) {
+  Table<Scheme> t(3);
   t.table.on_map({PageId{0}, 3});
   t.words[1].store(ShadowEntry{1, PageState::read_write, false, false, 0, 0xffff}.encode());
   t.table.on_unmap({PageId{1}, 1});
@@ -135,8 +166,9 @@ TEST_CASE_TEMPLATE("unmapping bumps the generation, also around its wrap, and le
   CHECK(t.table.entry(PageId{2}).generation == 1);
 }
 
-TEST_CASE_TEMPLATE("pitfall 2: an unmap waits for the locks that are out, and no new lock comes in between", PageLock, CasPageLock) {
-  Table<PageLock> t(3);
+TEST_CASE_TEMPLATE("pitfall 2: an unmap waits for the locks that are out, and no new lock comes in between", Scheme, Announced, FullyFenced,
+                   Cas) {
+  Table<Scheme> t(3);
   t.table.on_map({PageId{0}, 3});
   Holder first(t.table, 0), second(t.table, 0), elsewhere(t.table, 2);
   std::atomic<bool> unmapped{false};
@@ -156,8 +188,9 @@ TEST_CASE_TEMPLATE("pitfall 2: an unmap waits for the locks that are out, and no
   CHECK(t.table.entry(PageId{2}).state == PageState::read_write);
 }
 
-TEST_CASE_TEMPLATE("pitfall 2: under a storm of maps and unmaps nobody holds a lock on a page that is gone", PageLock, CasPageLock) {
-  Table<PageLock> t(4);
+TEST_CASE_TEMPLATE("pitfall 2: under a storm of maps and unmaps nobody holds a lock on a page that is gone", Scheme, Announced, FullyFenced,
+                   Cas) {
+  Table<Scheme> t(4);
   // What a frame holds: 1 while it is there. Accessed plainly, under the lock only: ThreadSanitizer sees every hole.
   std::vector<int> frames(4, 0);
   std::atomic<bool> stop{false};
@@ -178,7 +211,7 @@ TEST_CASE_TEMPLATE("pitfall 2: under a storm of maps and unmaps nobody holds a l
       }
     });
   }
-  for (int round = 0; round < 3000 || (hits.load() < 100 && round < 3'000'000); ++round) {
+  for (int round = 0; round < 500 || (hits.load() < 100 && round < 3'000'000); ++round) {
     const PageRange pages{PageId{static_cast<std::uint64_t>(round) % 4}, 1};
     frames[pages.first.value] = 1;
     t.table.on_map(pages);
@@ -192,8 +225,8 @@ TEST_CASE_TEMPLATE("pitfall 2: under a storm of maps and unmaps nobody holds a l
   CHECK(hits.load() > 0);
 }
 
-TEST_CASE_TEMPLATE("draining waits for the locks on the pages asked for, and for no others", PageLock, CasPageLock) {
-  Table<PageLock> t(2000);
+TEST_CASE_TEMPLATE("draining waits for the locks on the pages asked for, and for no others", Scheme, Announced, FullyFenced, Cas) {
+  Table<Scheme> t(2000);
   t.table.on_map({PageId{1500}, 2});
   Holder holder(t.table, 1501);
   t.table.drain({PageId{0}, 1501});
@@ -209,8 +242,8 @@ TEST_CASE_TEMPLATE("draining waits for the locks on the pages asked for, and for
   CHECK(drained.load());
 }
 
-TEST_CASE_TEMPLATE("an access leaves its marks, and an unmap keeps them", PageLock, CasPageLock) {
-  Table<PageLock> t(2);
+TEST_CASE_TEMPLATE("an access leaves its marks, and an unmap keeps them", Scheme, Announced, FullyFenced, Cas) {
+  Table<Scheme> t(2);
   t.table.on_map({PageId{0}, 2});
   CHECK_FALSE(t.table.entry(PageId{0}).referenced);
   CHECK(lockable<LockFor::read>(t.table, 0));
@@ -229,7 +262,7 @@ TEST_CASE_TEMPLATE("an access leaves its marks, and an unmap keeps them", PageLo
 }
 
 TEST_CASE("a redirect runs invalid, faulting, redirecting, writable") {
-  Table<CasPageLock> t(2);
+  Table<Announced> t(2);
   const PageId page{1};
   CHECK(t.table.begin_fault(page) == FaultStart::begun);
   CHECK(t.table.entry(page).state == PageState::faulting);
@@ -253,7 +286,7 @@ TEST_CASE("a redirect runs invalid, faulting, redirecting, writable") {
 }
 
 TEST_CASE("a redirect can be abandoned, can lose its page, and can end at a read-only page") {
-  Table<CasPageLock> t(1);
+  Table<Announced> t(1);
   const PageId page{0};
   CHECK(t.table.begin_fault(page) == FaultStart::begun);
   CHECK(t.table.abandon_fault(page));
@@ -273,7 +306,7 @@ TEST_CASE("a redirect can be abandoned, can lose its page, and can end at a read
 }
 
 TEST_CASE("a fault that begins while its page is evicted is a fault as soon as the page is gone") {
-  Table<CasPageLock> t(1);
+  Table<Announced> t(1);
   const PageId page{0};
   for (const bool abandoned : {false, true}) {
     t.table.on_map({page, 1});
@@ -291,4 +324,89 @@ TEST_CASE("a fault that begins while its page is evicted is a fault as soon as t
     CHECK(t.table.entry(page).state == (abandoned ? PageState::invalid : PageState::faulting));
     CHECK(t.table.entry(page).generation == generation + 1);
   }
+}
+
+TEST_CASE("more threads than slots lock, and an unmap waits for those that share one, too") {
+  Table<Announced> t(4);
+  t.table.on_map({PageId{0}, 4});
+  constexpr unsigned kThreads = ThreadSlot::kCount + 20;
+  std::atomic<unsigned> there{0};
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> hits{0}, wrong{0};
+  std::vector<int> frames(4, 1);
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      auto locker = t.table.locker();  // claims this thread's number
+      there.fetch_add(1);
+      while (there.load() < kThreads) std::this_thread::yield();
+      for (std::uint64_t round = 0; !stop.load(); ++round) {
+        std::uint64_t frame = 0;
+        if (locker.try_lock<LockFor::read>(PageId{(i + round) % 4}, &frame)) {
+          if (frames[frame] != 1) wrong.fetch_add(1);
+          hits.fetch_add(1);
+          locker.unlock();
+        }
+        if (round % 32 == 0) std::this_thread::yield();
+      }
+    });
+  }
+  while (there.load() < kThreads) std::this_thread::yield();
+  for (int round = 0; round < 200 || hits.load() < 1000; ++round) {
+    const PageRange pages{PageId{static_cast<std::uint64_t>(round) % 3}, 2};
+    t.table.on_unmap(pages);
+    for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) frames[p] = 0;
+    for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) frames[p] = 1;
+    t.table.on_map(pages);
+    std::this_thread::yield();
+  }
+  stop.store(true);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong.load() == 0);
+  CHECK(t.announcements->used[0].load() == ThreadSlot::kCount);
+  CHECK(t.announcements->used[1].load() == 0);
+}
+
+TEST_CASE("a thread that ends hands its slot on: any number of threads one after the other use few") {
+  Table<Announced> t(1);
+  t.table.on_map({PageId{0}, 1});
+  for (unsigned i = 0; i < 3 * ThreadSlot::kCount; ++i) std::thread([&] { CHECK(lockable<LockFor::write>(t.table, 0)); }).join();
+  CHECK(t.announcements->used[0].load() < ThreadSlot::kCount);
+}
+
+TEST_CASE("the announcements' sequence wraps without touching the page's number") {
+  Table<Announced> t(2);
+  t.table.on_map({PageId{0}, 2});
+  CHECK(lockable<LockFor::write>(t.table, 1));
+  std::atomic<std::uint64_t>& slot = t.announcements->areas[0][ThreadSlot::mine()].word;
+  slot.store((std::uint64_t{1} << 31) - 3);
+  for (int i = 0; i < 6; ++i) {
+    CHECK(lockable<LockFor::write>(t.table, 1));
+    CHECK(slot.load() != 0);
+    CHECK(slot.load() < std::uint64_t{1} << 31);
+  }
+}
+
+TEST_CASE("pitfall 14: what a dead node has announced is withdrawn, and what others have is not") {
+  Table<Announced> t(2);
+  t.table.on_map({PageId{0}, 2});
+  BasicShadowPageTable<AnnouncedPageLock> peer(t.words.get(), 2, make_lock<Announced>(t.words.get(), *t.announcements, NodeId{1}));
+  Holder dead(peer, 0), alive(t.table, 1);
+  std::atomic<int> unmapped{0};
+  std::thread host([&] {
+    t.table.on_unmap({PageId{0}, 1});
+    unmapped.fetch_add(1);
+    t.table.on_unmap({PageId{1}, 1});
+    unmapped.fetch_add(1);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(unmapped.load() == 0);
+  t.table.page_lock().release_dead(NodeId{1});
+  while (unmapped.load() == 0) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(unmapped.load() == 1);
+  t.table.page_lock().release_dead(NodeId{7});  // no such node: nothing happens
+  alive.release();
+  host.join();
+  CHECK(unmapped.load() == 2);
 }

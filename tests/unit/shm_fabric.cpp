@@ -275,7 +275,7 @@ TEST_CASE("shm fabric: two processes over shared memory files") {
     std::vector<std::unique_ptr<Device>> devices;
     std::vector<Device*> all;
     for (std::uint32_t i = 0; i < 2; ++i) {
-      auto device = Device::attach(device_config(i, 2), files[i].get(), frames[i].get());
+      auto device = Device::attach(device_config(i, 2), NodeId{node}, files[i].get(), frames[i].get());
       if (!device) return false;
       devices.push_back(std::move(device).value());
       all.push_back(devices.back().get());
