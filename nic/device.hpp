@@ -38,8 +38,7 @@ struct DeviceHeader {
   std::uint32_t version;
   std::uint32_t node;
   std::uint32_t nodes;
-  std::uint32_t
-      light_fences;  ///< 1: the owner fences heavily when it takes pages away, so initiators that have enrolled need only light fences
+  std::uint32_t light_fences;  ///< 1: the owner fences heavily where it must, so that initiators that have enrolled need not
   std::uint64_t pages;
   std::uint64_t ring_bytes;
   std::uint64_t session;

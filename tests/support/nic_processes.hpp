@@ -121,7 +121,7 @@ class NicProcesses {
     std::vector<nic::Device*> views;
     for (std::uint32_t i = 0; i < nodes_; ++i) {
       shape.node = NodeId{i};
-      self->devices.push_back(i == node ? std::move(own) : nic::Device::attach(shape, devices_[i], frames_[i], &why).value());
+      self->devices.push_back(i == node ? std::move(own) : nic::Device::attach(shape, NodeId{node}, devices_[i], frames_[i], &why).value());
       views.push_back(self->devices.back().get());
     }
     self->fabric = std::make_unique<nic::ShmFabric>(NodeId{node}, nodes_, self->env, views);
