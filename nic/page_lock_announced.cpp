@@ -35,7 +35,7 @@ void AnnouncedPageLock::each_slot(NodeId node, Visit&& visit) const {
   for (std::uint32_t i = 0; i < used; ++i) visit(memory_.areas[node.value][i].word);
 }
 
-void AnnouncedPageLock::await_unlocked(PageRange pages) const {
+void AnnouncedPageLock::await_unlocked(std::span<const PageRange> ranges) const {
   std::uint32_t in_use = 0;
   for (std::uint32_t node = 0; node < memory_.nodes; ++node) in_use |= memory_.used[node].load();
   if (in_use == 0) return;  // whoever announces from now on sees what the caller has changed
@@ -47,7 +47,8 @@ void AnnouncedPageLock::await_unlocked(PageRange pages) const {
     each_slot(NodeId{node}, [&](const std::atomic<std::uint64_t>& slot) {
       const std::uint64_t word = slot.load();  // seq_cst for ThreadSanitizer's sake; as an acquire its partner is unlock()'s release
       const std::uint64_t page = (word >> kSequenceBits) - 1;
-      if (page - pages.first.value >= pages.count) return;
+      const auto names = [page](PageRange pages) { return page - pages.first.value < pages.count; };
+      if (std::none_of(ranges.begin(), ranges.end(), names)) return;
       Backoff backoff;
       while (slot.load() == word) backoff.wait();  // a later announcement of the same thread has another sequence, and sees the change
     });

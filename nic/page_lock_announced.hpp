@@ -21,6 +21,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "nic/shadow_entry.hpp"
 #include "runtime/asymmetric_fence.hpp"
@@ -125,8 +126,8 @@ class AnnouncedPageLock {
     const AnnouncedPageLock* scheme_;
   };
 
-  /// Returns once no lock that existed at the call is left on the pages.
-  void await_unlocked(PageRange pages) const;
+  /// Returns once no lock that existed at the call is left on any of the pages. One fence, however many ranges.
+  void await_unlocked(std::span<const PageRange> ranges) const;
   /// Withdraws what the node has announced. It must be dead: none of its threads runs any more.
   void release_dead(NodeId node) const;
 

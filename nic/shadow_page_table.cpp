@@ -45,15 +45,15 @@ void BasicShadowPageTable<PageLock>::each_touched(PageRange pages, Visit&& visit
 template <class PageLock>
 void BasicShadowPageTable<PageLock>::drain(PageRange pages) {
   check(pages);
-  await_unlocked(pages);
+  await_unlocked(std::span(&pages, 1));
 }
 
 template <class PageLock>
-void BasicShadowPageTable<PageLock>::await_unlocked(PageRange pages) const {
+void BasicShadowPageTable<PageLock>::await_unlocked(std::span<const PageRange> ranges) const {
   if constexpr (PageLock::kCountsInEntries) {
-    each_touched(pages, [&](PageRange run) { lock_.await_unlocked(run); });
+    for (const PageRange& pages : ranges) each_touched(pages, [&](PageRange run) { lock_.await_unlocked(run); });
   } else {
-    lock_.await_unlocked(pages);
+    lock_.await_unlocked(ranges);
   }
 }
 
@@ -79,26 +79,36 @@ void BasicShadowPageTable<PageLock>::map(PageRange pages, bool writable) noexcep
       break;
     }
   }
-  if (lowered) await_unlocked(pages);  // writes that began before
+  if (lowered) await_unlocked(std::span(&pages, 1));  // writes that began before
 }
 
 template <class PageLock>
-void BasicShadowPageTable<PageLock>::on_unmap(PageRange pages) noexcept {
-  check(pages);
+void BasicShadowPageTable<PageLock>::on_unmap_all(std::span<const PageRange> ranges) noexcept {
   // First all pages refuse new locks, then they drain: the waits overlap.
   bool any = false;
+  for (const PageRange& pages : ranges) begin_unmap(pages, &any);
+  if (!any) return;
+  await_unlocked(ranges);
+  for (const PageRange& pages : ranges) end_unmap(pages);
+}
+
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::begin_unmap(PageRange pages, bool* any) {
+  check(pages);
   each_touched(pages, [&](PageRange run) {
     for (std::uint64_t page = run.first.value; page < run.end(); ++page) {
       std::uint64_t word = entries_[page].load();
       while (is_mapped(ShadowEntry::state_of(word))) {
         if (!entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, PageState::evicting))) continue;
-        any = true;
+        *any = true;
         break;
       }
     }
   });
-  if (!any) return;
-  await_unlocked(pages);
+}
+
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::end_unmap(PageRange pages) {
   each_touched(pages, [&](PageRange run) {
     for (std::uint64_t page = run.first.value; page < run.end(); ++page) {
       std::uint64_t word = entries_[page].load();
@@ -110,6 +120,18 @@ void BasicShadowPageTable<PageLock>::on_unmap(PageRange pages) noexcept {
       }
     }
   });
+}
+
+template <class PageLock>
+PageUse BasicShadowPageTable<PageLock>::take_use(PageId page) noexcept {
+  check({page, 1});
+  std::uint64_t word = entries_[page.value].load();
+  for (;;) {
+    const PageUse use{(word & ShadowEntry::kReferenced) != 0, (word & ShadowEntry::kWritten) != 0};
+    const bool gone = ShadowEntry::state_of(word) == PageState::invalid || ShadowEntry::state_of(word) == PageState::faulting;
+    const std::uint64_t next = word & ~(gone ? ShadowEntry::kUseMask : ShadowEntry::kReferenced);
+    if (next == word || entries_[page.value].compare_exchange_weak(word, next)) return use;
+  }
 }
 
 template <class PageLock>

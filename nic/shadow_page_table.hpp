@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "nic/page_lock_announced.hpp"
 #include "nic/page_lock_cas.hpp"
@@ -56,7 +57,10 @@ class BasicShadowPageTable final : public ResidencyListener {
 
   // ---- the host's side of invariants 3 and 4
   void on_map(PageRange pages) noexcept override { map(pages, true); }
-  void on_unmap(PageRange pages) noexcept override;
+  void on_unmap(PageRange pages) noexcept override { on_unmap_all(std::span(&pages, 1)); }
+  void on_unmap_all(std::span<const PageRange> ranges) noexcept override;
+  /// Clears `referenced`, and `written` once the page is not mapped: an access under way may have found it set, and sets it no more.
+  PageUse take_use(PageId page) noexcept override;
   /// Changes the rights of pages that are mapped already, too; lowering them is complete on return.
   void map(PageRange pages, bool writable) noexcept;
 
@@ -74,7 +78,9 @@ class BasicShadowPageTable final : public ResidencyListener {
   /// Calls visit(range) for the pages of the range whose entries may be anything but INVALID.
   template <class Visit>
   void each_touched(PageRange pages, Visit&& visit) const;
-  void await_unlocked(PageRange pages) const;
+  void await_unlocked(std::span<const PageRange> ranges) const;
+  void begin_unmap(PageRange pages, bool* any);  // EVICTING; *any: a page was mapped
+  void end_unmap(PageRange pages);
   /// from -> to, keeping the rest. False, changing nothing, if the state is another.
   bool change_state(PageId page, PageState from, PageState to);
 

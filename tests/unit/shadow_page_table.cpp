@@ -255,10 +255,67 @@ TEST_CASE_TEMPLATE("an access leaves its marks, and an unmap keeps them", Scheme
   for (const std::uint64_t page : {0, 1}) {
     CHECK(t.table.entry(PageId{page}).referenced);
     CHECK(t.table.entry(PageId{page}).written);
+    const PageUse last = t.table.take_use(PageId{page});
+    CHECK((last.referenced && last.written));
+    const PageUse taken = t.table.take_use(PageId{page});
+    CHECK_FALSE((taken.referenced || taken.written));
   }
   t.table.on_map({PageId{0}, 1});  // another life
   CHECK_FALSE(t.table.entry(PageId{0}).referenced);
   CHECK_FALSE(t.table.entry(PageId{0}).written);
+}
+
+TEST_CASE_TEMPLATE("the use of a mapped page is taken: whether it was referenced since, and whether it was ever written", Scheme, Announced,
+                   Cas) {
+  Table<Scheme> t(1);
+  const PageId page{0};
+  t.table.on_map({page, 1});
+  PageUse use = t.table.take_use(page);
+  CHECK_FALSE((use.referenced || use.written));
+  CHECK(lockable<LockFor::read>(t.table, 0));
+  use = t.table.take_use(page);
+  CHECK((use.referenced && !use.written));
+  CHECK(lockable<LockFor::write>(t.table, 0));
+  use = t.table.take_use(page);
+  CHECK((use.referenced && use.written));
+  use = t.table.take_use(page);  // an access that found `written` set may still be under way: it stays
+  CHECK((!use.referenced && use.written));
+}
+
+TEST_CASE("pitfall 2: whatever is written to a page is known by the time it has been unmapped") {
+  Table<Announced> t(1);
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> writes{0};  // changes under the page's lock only
+  std::vector<std::thread> initiators;
+  for (int i = 0; i < 2; ++i) {
+    initiators.emplace_back([&] {
+      auto locker = t.table.locker();
+      while (!stop.load()) {
+        std::uint64_t frame = 0;
+        if (!locker.try_lock<LockFor::write>(PageId{0}, &frame)) continue;
+        writes.fetch_add(1);
+        locker.unlock();
+      }
+    });
+  }
+  std::uint64_t seen = 0, lost = 0, invented = 0;
+  for (int round = 0; round < 400 || seen < 100; ++round) {
+    t.table.on_map({PageId{0}, 1});
+    bool written = false;
+    for (int i = 0; i < 3; ++i) written = t.table.take_use(PageId{0}).written || written;
+    if (round % 4 == 0) std::this_thread::yield();
+    const PageRange both[] = {{PageId{0}, 1}, {PageId{0}, 0}};
+    t.table.on_unmap_all(both);
+    written = t.table.take_use(PageId{0}).written || written;
+    const std::uint64_t now = writes.load();
+    if (now != seen && !written) ++lost;
+    if (now == seen && written) ++invented;
+    seen = now;
+  }
+  stop.store(true);
+  for (std::thread& initiator : initiators) initiator.join();
+  CHECK(lost == 0);
+  CHECK(invented == 0);
 }
 
 TEST_CASE("a redirect runs invalid, faulting, redirecting, writable") {
