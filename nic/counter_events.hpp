@@ -9,7 +9,8 @@
 //     marked if that is reached already: the next look queues it again.
 //  4. As long as a counter is armed, an event task looks for work or the node has an engine; a queued handler has a task that will look. A task in a
 //     handler is none that looks.
-//  5. No lock is held while an operation is posted, a completion ends or a handler runs or is destroyed.
+//  5. A handler that clears itself is closing: it keeps its counter's place until the run has ended, and who else clears it waits for that.
+//  6. No lock is held while an operation is posted, a completion ends or a handler runs or is destroyed.
 // Threads: any, but fire(): the driver.
 #pragma once
 
@@ -73,7 +74,8 @@ class CounterEvents final {
     std::uint64_t threshold = 0;    // of the handler
     std::uint64_t errors_told = 0;  // to the handler
     State state = State::idle;
-    bool closing = false;  // the handler's next end is its last
+    bool closing = false;       // the handler's next end is its last
+    std::uintptr_t runner = 0;  // while running: Env::context() of the task
   };
 
   Watch& watch(CounterId id);

@@ -89,7 +89,8 @@ class Nic final {
   /// Closes it; complete when it returns: no peer touches the memory through it any more. Later requests get E_KEY or E_REVOKED.
   Status region_revoke(const RemoteRegion& region);
   Result<RemoteCounter> counter_create();
-  /// Ends its handler (as clear_handler() does: blocks while it runs) and, with E_CANCELLED, what is to be triggered by it.
+  /// Ends its handler (as clear_handler() does: blocks while it runs, unless called from inside it) and, with E_CANCELLED, what is to be
+  /// triggered by it.
   Status counter_destroy(const RemoteCounter& counter);
 
   // ---- data: blocking forms. Return when PLACED, or with the error -------------------------------------------------
@@ -150,7 +151,8 @@ class Nic final {
   /// returned (so a threshold that is reached already makes it run again at once). E_COUNTER_RANGE: not a counter of this node. Status::invalid: it
   /// has a handler. E_CANCELLED after shut_down().
   Status set_handler(const RemoteCounter& mine, std::uint64_t threshold, CounterHandler handler);
-  /// When it returns, the handler runs no more, and has been destroyed. Blocks while it runs: not from inside it. Status::invalid: it has none.
+  /// When it returns, the handler runs no more, and has been destroyed. Blocks while it runs. From inside it: returns at once, and the run is the
+  /// last; the counter can have another handler when it has ended. Status::invalid: it has none.
   Status clear_handler(const RemoteCounter& mine);
   /// Posts the operation when the counter's value (its successes: errors set nothing off) reaches the threshold; at once if it has. By whoever
   /// drives this NIC; no thread of the application need be awake. Operations of a counter fire in the order of their thresholds, equal ones in that of posting,

@@ -119,6 +119,7 @@ Status CounterEvents::clear_handler(CounterId id) {
         over = true;  // there is none, or its last run has ended
       } else if (w.state == State::running) {
         w.closing = true;
+        over = w.runner == env_.context();  // from inside: waiting would be for ever
       } else {
         if (w.state == State::queued) std::erase(ready_, id);
         reached = drop_handler(id, w);
@@ -289,6 +290,7 @@ bool CounterEvents::take_ready(Run* run) {
   ready_.pop_front();
   Watch& w = *watches_[run->id.value];
   w.state = State::running;
+  w.runner = env_.context();
   run->handler = w.handler;
   --looking_;
   return true;

@@ -47,6 +47,9 @@ class Env {
   /// Whether the caller may park() and relax() here: not in the simulator's loop, nor outside of its run().
   [[nodiscard]] virtual bool can_park() const { return true; }
 
+  /// Names the context that calls: its thread, or its fiber. Two that exist at the same time have different names; never 0.
+  [[nodiscard]] virtual std::uintptr_t context() const = 0;
+
   /// Wakes up to `count` of those parked on the word. Safe from message handlers and from signal handlers.
   virtual void wake(const std::atomic<std::uint32_t>& word, int count) = 0;
 

@@ -268,6 +268,11 @@ void RealEnv::wake(const std::atomic<std::uint32_t>& word, int count) {
   errno = saved_errno;
 }
 
+std::uintptr_t RealEnv::context() const {
+  thread_local const char mine = 0;
+  return reinterpret_cast<std::uintptr_t>(&mine);
+}
+
 void RealEnv::relax() {
   constexpr std::uint32_t kPausesBeforeYield = 8;
   thread_local std::uint32_t pauses = 0;

@@ -34,6 +34,7 @@ class RealEnv final : public Env {
   void park(std::span<const ParkOn> words, Nanos deadline) override;
   void wake(const std::atomic<std::uint32_t>& word, int count) override;
   void relax() override;
+  [[nodiscard]] std::uintptr_t context() const override;
   [[nodiscard]] Nanos spin_budget() const override { return options_.spin_budget; }
   void at(Nanos when, std::function<void()> task) override;
   void spawn(std::function<void()> task) override;

@@ -101,6 +101,7 @@ struct Simulator::Impl {
     std::uint64_t random() override { return sim_.values.next(); }
     void park(std::span<const ParkOn> words, Nanos deadline) override { sim_.park(words, deadline); }
     [[nodiscard]] bool can_park() const override { return sim_.current.has_value(); }
+    [[nodiscard]] std::uintptr_t context() const override { return sim_.current ? std::uintptr_t{*sim_.current} + 2 : 1; }
     void wake(const std::atomic<std::uint32_t>& word, int count) override { sim_.wake(&word, count); }
     void relax() override { sim_.relax(); }
     [[nodiscard]] Nanos spin_budget() const override { return 0; }

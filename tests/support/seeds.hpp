@@ -1,7 +1,7 @@
 // Seeds: runs a test's body for many seeds, and makes every failure print the one command that replays it.
 //
-// How many and which: `--seeds=N` (N seeds instead of the test's own number), `--seed=S` (that one alone), or the same as TEST_SEEDS and
-// TEST_SEED in the environment. Without either, a run takes seeds 1, 2, 3, ...: the same each time.
+// How many and which: `--seeds=N` (N seeds instead of the test's own number), `--first-seed=S` (from there on), `--seed=S` (that one alone), or
+// TEST_SEEDS and TEST_SEED in the environment. Without any, a run takes seeds 1, 2, 3, ...: the same each time.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -19,6 +19,7 @@ struct SeedOptions {
   std::string program = "netvm_simulation";
   std::uint64_t seeds = 0;  ///< 0: each test's own number
   std::uint64_t seed = 0;   ///< not 0: this one alone
+  std::uint64_t first = 1;  ///< where a run of several begins
 };
 
 /// A number, or false: anything else is a mistake that must not pass for "no seed given".
@@ -43,7 +44,7 @@ inline SeedOptions& seed_options() {
   return options;
 }
 
-/// Takes --seeds=N and --seed=S out of the arguments. False, with a message printed by the caller, if one is not a number.
+/// Takes --seeds=N, --first-seed=S and --seed=S out of the arguments. False, with a message printed by the caller, if one is not a number.
 inline bool take_seed_flags(int* argc, char** argv) {
   SeedOptions& options = seed_options();
   if (*argc > 0) options.program = argv[0];
@@ -52,6 +53,8 @@ inline bool take_seed_flags(int* argc, char** argv) {
     const std::string_view argument = argv[i];
     if (argument.starts_with("--seeds=")) {
       if (!parse_seed(argument.substr(8), &options.seeds)) return false;
+    } else if (argument.starts_with("--first-seed=")) {
+      if (!parse_seed(argument.substr(13), &options.first)) return false;
     } else if (argument.starts_with("--seed=")) {
       if (!parse_seed(argument.substr(7), &options.seed)) return false;
     } else {
@@ -82,7 +85,7 @@ inline std::string replay_command(std::uint64_t seed) {
 template <class Body>
 void for_each_seed(std::uint64_t own_number, Body&& body) {
   const SeedOptions& options = seed_options();
-  const std::uint64_t first = options.seed != 0 ? options.seed : 1;
+  const std::uint64_t first = options.seed != 0 ? options.seed : options.first;
   const std::uint64_t count = options.seed != 0 ? 1 : options.seeds != 0 ? options.seeds : own_number;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     const std::string command = replay_command(seed);

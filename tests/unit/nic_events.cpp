@@ -322,6 +322,38 @@ TEST_CASE("clearing a handler waits for its run and ends it for good; destroying
   });
 }
 
+TEST_CASE("a handler that ends itself, or its counter, runs no more, and is gone when that run has ended") {
+  on_every_world([](NicWorld& world) {
+    for (const bool destroy : {false, true}) {
+      Nic& nic = world.nic(1);
+      const RemoteCounter counter = nic.counter_create().value();
+      const auto token = std::make_shared<int>(0);
+      std::atomic<int> runs{0};
+      std::atomic<bool> cleared{false}, go_on{false};
+      CHECK(ok(nic.set_handler(counter, 1, [&, token](std::uint64_t, std::uint64_t) {
+        runs.fetch_add(1);
+        CHECK(ok(destroy ? nic.counter_destroy(counter) : nic.clear_handler(counter)));
+        cleared = true;
+        while (!go_on.load()) nic.env().relax();
+        return std::uint64_t{1};  // it would run again at once
+      })));
+      world.run({{0, [&] { CHECK(ok(world.nic(0).notify(counter, 1))); }},
+                 {1, [&] {
+                    CHECK(comes_true(nic, [&] { return cleared.load(); }));
+                    CHECK(token.use_count() == 2);  // the run is not over
+                    go_on = true;
+                    (void)nic.clear_handler(counter);  // who else clears it waits for the end
+                    CHECK(comes_true(nic, [&] { return token.use_count() == 1; }));
+                    for (int i = 0; i < 200; ++i) nic.env().relax();
+                    CHECK(runs.load() == 1);
+                    if (destroy) return;
+                    CHECK(ok(nic.set_handler(counter, 100, [](std::uint64_t v, std::uint64_t) { return v + 1; })));
+                    CHECK(ok(nic.clear_handler(counter)));
+                  }}});
+    }
+  });
+}
+
 TEST_CASE("handlers of several counters run at the same time: one may wait for another, and triggered operations fire meanwhile") {
   on_every_world([](NicWorld& world) {
     Nic& nic = world.nic(1);

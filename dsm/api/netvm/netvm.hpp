@@ -256,7 +256,7 @@ class EventCounter {
   /// memory, locks, put() and get(), but nothing collective. An exception that leaves it ends the job with its message. Throws Error if
   /// there is a handler already.
   void on_reach(std::uint64_t threshold, Handler handler);
-  /// Takes the handler away; blocks while it runs, so not from inside it. The destructor does so, too.
+  /// Takes the handler away; blocks while it runs, and from inside it makes this run the last. The destructor takes it away, too.
   void clear_handler();
 
   /// Increments node `node`'s instance, after every earlier put of this node to it is visible.
