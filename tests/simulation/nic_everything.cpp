@@ -319,7 +319,7 @@ void Channel::atomic() {
     case 3: {  // this channel's 16 bits of a word that all write
       const unsigned shift = 16 * from_;
       const std::uint64_t mask = std::uint64_t{0xffff} << shift, value = field_++;
-      flight.then = [mask, shift, value](const Completion& end) { CHECK((end.old_value() & mask) >> shift == value); };
+      flight.then = [mask, shift, value](const Completion& end) { CHECK(((end.old_value() & mask) >> shift) == value); };
       return post(kFieldWord, {AtomicOp::masked_cas, (value + 1) << shift, value << shift, mask, mask});
     }
     default: {
@@ -530,7 +530,7 @@ void Channel::receive() {
     CHECK(all_.word(to_, kFired + (from_ * kMaxFired + i) * 8) == expected);
   }
   CHECK(all_.word(to_, kOrWords + 8 * from_) == (std::uint64_t{1} << or_bits_) - 1);
-  CHECK((all_.word(to_, kFieldWord) >> (16 * from_) & 0xffff) == field_);
+  CHECK(((all_.word(to_, kFieldWord) >> (16 * from_)) & 0xffff) == field_);
 }
 
 // ---- all of it ------------------------------------------------------------------------------------------------------------------------------

@@ -8,12 +8,15 @@
 #include <vector>
 
 #include "nic/queue_pair.hpp"
+#include "tests/support/nic_paging.hpp"
 #include "tests/support/nic_world.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
 using netvm::test::name_of;
 using netvm::test::NicWorld;
+using netvm::test::NicWorldOptions;
+using netvm::test::Paging;
 using netvm::test::WorldKind;
 
 namespace {
@@ -28,6 +31,7 @@ struct Attempt {
   std::uint64_t bytes = 8;
   RemoteCounter counter{};
   NotifyMode mode = NotifyMode::ordered;
+  bool try_only = false;
 };
 
 /// Of node 1, for the table to spoil.
@@ -35,6 +39,7 @@ struct Things {
   NicWorld& world;
   RemoteRegion region;  // all of its memory, every right
   RemoteCounter counter;
+  Paging& paging;
 };
 
 struct ErrorCase {
@@ -42,6 +47,7 @@ struct ErrorCase {
   Status expected;
   std::set<QpOp> ops;
   std::function<void(Things& things, Attempt& attempt)> spoil;
+  std::set<WorldKind> kinds{WorldKind::direct, WorldKind::packet, WorldKind::simulated};  ///< where it can happen
 };
 
 RemoteRegion with_rights(Things& things, Rights rights) { return things.world.nic(1).region_create({PageId{0}, 4}, rights).value(); }
@@ -83,6 +89,31 @@ const std::vector<ErrorCase>& table() {
        }},
       {"a node that is dead", Status::peer_dead, all, [](Things& t, Attempt&) { t.world.nic(0).declare_dead(NodeId{1}); }},
       {"a NIC that is shut down", Status::cancelled, all, [](Things& t, Attempt&) { t.world.nic(0).shut_down(); }},
+      {"an entry that its owner has damaged: there is no such memory", Status::unmapped, memory,
+       [](Things& t, Attempt& a) {
+         const RegionEntry& entry = t.world.device(1).regions().entry(a.region.id);
+         const_cast<RegionEntry&>(entry).first_page.store(t.world.vm(1).pages());
+       }},
+      {"a page that cannot be read back", Status::fault_failed, memory,
+       [](Things& t, Attempt&) {
+         t.paging.evict(1, PageId{0});
+         t.paging.fail(1, PageId{0}, true);
+       }},
+      {"a peer that says nothing",
+       Status::timeout,
+       all,
+       [](Things& t, Attempt&) {
+         static_cast<netvm::test::SimNicWorld&>(t.world).network().partition({NodeId{0}, NodeId{1}, 0, kForever});
+       },
+       {WorldKind::lossy}},
+      {"a target that has granted no more, and a caller that would rather know than wait",
+       Status::no_credit,
+       all,
+       [](Things& t, Attempt& a) {
+         for (int i = 0; i < 100; ++i) t.world.nic(0).post_write(t.region, 64, "12345678", 8, nullptr);
+         a.try_only = true;
+       },
+       {WorldKind::simulated, WorldKind::lossy}},
   };
   return cases;
 }
@@ -136,8 +167,9 @@ Status by_queue_pair(Nic& nic, const Attempt& a, std::byte* buffer) {
   request.mode = a.mode;
   request.args = {AtomicOp::fetch_add, 1};
   request.signalled = false;  // an error shows all the same
+  request.try_only = a.try_only;
   if (a.op != QpOp::atomic && a.op != QpOp::notify) request.pieces = halves;
-  CHECK(pair->post(request).status == Status::ok);
+  if (const QueuePair::Posted taken = pair->post(request); !ok(taken.status)) return taken.status;
   QpCompletion end;
   const Result<std::size_t> got = pair->wait({&end, 1}, nic.env().now() + 60 * kSecond);
   if (!got) return got.status();
@@ -165,7 +197,8 @@ struct Way {
 };
 constexpr Way kWays[] = {{"blocking", blocking}, {"posted", posted}, {"queue pair", by_queue_pair}, {"triggered", triggered}};
 
-bool applies(const Way& way, QpOp op, WorldKind kind) {
+bool applies(const Way& way, QpOp op, WorldKind kind, bool try_only = false) {
+  if (try_only && way.ask != by_queue_pair && (way.ask != posted || op == QpOp::notify || op == QpOp::write_notify)) return false;
   if (way.ask == triggered && op == QpOp::read) return false;                                // there is no such operation
   if (way.ask == blocking && op == QpOp::notify && kind != WorldKind::direct) return false;  // does not wait for what comes of it
   return true;
@@ -174,16 +207,21 @@ bool applies(const Way& way, QpOp op, WorldKind kind) {
 }  // namespace
 
 TEST_CASE("each error of the table reaches the caller on every way of asking") {
-  for (const WorldKind kind : {WorldKind::direct, WorldKind::packet, WorldKind::simulated}) {
-    for (const ErrorCase& error : table()) {
+  for (const ErrorCase& error : table()) {
+    for (const WorldKind kind : error.kinds) {
       for (const QpOp op : error.ops) {
         for (const Way& way : kWays) {
-          if (!applies(way, op, kind)) continue;
+          if (!applies(way, op, kind, error.expected == Status::no_credit)) continue;
           const std::string what =
               name_of(kind) + ", " + error.name + ", operation " + std::to_string(static_cast<int>(op)) + ", " + way.name;
           Status status = Status::ok;
-          const std::unique_ptr<NicWorld> world = netvm::test::make_world(kind);
-          Things things{*world, world->whole(1), world->nic(1).counter_create().value()};
+          Paging paging;
+          NicWorldOptions options;
+          options.system_buffers = 8;
+          options.reliability.peer_timeout = 2 * kSecond;
+          const std::unique_ptr<NicWorld> world = netvm::test::make_world(kind, paging.with(options));
+          paging.attach(*world);
+          Things things{*world, world->whole(1), world->nic(1).counter_create().value(), paging};
           world->run([&] {
             Attempt attempt;
             attempt.op = op;
