@@ -233,7 +233,7 @@ MixResult run_mix(std::uint64_t seed, std::uint32_t nodes) {
 
 }  // namespace
 
-TEST_CASE("a random mix of operations over a bad network: each takes effect once, in order, with the right bytes") {
+TEST_CASE("pitfalls 7 and 8: a random mix of operations over a bad network: each takes effect once, in order, with the right bytes") {
   std::uint64_t lost = 0, corrupted = 0, duplicated = 0;
   netvm::test::for_each_seed(60, [&](std::uint64_t seed) {
     const auto nodes = static_cast<std::uint32_t>(2 + seed % 3);
@@ -248,7 +248,7 @@ TEST_CASE("a random mix of operations over a bad network: each takes effect once
   CHECK(duplicated > 0);
 }
 
-TEST_CASE("atomics under loss and duplication: each caller gets its own old value, and the word has them all") {
+TEST_CASE("pitfall 7: atomics under loss and duplication: each caller gets its own old value, and the word has them all") {
   netvm::test::for_each_seed(40, [](std::uint64_t seed) {
     NicWorldOptions options = bad_network(seed, 4);
     options.network.loss_ppm = 100'000;

@@ -136,18 +136,19 @@ Status blocking(Nic& nic, const Attempt& a, std::byte* buffer) {
 
 Status posted(Nic& nic, const Attempt& a, std::byte* buffer) {
   Completion end;
+  const WhenFull when_full = a.try_only ? WhenFull::refuse : WhenFull::queue;
   switch (a.op) {
     case QpOp::write:
-      nic.post_write(a.region, a.offset, buffer, a.bytes, &end);
+      nic.post_write(a.region, a.offset, buffer, a.bytes, &end, when_full);
       break;
     case QpOp::write_notify:
       nic.post_write_notify(a.region, a.offset, buffer, a.bytes, a.counter, 1, a.mode, &end);
       break;
     case QpOp::read:
-      nic.post_read(a.region, a.offset, buffer, a.bytes, &end);
+      nic.post_read(a.region, a.offset, buffer, a.bytes, &end, when_full);
       break;
     case QpOp::atomic:
-      nic.post_atomic(a.region, a.offset, {AtomicOp::fetch_add, 1}, &end);
+      nic.post_atomic(a.region, a.offset, {AtomicOp::fetch_add, 1}, &end, when_full);
       break;
     case QpOp::notify:
       nic.post_notify(a.counter, 1, &end);

@@ -127,7 +127,7 @@ struct Collect final : MessageHandler {
 
 }  // namespace
 
-TEST_CASE("every damaged header, every truncated packet and every packet from a liar is counted, and nothing happens") {
+TEST_CASE("pitfall 12: every damaged header, every truncated packet and every packet from a liar is counted, and nothing happens") {
   Pair pair;
   Collect inbox;
   pair.b().set_message_handler(MessageKind::test, &inbox);
@@ -176,7 +176,7 @@ TEST_CASE("every damaged header, every truncated packet and every packet from a 
   CHECK(pair.b().counter_value(counter) == 1);
 }
 
-TEST_CASE("replayed, forged and mistimed packets change nothing") {
+TEST_CASE("pitfalls 7 and 12: replayed, forged and mistimed packets change nothing") {
   Pair pair;
   std::vector<Loopback::InFlight> seen;
   pair.network.meddle = [&](Loopback::InFlight& packet) {
@@ -216,7 +216,7 @@ TEST_CASE("replayed, forged and mistimed packets change nothing") {
   CHECK(pair.a().atomic(pair.region, 0, {AtomicOp::fetch_add, 1}).value() == 4);
 }
 
-TEST_CASE("packets in any order, doubled, around the wrap of the sequence: everything takes effect once, in order") {
+TEST_CASE("pitfalls 7 and 8: packets in any order, doubled, around the wrap of the sequence: everything takes effect once, in order") {
   for (unsigned seed = 1; seed <= 60; ++seed) {
     std::mt19937 random(seed);
     Pair pair(seed % 2 == 0 ? 0xffff'ff9c : 0x7fff'ff9c);
@@ -253,7 +253,7 @@ TEST_CASE("packets in any order, doubled, around the wrap of the sequence: every
   }
 }
 
-TEST_CASE("an answer of the wrong length does not reach memory") {
+TEST_CASE("pitfall 12: an answer of the wrong length does not reach memory") {
   Pair pair;
   Completion completion;
   Bytes landing(64, std::byte{0xaa});
@@ -299,7 +299,7 @@ TEST_CASE("packets of a node that has been declared dead are dropped") {
   CHECK(completion.status() == Status::cancelled);
 }
 
-TEST_CASE("a peer that ignores its credits fills no memory and harms nobody") {
+TEST_CASE("pitfall 12: a peer that ignores its credits fills no memory and harms nobody") {
   Pair pair(0, 64);
   const auto forge = [&](PacketHeader h, std::size_t payload) {
     h.session = 1;

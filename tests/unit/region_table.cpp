@@ -58,7 +58,7 @@ TEST_CASE("a request needs the key, the range and the right, and is told which i
   CHECK(t.find(forged, 0, 8, Rights::read) == Status::key);
 }
 
-TEST_CASE("no offset and length that overflow get past the range") {
+TEST_CASE("pitfall 12: no offset and length that overflow get past the range") {
   Tables t;
   const RemoteRegion r = t.regions.create(t.env, {PageId{1}, 2}, Rights::all).value();
   const std::uint64_t big = ~std::uint64_t{0};
@@ -75,7 +75,7 @@ TEST_CASE("no offset and length that overflow get past the range") {
   }
 }
 
-TEST_CASE("keys differ, and a revoked one is refused as such, also when its entry lives on") {
+TEST_CASE("pitfall 12: keys differ, and a revoked one is refused as such, also when its entry lives on") {
   Tables t;
   std::set<std::uint64_t> keys;
   RemoteRegion old{};

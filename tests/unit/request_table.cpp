@@ -48,7 +48,7 @@ TEST_CASE("an operation of several requests ends with the last of them and the f
   CHECK(table.outstanding(NodeId{1}) == 0);
 }
 
-TEST_CASE("an answer matches once, from the node that was asked, of the kind that was asked for") {
+TEST_CASE("pitfall 12: an answer matches once, from the node that was asked, of the kind that was asked for") {
   RequestTable table(3);
   Completion completion;
   Status refused = Status::ok;

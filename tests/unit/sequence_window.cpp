@@ -45,7 +45,7 @@ std::vector<std::uint32_t> feed(SequenceWindow& window, const std::vector<std::u
 
 }  // namespace
 
-TEST_CASE("shuffled and doubled packets retire once and in order, also around the wrap") {
+TEST_CASE("pitfall 8: shuffled and doubled packets retire once and in order, also around the wrap") {
   std::mt19937 random(3);
   for (const std::uint32_t first : {0U, 1000U, 0xffff'ff9cU, 0x7fff'ff9cU}) {
     for (int round = 0; round < 200; ++round) {

@@ -147,7 +147,7 @@ TEST_CASE("a header with any one bit flipped, and a packet cut anywhere, do not 
   }
 }
 
-TEST_CASE("a stranger's, a liar's and an earlier session's packets do not decode") {
+TEST_CASE("pitfall 8: a stranger's, a liar's and an earlier session's packets do not decode") {
   const auto packet = one_of_each()[0];
   CHECK(decode(NodeId{3}, packet, kContext).status() == Status::invalid);  // says it is node 2
   CHECK(decode(NodeId{2}, packet, {NodeId{0}, 4, kContext.session}).status() == Status::invalid);
@@ -242,7 +242,7 @@ TEST_CASE("the pieces of a vector come out as they were put in") {
   CHECK(expected == payload.data() + payload.size());
 }
 
-TEST_CASE("sequence numbers compare around the wrap") {
+TEST_CASE("pitfall 8: sequence numbers compare around the wrap") {
   CHECK(sequence_before(0xffff'ffff, 0));
   CHECK(sequence_before(0xffff'ff9c, 100));
   CHECK_FALSE(sequence_before(100, 0xffff'ff9c));
