@@ -40,6 +40,10 @@ class Channel {
       return value + 1;
     })));
   }
+  /// After a failure no fiber is left in which the pair could wait for its operations.
+  ~Channel() { static_cast<void>(pair_.release()); }
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
   void send();     // on the source
   void receive();  // on the target
   [[nodiscard]] std::uint32_t from() const { return from_; }
