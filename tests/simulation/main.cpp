@@ -8,7 +8,7 @@
 
 int main(int argc, char** argv) {
   if (!netvm::test::take_seed_flags(&argc, argv)) {
-    std::fprintf(stderr, "%s: --seeds= and --seed= take a number, for instance --seeds=2000 or --seed=17\n", argv[0]);
+    std::fprintf(stderr, "%s: --seeds=, --first-seed= and --seed= take a number, for instance --seeds=2000 or --seed=17\n", argv[0]);
     return 2;
   }
   doctest::Context context;
