@@ -181,7 +181,8 @@ void Runtime::connect() {
   boot->exchange({});  // everybody's files have their size and their header now
   for (std::uint32_t i = 0; i < nodes; ++i) {
     shape.node = NodeId{i};
-    if (i != me.value) keep(shape.node, nic::Device::attach(shape, me, boot->device_fd(shape.node), boot->frames_fd(shape.node), &why), why);
+    if (i != me.value)
+      keep(shape.node, nic::Device::attach(shape, me, boot->device_fd(shape.node), boot->frames_fd(shape.node), &why), why);
   }
   std::vector<nic::Device*> views;
   for (const auto& device : devices) views.push_back(device.get());
