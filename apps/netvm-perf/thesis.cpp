@@ -16,10 +16,19 @@
 namespace netvm::perf {
 namespace {
 
-/// The same engine with every page pinned: the firmware's step without translation and locking, and what the verb counts around it.
-class PinnedPut {
+/// The page locks that the product does not use: docs/decisions/0008-page-locks.md.
+class CasTranslation final : public nic::CasPageLock::Locker {
  public:
-  explicit PinnedPut(Session& session)
+  explicit CasTranslation(nic::Device& target) : Locker(nic::CasPageLock(target.shadow_entries())) {}
+  static constexpr bool kPinned = false;
+};
+
+/// The firmware's step over a translation, and what the verb counts around it. Over StaticPinning: the same engine with every page pinned,
+/// translation and locking compiled out.
+template <class Translation>
+class FirmwarePut {
+ public:
+  explicit FirmwarePut(Session& session)
       : session_(session), target_(*session.runtime().devices[session.peer().node.value]), stats_(session.runtime().stats) {}
   void operator()(const std::byte* from, std::size_t bytes) { put(session_.data_offset(), from, bytes); }
   void finish() {}
@@ -32,8 +41,8 @@ class PinnedPut {
                                    .offset = offset,
                                    .bytes = bytes,
                                    .source = from};
-    const nic::Outcome outcome = nic::BasicFirmware<nic::StaticPinning>::execute(target_, request);
-    if (!ok(outcome.status)) session_.require(outcome.status, "put with pinned pages");
+    const nic::Outcome outcome = nic::BasicFirmware<Translation>::execute(target_, request);
+    if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
     stats_.add(Stat::one_sided_ops);
     stats_.add(Stat::one_sided_bytes, bytes);
   }
@@ -41,6 +50,7 @@ class PinnedPut {
   nic::Device& target_;
   Stats& stats_;
 };
+using PinnedPut = FirmwarePut<nic::StaticPinning>;
 
 double call_time(Session& session, std::size_t bytes, int rounds, auto&& put) {
   return time_batch(rounds, [&](int) { put(session.source(), bytes); });
@@ -57,12 +67,18 @@ void measure_static_pinning(Session& session, Table& table) {
     const std::size_t seen_pinned = arms.add_pair([&](int n) { return ping_pong(session, pinned, bytes, n); });
     const std::size_t call = arms.add_local([&](int n) { return call_time(session, bytes, n, ours); });
     const std::size_t call_pinned = arms.add_local([&](int n) { return call_time(session, bytes, n, pinned); });
+    FirmwarePut<nic::ShadowTranslation> announced(session);
+    FirmwarePut<CasTranslation> counted(session);
+    const std::size_t lock_announced = arms.add_local([&](int n) { return call_time(session, bytes, n, announced); });
+    const std::size_t lock_counted = arms.add_local([&](int n) { return call_time(session, bytes, n, counted); });
     arms.run();
     if (!session.measures()) continue;
     add_figure(table, fmt::format("write over static pinning, {}", size_text(bytes)), "<= 1.050",
                paired_ratio(arms.values(seen), arms.values(seen_pinned)), {1.05, 1.01});
     add_figure(table, fmt::format("the call alone over static pinning, {}", size_text(bytes)), "-",
                paired_ratio(arms.values(call), arms.values(call_pinned)), {});
+    add_figure(table, fmt::format("its step over the same with locks by compare-and-swap, {}", size_text(bytes)), "-",
+               paired_ratio(arms.values(lock_announced), arms.values(lock_counted)), {});
   }
 }
 
