@@ -14,7 +14,6 @@
 #include <new>
 
 #include "nic/queue_pair.hpp"
-#include "runtime/sanitizers.hpp"
 #include "tests/support/nic_world.hpp"
 
 using namespace netvm;
@@ -24,8 +23,6 @@ namespace {
 std::atomic<std::uint64_t> g_allocations{0};
 }
 
-// The sanitizers bring their own.
-#if !NETVM_TSAN && !NETVM_ASAN
 void* operator new(std::size_t bytes) {
   g_allocations.fetch_add(1);
   void* memory = std::malloc(bytes == 0 ? 1 : bytes);
@@ -43,7 +40,6 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-#endif
 
 namespace {
 
@@ -118,7 +114,6 @@ constexpr int kNoSeccomp = 77;
 
 }  // namespace
 
-#if !NETVM_TSAN && !NETVM_ASAN
 TEST_CASE("posting and polling on the direct way allocate nothing") {
   Bench bench;
   for (int i = 0; i < 100; ++i) bench.round();
@@ -153,10 +148,3 @@ TEST_CASE("posting and polling on the direct way make no system call") {
   });
   CHECK(ended == 0);
 }
-#else
-TEST_CASE("posting and polling work under the sanitizers, which allocate and call the kernel themselves") {
-  Bench bench;
-  for (int i = 0; i < 1000; ++i) bench.round();
-  CHECK(bench.failures == 0);
-}
-#endif

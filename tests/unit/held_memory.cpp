@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/real_env.hpp"
+#include "runtime/sanitizers.hpp"
 #include "tests/support/nic_paging.hpp"
 
 using namespace netvm;
@@ -23,7 +24,11 @@ using netvm::test::Paging;
 namespace {
 
 const std::atomic<bool> kGoesOn{false};
+#if NETVM_TSAN
+constexpr std::uintptr_t kBase = 0x0010'0000'0000;  // where ThreadSanitizer leaves room
+#else
 constexpr std::uintptr_t kBase = 0x2345'0000'0000;
+#endif
 
 struct Host {
   explicit Host(std::uint64_t budget, std::uintptr_t base = kBase) : env({.seed = 1}), store(std::make_shared<test::TestStore>()) {
