@@ -335,6 +335,7 @@ void Channel::queue_pair() {
   make_free(place);
   const std::uint64_t kind = below(5), cut = below(place.bytes + 1);
   auto& bytes = pair_buffers_.emplace_back();
+  std::array<Piece, 2> pieces{};  // read when the request is posted
   QpRequest request;
   PairThen then = [](const QpCompletion&) {};
   if (kind == 0) {
@@ -348,7 +349,7 @@ void Channel::queue_pair() {
     const std::vector<std::byte> wanted(shadow_.begin() + static_cast<std::ptrdiff_t>(place.at),
                                         shadow_.begin() + static_cast<std::ptrdiff_t>(place.at + place.bytes));
     bytes = reads ? std::vector<std::byte>(place.bytes) : fresh(place);
-    const Piece pieces[] = {{bytes.data(), cut}, {bytes.data() + cut, place.bytes - cut}};
+    pieces = {Piece{bytes.data(), cut}, Piece{bytes.data() + cut, place.bytes - cut}};
     if (reads) {
       request = QpRequest::read(region_, area() + place.at, pieces);
       then = [at = bytes.data(), wanted](const QpCompletion&) { CHECK(std::memcmp(at, wanted.data(), wanted.size()) == 0); };
