@@ -91,6 +91,7 @@ Table measure_notify(Session& session) {
     Arms arms(session);
     const std::size_t base = arms.add_pair([&](int n) { return ping_pong(session, put, bytes, n); });
     std::vector<std::size_t> ours;
+    ours.reserve(std::size(kMechanisms) + 1);
     for (const Mechanism& m : kMechanisms) {
       ours.push_back(arms.add_pair([&session, m, bytes](int n) { return notify_ping_pong(session, m.wait, m.mode, bytes, n); }));
     }
