@@ -11,7 +11,7 @@
 #include "apps/netvm-perf/measurements.hpp"
 #include "apps/netvm-perf/pin_cache.hpp"
 #include "apps/netvm-perf/thesis_table.hpp"
-#include "nic/firmware.hpp"
+#include "nic/direct_path.hpp"
 
 namespace netvm::perf {
 namespace {
@@ -35,12 +35,7 @@ class FirmwarePut {
 
  private:
   void put(std::uint64_t offset, const std::byte* from, std::size_t bytes) {
-    const nic::WorkRequest request{.kind = nic::WorkKind::write,
-                                   .region = session_.peer().id,
-                                   .key = session_.peer().key,
-                                   .offset = offset,
-                                   .bytes = bytes,
-                                   .source = from};
+    const nic::WorkRequest request = nic::write_request(session_.peer(), offset, from, bytes);
     const nic::Outcome outcome = nic::BasicFirmware<Translation>::execute(target_, request);
     if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
     stats_.add(Stat::one_sided_ops);
