@@ -235,6 +235,16 @@ bool Dsm::touch(std::uint64_t offset, std::uint64_t bytes, bool write) {
   return true;
 }
 
+bool Dsm::bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes) {
+  if (bytes == 0) return true;
+  if (!impl_->inside_shared(offset, bytes)) return false;
+  const auto found = impl_->extent_of(PageId{offset / kPageSize});
+  if (!found || !found->extent.pages.contains(PageId{(offset + bytes - 1) / kPageSize})) return false;
+  impl_->use(found->extent.protocol);
+  impl_->protocols_[found->extent.protocol]->bind(lock, offset, bytes);
+  return true;
+}
+
 Result<NodeId> Dsm::home_of(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
   const PageId page{offset / kPageSize};

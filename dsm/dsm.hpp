@@ -74,6 +74,10 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   /// Takes the faults of a range ahead of time: for buffers of system calls, and to overlap. False on a wild address.
   bool touch(std::uint64_t offset, std::uint64_t bytes, bool write);
 
+  /// Tells this node that a lock guards the bytes [offset, offset + bytes): what `entry` needs to know, and others ignore. Every node that uses
+  /// the lock tells before it does, the same each time; more than one range may be bound. False if no allocation is there. May block.
+  bool bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes);
+
   /// Home of a page, if this node knows it yet.
   Result<NodeId> home_of(std::uint64_t offset);
 
@@ -81,10 +85,10 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   bool on_fault(PageId page, bool write) noexcept override;
 
   // ---- sync::CoherenceHook: fans out to the protocols in use -----------------------------------------------------------------
-  void on_release() override;
-  void append_acquire_request(sync::Bytes& out) override;
-  void append_grant(NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
-  void on_acquire(NodeId granter, std::span<const std::byte> payload) override;
+  void on_release(sync::SyncId object) override;
+  void append_acquire_request(sync::SyncId object, sync::Bytes& out) override;
+  void append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
+  void on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) override;
   void on_barrier_arrive(sync::Bytes& out) override;
   void on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;

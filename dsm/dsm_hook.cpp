@@ -10,23 +10,23 @@ std::vector<PayloadSection> Dsm::Impl::sections_of(std::span<const std::byte> pa
   return sections;
 }
 
-void Dsm::on_release() {
+void Dsm::on_release(sync::SyncId object) {
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i)) impl_->protocols_[i]->on_release();
+    if (impl_->in_use(i)) impl_->protocols_[i]->on_release(object);
   }
 }
 
-void Dsm::append_acquire_request(sync::Bytes& out) {
+void Dsm::append_acquire_request(sync::SyncId object, sync::Bytes& out) {
   Bytes part;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (!impl_->in_use(i)) continue;
     part.clear();
-    impl_->protocols_[i]->append_acquire_request(part);
+    impl_->protocols_[i]->append_acquire_request(object, part);
     append_section(i, part, out);
   }
 }
 
-void Dsm::append_grant(NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
+void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
   const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
   auto section = sections.begin();
   Bytes part;
@@ -37,15 +37,15 @@ void Dsm::append_grant(NodeId acquirer, std::span<const std::byte> request, sync
     if (asked) ++section;
     if (!impl_->in_use(i)) continue;
     part.clear();
-    impl_->protocols_[i]->append_grant(acquirer, question, part);
+    impl_->protocols_[i]->append_grant(object, acquirer, question, part);
     append_section(i, part, out);
   }
 }
 
-void Dsm::on_acquire(NodeId granter, std::span<const std::byte> payload) {
+void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) {
   for (const PayloadSection& section : impl_->sections_of(payload, "lock")) {
     impl_->use(section.protocol);
-    impl_->protocols_[section.protocol]->on_acquire(granter, section.bytes);
+    impl_->protocols_[section.protocol]->on_acquire(object, granter, section.bytes);
   }
 }
 

@@ -24,13 +24,23 @@
 namespace netvm::dsm {
 
 using sync::Bytes;
+using sync::SyncId;
+
+/// What a program may rely on, from the strongest to the weakest. Race-free programs that synchronise by barriers only may under all of them.
+enum class Consistency : std::uint8_t {
+  sequential,  ///< all accesses, racy ones too, happen in one order
+  release,     ///< what was written before a release is seen after every acquire that follows it, directly or through others
+  scope,  ///< ... after an acquire of the same lock: what was written while that lock was held (Iftode, Singh, Li 1996); barriers are global
+  entry,  ///< ... what is bound to that lock (Bershad, Zekauskas 1991); barriers are global
+};
+[[nodiscard]] std::string_view to_string(Consistency consistency);
 
 /// What a protocol promises and needs.
 struct Traits {
   std::string_view name;
-  bool sequentially_consistent = false;  ///< racy programs see one order
-  std::string_view summary;              ///< one line for --help
-  bool one_sided = false;                ///< sends no messages of its own: pages can be retired without draining channels
+  Consistency consistency = Consistency::release;
+  std::string_view summary;  ///< one line for --help
+  bool one_sided = false;    ///< sends no messages of its own: pages can be retired without draining channels
 };
 
 class ProtocolEnv;
@@ -44,21 +54,24 @@ class Protocol {
   virtual void on_read_fault(PageId page) = 0;
   virtual void on_write_fault(PageId page) = 0;
   /// Runs to completion: never blocks, never takes a page lock. `body` is 8-byte aligned.
-  virtual void on_message(NodeId from, std::span<const std::byte> body) = 0;
+  virtual void on_message(NodeId from, std::span<const std::byte> body);
 
-  // See sync::CoherenceHook. The payloads of all protocols in use travel together; each sees its own part, which is empty if it (or the other
+  // See sync::CoherenceHook; nothing happens there unless a protocol says what. The payloads of all protocols in use travel together; each sees its own part, which is empty if it (or the other
   // node's) had nothing to say. on_acquire, on_barrier_merge and on_barrier_leave are not called with nothing.
-  virtual void on_release() = 0;
-  virtual void append_acquire_request(Bytes& out) = 0;
-  virtual void append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
-  virtual void on_acquire(NodeId granter, std::span<const std::byte> payload) = 0;
-  virtual void on_barrier_arrive(Bytes& out) = 0;
-  virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) = 0;
-  virtual void on_barrier_leave(std::span<const std::byte> sum) = 0;
+  virtual void on_release(SyncId object);
+  virtual void append_acquire_request(SyncId object, Bytes& out);
+  virtual void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out);
+  virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload);
+  virtual void on_barrier_arrive(Bytes& out);
+  virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other);
+  virtual void on_barrier_leave(std::span<const std::byte> sum);
+
+  /// The lock guards these bytes: see Dsm::bind(). They lie in one extent of this protocol's. May block.
+  virtual void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes);
 
   /// A page begins to belong to this protocol here (its table entry names it, access is none): at this node's first fault, with the page's long
   /// lock held. Messages about it may have come before.
-  virtual void on_attach(PageRange pages) = 0;
+  virtual void on_attach(PageRange pages);
   /// Pages cease to: their memory was freed. Drop all state and twins, no flush. The pages' long locks are held. Afterwards access becomes none, the
   /// entries zero. Called for every page of a freed extent that has an entry that is not zero, whether it was attached or only heard of; perhaps twice.
   virtual void on_detach(PageRange pages) = 0;

@@ -1,7 +1,9 @@
 // What synchronisation needs of a coherence layer: payloads to carry. The DSM implements it; sync/ knows nothing of pages.
 #pragma once
 
+#include <compare>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -11,6 +13,12 @@ namespace netvm::sync {
 
 using Bytes = std::vector<std::byte>;
 
+/// Which lock, semaphore or condition an event belongs to: the object's offset in the shared area, the same on every node.
+struct SyncId {
+  std::uint64_t offset = 0;
+  friend auto operator<=>(const SyncId&, const SyncId&) = default;
+};
+
 class CoherenceHook {
  public:
   virtual ~CoherenceHook() = default;
@@ -18,13 +26,13 @@ class CoherenceHook {
   // ---- locks: releaser -> acquirer -----------------------------------------------------------------------------------
   /// Before a hand-over to another node becomes possible: everything this node wrote is placed where an acquirer will find it.
   /// Called by the unlocking thread; may block.
-  virtual void on_release() = 0;
+  virtual void on_release(SyncId object) = 0;
   /// What the acquirer tells with its request (its vector clock). Called by the locking thread; must not block.
-  virtual void append_acquire_request(Bytes& out) = 0;
+  virtual void append_acquire_request(SyncId object, Bytes& out) = 0;
   /// What the granter sends with the grant, given what the acquirer told. Called from message handlers: must not block.
-  virtual void append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
+  virtual void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
   /// After the grant, before the lock() that waited returns. May block.
-  virtual void on_acquire(NodeId granter, std::span<const std::byte> payload) = 0;
+  virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) = 0;
 
   // ---- barriers: everybody -> everybody ------------------------------------------------------------------------------
   /// One thread of each node, after all of this node's threads arrived: flush (like on_release) and append what everybody must know. May block.

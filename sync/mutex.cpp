@@ -100,7 +100,7 @@ void Mutexes::apply_payload(LockState& state) {
   const Bytes payload = std::exchange(state.payload, {});
   const NodeId granter = state.granter;
   guard.unlock();
-  hook_.on_acquire(granter, payload);
+  hook_.on_acquire(SyncId{state.offset}, granter, payload);
 }
 
 Status Mutexes::unlock(std::uint64_t offset, std::uint64_t who) {
@@ -122,7 +122,7 @@ Status Mutexes::unlock(std::uint64_t offset, std::uint64_t who) {
 }
 
 void Mutexes::release(LockState& state) {
-  hook_.on_release();  // eagerly, also if no other node asks yet: a handler may then grant at once
+  hook_.on_release(SyncId{state.offset});  // eagerly, also if no other node asks yet: a handler may then grant at once
   Guard guard(state.guard);
   if (state.has_successor) {
     grant_to_successor(state, guard);
@@ -146,7 +146,7 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   guard.unlock();
 
   Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch);
-  hook_.append_grant(to, request, body);
+  hook_.append_grant(SyncId{state.offset}, to, request, body);
   nic_.send(to, nic::MessageKind::sync_lock, body);
 
   guard.lock();
@@ -212,7 +212,7 @@ void Mutexes::request_token(LockState& state) {
 
 void Mutexes::send_request(LockState& state, NodeId predecessor) {
   Bytes body = encode_lock(LockMessageType::request, state.offset, 0);
-  hook_.append_acquire_request(body);
+  hook_.append_acquire_request(SyncId{state.offset}, body);
   nic_.send(predecessor, nic::MessageKind::sync_lock, body);
 }
 

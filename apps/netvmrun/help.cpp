@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "apps/netvmrun/options.hpp"
+#include "netvm/netvm.hpp"
 #include "runtime/job_wire.hpp"
 #include "runtime/settings.hpp"
 

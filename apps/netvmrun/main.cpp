@@ -14,6 +14,7 @@
 #include "apps/netvmrun/options.hpp"
 #include "apps/netvmrun/program_path.hpp"
 #include "apps/netvmrun/report_file.hpp"
+#include "netvm/netvm.hpp"
 #include "runtime/job_report.hpp"
 #include "runtime/settings.hpp"
 

@@ -39,7 +39,4 @@ struct Options {
 /// The manual page.
 [[nodiscard]] std::string help_text();
 
-/// Names that --protocol takes.
-[[nodiscard]] std::vector<std::string_view> protocol_names();
-
 }  // namespace netvm::run

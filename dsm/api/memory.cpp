@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "dsm/api/job_runtime.hpp"
+#include "dsm/protocol.hpp"
 
 namespace netvm {
 
@@ -47,6 +48,12 @@ struct Outcome {
 constexpr std::size_t kStage = 16 * 1024;
 
 }  // namespace
+
+std::vector<std::string_view> protocol_names() {
+  std::vector<std::string_view> names;
+  for (const dsm::ProtocolEntry& entry : dsm::protocols()) names.push_back(entry.traits.name);
+  return names;
+}
 
 namespace detail {
 

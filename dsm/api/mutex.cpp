@@ -68,6 +68,14 @@ bool mutex::try_lock_ns(std::int64_t ns) {
   return true;
 }
 
+void mutex::bind_bytes(const void* first, std::size_t bytes) {
+  const Place place = place_of(this);
+  std::uint64_t offset = 0;
+  if (place.runtime->offset_of(first, &offset) && place.runtime->dsm->bind(sync::SyncId{place.offset}, offset, bytes)) return;
+  throw Error(fmt::format("netvm: the mutex at {} cannot guard [{}, {}): that is not inside one allocation of coherent shared memory",
+                          fmt::ptr(this), fmt::ptr(first), fmt::ptr(static_cast<const std::byte*>(first) + bytes)));
+}
+
 void mutex::unlock() {
   const Place place = place_of(this);
   const Status status = place.runtime->sync->unlock(place.offset, detail::this_thread_id());

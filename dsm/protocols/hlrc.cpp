@@ -74,7 +74,7 @@ void Hlrc::mark_dirty(PageId page, PageEntry& entry) {
 
 // ---- release -------------------------------------------------------------------------------------------------------------------
 
-void Hlrc::on_release() {
+void Hlrc::on_release(SyncId) {
   const std::scoped_lock guard(intervals_);
   close_interval();
 }
@@ -137,12 +137,12 @@ void Hlrc::flush_chunk(std::span<const PageId> pages) {
 
 // ---- acquire -------------------------------------------------------------------------------------------------------------------
 
-void Hlrc::append_acquire_request(Bytes& out) {
+void Hlrc::append_acquire_request(SyncId, Bytes& out) {
   const std::scoped_lock guard(log_lock_);
   log_.encode_clock(out);
 }
 
-void Hlrc::append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
+void Hlrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);
   NETVM_CHECK(log_.decode_clock(request, &theirs), "node %u asks for a lock with a malformed vector clock", acquirer.value);
@@ -153,7 +153,7 @@ void Hlrc::decode(std::span<const std::byte> wire, const char* from, std::vector
   NETVM_CHECK(decode_intervals(wire, env_.nodes(), env_.table().range(), out), "malformed write notices came with a %s", from);
 }
 
-void Hlrc::on_acquire(NodeId, std::span<const std::byte> payload) {
+void Hlrc::on_acquire(SyncId, NodeId, std::span<const std::byte> payload) {
   if (payload.empty()) return;
   std::vector<IntervalView> intervals;
   decode(payload, "lock", intervals);

@@ -34,6 +34,7 @@ class Hlrc : public Protocol {
 
   static constexpr Traits kTraits{
       .name = "hlrc",
+      .consistency = Consistency::release,
       .summary = "home-based lazy release consistency (the default): what was written before an unlock or barrier is seen after",
       .one_sided = true};
   [[nodiscard]] Traits traits() const override { return kTraits; }
@@ -41,17 +42,15 @@ class Hlrc : public Protocol {
 
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
-  void on_message(NodeId, std::span<const std::byte>) override {}  // everything is one-sided
 
-  void on_release() override;
-  void append_acquire_request(Bytes& out) override;
-  void append_grant(NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
-  void on_acquire(NodeId granter, std::span<const std::byte> payload) override;
+  void on_release(SyncId object) override;
+  void append_acquire_request(SyncId object, Bytes& out) override;
+  void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
+  void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) override;
   void on_barrier_arrive(Bytes& out) override;
   void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;
 
-  void on_attach(PageRange) override {}
   void on_detach(PageRange pages) override;
 
  protected:

@@ -18,8 +18,10 @@ class ScDirectory : public Protocol {
   explicit ScDirectory(ProtocolEnv& env);
   ~ScDirectory() override;
 
+  // Nothing travels with locks and barriers: what was written is visible already.
   static constexpr Traits kTraits{
-      "sc-directory", true, "sequentially consistent: one writer or many readers a page, a directory at its home; racy programs work"};
+      "sc-directory", Consistency::sequential,
+      "sequentially consistent: one writer or many readers a page, a directory at its home; racy programs work"};
   [[nodiscard]] Traits traits() const override { return kTraits; }
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<ScDirectory>(env); }
 
@@ -27,16 +29,6 @@ class ScDirectory : public Protocol {
   void on_write_fault(PageId page) override { acquire(page, true); }
   void on_message(NodeId from, std::span<const std::byte> body) override;
 
-  // Nothing travels with locks and barriers: what was written is visible already.
-  void on_release() override {}
-  void append_acquire_request(Bytes&) override {}
-  void append_grant(NodeId, std::span<const std::byte>, Bytes&) override {}
-  void on_acquire(NodeId, std::span<const std::byte>) override {}
-  void on_barrier_arrive(Bytes&) override {}
-  void on_barrier_merge(Bytes&, std::span<const std::byte>) override {}
-  void on_barrier_leave(std::span<const std::byte>) override {}
-
-  void on_attach(PageRange) override {}
   void on_detach(PageRange pages) override;
 
  protected:

@@ -55,7 +55,7 @@ void expect_within_budget() {
 /// Everybody writes his pages of a region of four times the budget, and everybody reads all of it; twice, so that pages change after they were saved.
 void out_of_core(Job& job) {
   const std::uint64_t pages = 4 * budget();
-  for (const char* protocol : {"hlrc", "sc-directory"}) {
+  for (const std::string_view protocol : protocol_names()) {
     auto* words = job.allocate_all<std::uint64_t>(pages * kWords, {.protocol = protocol});
     job.parallel([&](Thread& me) {
       for (std::uint64_t round = 1; round <= 2; ++round) {

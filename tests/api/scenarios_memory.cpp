@@ -28,7 +28,7 @@ void identity(Job& job) {
 /// Every thread writes its own elements under each placement; everybody reads all of them.
 void placements(Job& job) {
   constexpr std::size_t kCount = 20000;
-  for (const char* protocol : {"hlrc", "sc-directory"}) {
+  for (const std::string_view protocol : protocol_names()) {
     for (const Placement& placement : {Placement::first_touch(), Placement::block(), Placement::cyclic(), Placement::at(job.nodes() - 1)}) {
       auto* data = job.allocate_all<std::uint32_t>(kCount, {.placement = placement, .protocol = protocol});
       for (int round = 1; round <= 3; ++round) {

@@ -1,15 +1,17 @@
 // Litmus tests as data: a few threads of a few operations on zeroed variables, the outcomes that a strong memory would not show, and the
-// protocols that may show them. A runner executes one many times on any Machine.
+// consistency under which they may be seen. A runner executes one many times on any Machine.
 //
 // Registers start as 0 and are shared numbers a, b, c, d: each is loaded by one thread. Threads sit on different nodes where the machine has
 // enough, else some share one.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dsm/protocol.hpp"
 #include "tests/support/machine.hpp"
 
 namespace netvm::litmus {
@@ -40,7 +42,8 @@ struct Litmus {
   std::vector<std::vector<Op>> threads;
   std::vector<std::vector<Equals>> weak;  ///< any of these conjunctions
   bool racy = false;                      ///< a program whose outcome depends on the protocol; ThreadSanitizer rightly complains of it
-  std::vector<std::string_view> may_show = {};  ///< protocols that are allowed to; every other must not
+  /// The strongest consistency under which a protocol is allowed to show it; nullopt: none is.
+  std::optional<dsm::Consistency> may_show = {};
   Spread spread = Spread::any;
   int home_at_thread = -1;  ///< all variables are homed at this thread's node; -1: by chance
 };

@@ -111,11 +111,30 @@ void execute(Worker& me, const Setting& setting, const std::vector<Op>& ops, Nan
   }
 }
 
+// A lock guards what some thread uses while it holds it.
+void bind_variables(Worker& me, const Litmus& litmus, const Setting& setting) {
+  bool guards[kLocks][kVariables] = {};
+  for (const auto& thread : litmus.threads) {
+    bool held[kLocks] = {};
+    for (const Op& op : thread) {
+      if (op.act == Act::lock || op.act == Act::unlock) held[op.what] = op.act == Act::lock;
+      if (op.act != Act::load && op.act != Act::store) continue;
+      for (std::size_t lock = 0; lock < kLocks; ++lock) guards[lock][op.what] |= held[lock];
+    }
+  }
+  for (std::size_t lock = 0; lock < kLocks; ++lock) {
+    for (std::size_t v = 0; v < kVariables; ++v) {
+      if (guards[lock][v]) me.bind(setting.locks[lock], setting.variables[v], setting.bytes ? 1 : 8);
+    }
+  }
+}
+
 // One thread's part of all iterations. Each begins with zeroed variables, of which a random part is cached.
 void take_part(Worker& me, const Litmus& litmus, const Setting& setting, const RunOptions& options, test::Ledger& ledger,
                std::atomic<std::uint64_t>& stale) {
   const auto seat = std::find(setting.seat.begin(), setting.seat.end(), me.rank());
   const auto thread = static_cast<std::size_t>(seat - setting.seat.begin());
+  if (me.local() == 0) bind_variables(me, litmus, setting);
   SplitMix64 random(mix64(options.seed) + me.rank());
   for (std::uint32_t iteration = 0; iteration < options.iterations; ++iteration) {
     if (me.rank() == iteration % me.count()) {
@@ -182,7 +201,9 @@ Tally run(test::Machine& machine, const Litmus& litmus, const RunOptions& option
 }
 
 bool may_show(const Litmus& litmus, std::string_view protocol) {
-  return std::find(litmus.may_show.begin(), litmus.may_show.end(), protocol) != litmus.may_show.end();
+  const int index = dsm::find_protocol(protocol);
+  NETVM_CHECK(index >= 0, "no protocol is called %s", std::string(protocol).c_str());
+  return litmus.may_show && dsm::protocols()[static_cast<std::size_t>(index)].traits.consistency >= *litmus.may_show;
 }
 
 void Report::add(const Litmus& litmus, std::string_view protocol, const Tally& tally) {

@@ -14,9 +14,9 @@ constexpr Op L(std::uint8_t lock) { return {Act::lock, lock, 0}; }
 constexpr Op U(std::uint8_t lock) { return {Act::unlock, lock, 0}; }
 constexpr Op B() { return {Act::barrier, 0, 0}; }
 
-// Of the protocols here only the release consistent one may show what a racy program betrays.
-const std::vector<std::string_view> kRelaxed = {"hlrc"};
-const std::vector<std::string_view> kNone = {};
+constexpr std::optional<dsm::Consistency> kNone;
+constexpr auto kRelaxed = dsm::Consistency::release;  // what a racy program betrays
+constexpr auto kScoped = dsm::Consistency::scope;     // what was not written, or not read, under the lock
 
 std::vector<Litmus> racy_tests() {
   return {
@@ -43,16 +43,22 @@ std::vector<Litmus> racy_tests() {
 std::vector<Litmus> lock_tests() {
   return {
       {"MP in one lock", {{L(l), W(x, 1), W(y, 1), U(l)}, {L(l), R(y, a), R(x, b), U(l)}}, {{{a, 1}, {b, 0}}, {{a, 0}, {b, 1}}}},
-      {"MP, data written before the lock", {{W(x, 1), L(l), W(y, 1), U(l)}, {L(l), R(y, a), U(l), R(x, b)}}, {{{a, 1}, {b, 0}}}, true},
+      {"MP, data written before the lock",
+       {{W(x, 1), L(l), W(y, 1), U(l)}, {L(l), R(y, a), U(l), R(x, b)}},
+       {{{a, 1}, {b, 0}}},
+       true,
+       kScoped},
       {"MP, data in another lock, read unlocked",
        {{L(k), W(x, 1), U(k), L(l), W(y, 1), U(l)}, {L(l), R(y, a), U(l), R(x, b)}},
        {{{a, 1}, {b, 0}}},
-       true},
+       true,
+       kScoped},
       {"SB in one lock", {{L(l), W(x, 1), U(l), L(l), R(y, a), U(l)}, {L(l), W(y, 1), U(l), L(l), R(x, b), U(l)}}, {{{a, 0}, {b, 0}}}},
       {"ISA2 through two locks",
        {{L(k), W(x, 1), U(k)}, {L(k), R(x, a), U(k), L(l), W(y, 1), U(l)}, {L(l), R(y, b), U(l), R(x, c)}},
        {{{a, 1}, {b, 1}, {c, 0}}},
-       true},
+       true,
+       kScoped},
       {"lost update in a lock", {{L(l), R(x, a), W(x, 1), U(l)}, {L(l), R(x, b), W(x, 2), U(l)}}, {{{a, 0}, {b, 0}}, {{a, 2}, {b, 1}}}},
       {"IRIW in locks",
        {{L(k), W(x, 1), U(k)},

@@ -65,8 +65,7 @@ void run_all(std::string_view protocol) {
   MESSAGE(std::string(protocol), ": ", counts.loads, " loads compared, ", counts.evictions, " evictions, ", counts.page_ins, " page-ins");
 }
 
-TEST_CASE("random race-free programs with a memory budget: hlrc") { run_all("hlrc"); }
-TEST_CASE("random race-free programs with a memory budget: sc-directory") { run_all("sc-directory"); }
+TEST_CASE("random race-free programs with a memory budget") { for_each_protocol(run_all); }
 
 // Every node writes its share of a region of four times the budget, and reads everybody's.
 void four_times_the_budget(std::string_view protocol) {
@@ -98,8 +97,7 @@ void four_times_the_budget(std::string_view protocol) {
   });
 }
 
-TEST_CASE("a region of four times the budget is read as it was written: hlrc") { four_times_the_budget("hlrc"); }
-TEST_CASE("a region of four times the budget is read as it was written: sc-directory") { four_times_the_budget("sc-directory"); }
+TEST_CASE("a region of four times the budget is read as it was written") { for_each_protocol(four_times_the_budget); }
 
 }  // namespace
 }  // namespace netvm::test

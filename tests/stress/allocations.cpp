@@ -1,13 +1,14 @@
 // Allocation while engines race with the asking thread: no answer is lost.
 #include <doctest/doctest.h>
 
+#include "tests/support/seeds.hpp"
 #include "tests/support/thread_cluster.hpp"
 
 namespace netvm::test {
 namespace {
 
 TEST_CASE("every allocation is answered, and the memory is zero again") {
-  for (const char* protocol : {"hlrc", "sc-directory"}) {
+  for_each_protocol([](std::string_view protocol) {
     ClusterOptions options;
     options.nodes = 4;
     options.protocol = protocol;
@@ -24,7 +25,7 @@ TEST_CASE("every allocation is answered, and the memory is zero again") {
       }
       cluster.free(place);
     }
-  }
+  });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// netvm_stress: doctest's own flags, and --seeds=N and --seed=S (tests/support/seeds.hpp).
+// netvm_stress: doctest's own flags, and --seeds=N, --seed=S, --protocol=NAME (tests/support/seeds.hpp).
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@
 
 int main(int argc, char** argv) {
   if (!netvm::test::take_seed_flags(&argc, argv)) {
-    std::fprintf(stderr, "%s: --seeds= and --seed= take a number, for instance --seeds=2000 or --seed=17\n", argv[0]);
+    std::fprintf(stderr, "%s: %s\n", argv[0], netvm::test::kSeedFlagsHelp);
     return 2;
   }
   doctest::Context context(argc, argv);

@@ -46,8 +46,7 @@ void run_all(std::string_view protocol) {
   MESSAGE(std::string(protocol), ": ", loads, " loads compared, ", evictions, " evictions");
 }
 
-TEST_CASE("random race-free programs on threads with a memory budget: hlrc") { run_all("hlrc"); }
-TEST_CASE("random race-free programs on threads with a memory budget: sc-directory") { run_all("sc-directory"); }
+TEST_CASE("random race-free programs on threads with a memory budget") { for_each_protocol(run_all); }
 
 }  // namespace
 }  // namespace netvm::test

@@ -32,8 +32,7 @@ void run_all(std::string_view protocol) {
   MESSAGE(std::string(protocol), ": ", loads, " loads compared");
 }
 
-TEST_CASE("random race-free programs on threads read what was written last: hlrc") { run_all("hlrc"); }
-TEST_CASE("random race-free programs on threads read what was written last: sc-directory") { run_all("sc-directory"); }
+TEST_CASE("random race-free programs on threads read what was written last") { for_each_protocol(run_all); }
 
 }  // namespace
 }  // namespace netvm::test

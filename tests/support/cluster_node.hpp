@@ -67,6 +67,7 @@ class ClusterWorker : public Worker {
   void lock(Place mutex) override;
   void unlock(Place mutex) override;
   void barrier() override;
+  void bind(Place mutex, Place data, std::uint64_t bytes) override;
 
  private:
   ClusterNode& on_;

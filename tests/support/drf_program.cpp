@@ -74,6 +74,10 @@ class Program {
 
   void run(Worker& me) {
     SplitMix64 random(mix64(options_.seed ^ 0x5eed) + me.rank());
+    if (me.local() == 0) {
+      for (const Object& object : plan_.objects) me.bind(lock_place(object.lock), plan_.area + object.at, object.bytes);
+    }
+    me.barrier();
     for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
       for (std::uint32_t step = 0; step < options_.steps; ++step) {
         if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));

@@ -58,6 +58,9 @@ class JobWorker final : public Worker {
   void lock(Place place) override { reinterpret_cast<mutex*>(place)->lock(); }
   void unlock(Place place) override { reinterpret_cast<mutex*>(place)->unlock(); }
   void barrier() override { thread_.barrier(); }
+  void bind(Place place, Place data, std::uint64_t bytes) override {
+    reinterpret_cast<mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
+  }
   void pause(Nanos time) override {
     const Nanos until = now() + time;
     while (now() < until) __builtin_ia32_pause();

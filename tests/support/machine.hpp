@@ -50,6 +50,8 @@ class Worker {
   virtual void lock(Place mutex) = 0;
   virtual void unlock(Place mutex) = 0;
   virtual void barrier() = 0;
+  /// The mutex guards these bytes: every node says so before it uses the mutex (Dsm::bind).
+  virtual void bind(Place mutex, Place data, std::uint64_t bytes) = 0;
 
   /// Does something else for about that long.
   virtual void pause(Nanos time) = 0;

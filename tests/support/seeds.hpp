@@ -2,24 +2,33 @@
 //
 // How many and which: `--seeds=N` (N seeds instead of the test's own number), `--first-seed=S` (from there on), `--seed=S` (that one alone), or
 // TEST_SEEDS and TEST_SEED in the environment. Without any, a run takes seeds 1, 2, 3, ...: the same each time.
+// Tests of all coherence protocols (for_each_protocol) run those that `--protocol=NAME,...` names; all of them without it.
 #pragma once
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "dsm/protocol.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::test {
 
+inline constexpr const char* kSeedFlagsHelp =
+    "--seeds=, --first-seed= and --seed= take a number, for instance --seeds=2000 or --seed=17; --protocol= names of protocols";
+
 struct SeedOptions {
   std::string program = "netvm_simulation";
-  std::uint64_t seeds = 0;  ///< 0: each test's own number
-  std::uint64_t seed = 0;   ///< not 0: this one alone
-  std::uint64_t first = 1;  ///< where a run of several begins
+  std::uint64_t seeds = 0;                  ///< 0: each test's own number
+  std::uint64_t seed = 0;                   ///< not 0: this one alone
+  std::uint64_t first = 1;                  ///< where a run of several begins
+  std::vector<std::string> protocols = {};  ///< empty: all
+  std::string protocol = {};                ///< the one that runs now
 };
 
 /// A number, or false: anything else is a mistake that must not pass for "no seed given".
@@ -44,7 +53,18 @@ inline SeedOptions& seed_options() {
   return options;
 }
 
-/// Takes --seeds=N, --first-seed=S and --seed=S out of the arguments. False, with a message printed by the caller, if one is not a number.
+/// "a,b" -> a and b. False if one of them is no protocol.
+inline bool parse_protocols(std::string_view names, std::vector<std::string>* to) {
+  while (!names.empty()) {
+    const std::size_t comma = std::min(names.find(','), names.size());
+    to->emplace_back(names.substr(0, comma));
+    if (dsm::find_protocol(to->back()) < 0) return false;
+    names.remove_prefix(std::min(comma + 1, names.size()));
+  }
+  return true;
+}
+
+/// Takes --seeds=N, --first-seed=S, --seed=S and --protocol=NAME,... out of the arguments. False if one makes no sense: kSeedFlagsHelp says what does.
 inline bool take_seed_flags(int* argc, char** argv) {
   SeedOptions& options = seed_options();
   if (*argc > 0) options.program = argv[0];
@@ -57,6 +77,8 @@ inline bool take_seed_flags(int* argc, char** argv) {
       if (!parse_seed(argument.substr(13), &options.first)) return false;
     } else if (argument.starts_with("--seed=")) {
       if (!parse_seed(argument.substr(7), &options.seed)) return false;
+    } else if (argument.starts_with("--protocol=")) {
+      if (!parse_protocols(argument.substr(11), &options.protocols)) return false;
     } else {
       argv[kept++] = argv[i];
     }
@@ -77,7 +99,8 @@ inline std::string replay_command(std::uint64_t seed) {
       name += *c;
     }
   }
-  return seed_options().program + " --test-case='" + name + "' --seed=" + std::to_string(seed);
+  const std::string protocol = seed_options().protocol.empty() ? "" : " --protocol=" + seed_options().protocol;
+  return seed_options().program + " --test-case='" + name + "' --seed=" + std::to_string(seed) + protocol;
 }
 
 /// Calls body(seed) for each seed of this run; `own_number` seeds unless the run says otherwise. A failure (a CHECK, a REQUIRE, an
@@ -94,6 +117,26 @@ void for_each_seed(std::uint64_t own_number, Body&& body) {
     body(seed);
   }
   check_context().seed = 0;
+}
+
+/// Calls body(name) for each protocol of this run that `wanted(traits)` takes.
+template <class Body, class Wanted>
+void for_each_protocol(Body&& body, Wanted&& wanted) {
+  SeedOptions& options = seed_options();
+  for (const dsm::ProtocolEntry& entry : dsm::protocols()) {
+    const std::string name(entry.traits.name);
+    const bool chosen =
+        options.protocols.empty() || std::find(options.protocols.begin(), options.protocols.end(), name) != options.protocols.end();
+    if (!chosen || !wanted(entry.traits)) continue;
+    INFO("protocol ", name);
+    options.protocol = name;
+    body(entry.traits.name);
+  }
+  options.protocol.clear();
+}
+template <class Body>
+void for_each_protocol(Body&& body) {
+  for_each_protocol(body, [](const dsm::Traits&) { return true; });
 }
 
 }  // namespace netvm::test

@@ -53,7 +53,7 @@ class ClockHook final : public sync::CoherenceHook {
   }
   [[nodiscard]] bool broken() const { return broken_.load(); }
 
-  void on_release() override {
+  void on_release(sync::SyncId = {}) override {
     std::uint64_t flushed = 0;
     {
       const std::lock_guard guard(guard_);
@@ -63,12 +63,12 @@ class ClockHook final : public sync::CoherenceHook {
     const std::lock_guard guard(guard_);
     known_[node_.value] = std::max(known_[node_.value], flushed);
   }
-  void append_acquire_request(sync::Bytes& out) override { append(out); }
-  void append_grant(NodeId, std::span<const std::byte> request, sync::Bytes& out) override {
+  void append_acquire_request(sync::SyncId, sync::Bytes& out) override { append(out); }
+  void append_grant(sync::SyncId, NodeId, std::span<const std::byte> request, sync::Bytes& out) override {
     if (request.size() != known_.size() * sizeof(std::uint64_t)) broken_ = true;
     append(out);
   }
-  void on_acquire(NodeId, std::span<const std::byte> payload) override {
+  void on_acquire(sync::SyncId, NodeId, std::span<const std::byte> payload) override {
     dawdle();
     merge(payload);
   }

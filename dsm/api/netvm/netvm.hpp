@@ -26,6 +26,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 namespace netvm {
 
@@ -55,9 +56,12 @@ struct Placement {
 /// How an allocation behaves.
 struct AllocationOptions {
   Placement placement = {};
-  std::string_view protocol = {};  ///< "hlrc", "sc-directory"; empty: the run's (netvmrun --protocol)
+  std::string_view protocol = {};  ///< "hlrc", "sc-directory", ... (netvmrun --help lists them); empty: the run's (netvmrun --protocol)
   std::size_t alignment = 0;       ///< bytes, a power of two; 0: the type's own, and a page for 4 KiB and more
 };
+
+/// The names of all coherence protocols: what AllocationOptions::protocol and netvmrun --protocol take.
+[[nodiscard]] std::vector<std::string_view> protocol_names();
 
 class Job;
 
@@ -344,8 +348,17 @@ class mutex {
     return try_lock_for(moment - Clock::now());
   }
 
+  /// Says that this mutex guards these objects: what protocol "entry" needs to know (only bound data travels with a lock there; a barrier makes
+  /// everything coherent), and the other protocols ignore. Every node says so before it uses the mutex, the same each time; more than one range
+  /// may be bound. Throws Error if they do not lie in one allocation of coherent memory.
+  template <class T>
+  void bind(const T* first, std::size_t count = 1) {
+    bind_bytes(first, detail::bytes_of<T>(count));
+  }
+
  private:
   bool try_lock_ns(std::int64_t ns);
+  void bind_bytes(const void* first, std::size_t bytes);
   [[maybe_unused]] std::uint64_t reserved_ = 0;  // no state here: the address is the identity
 };
 

@@ -1,0 +1,36 @@
+// The list of protocols: what commands, tests and pages name.
+#include "dsm/protocol.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace netvm::dsm {
+namespace {
+
+TEST_CASE("each protocol has a name of its own, and is found by it") {
+  std::set<std::string_view> names;
+  for (std::size_t i = 0; i < protocols().size(); ++i) {
+    const Traits& traits = protocols()[i].traits;
+    CHECK(names.insert(traits.name).second);
+    CHECK(find_protocol(traits.name) == static_cast<int>(i));
+    CHECK_FALSE(traits.summary.empty());
+    CHECK(to_string(traits.consistency) != "?");
+  }
+  CHECK(find_protocol("no such protocol") == -1);
+  CHECK(find_protocol("") == -1);
+}
+
+TEST_CASE("the tests of all protocols run with all of them") {
+  std::istringstream list{NETVM_PROTOCOLS};  // as tests/CMakeLists.txt has it
+  std::set<std::string> tested;
+  for (std::string name; std::getline(list, name, ',');) tested.insert(name);
+  for (const ProtocolEntry& entry : protocols()) CHECK_MESSAGE(tested.contains(std::string(entry.traits.name)), entry.traits.name);
+  CHECK(tested.size() == protocols().size());
+}
+
+}  // namespace
+}  // namespace netvm::dsm
