@@ -1,0 +1,72 @@
+// HomeBased: what home-based protocols with several writers a page share (hlrc, scope): faults, twins, the list of dirty pages, flushing changes
+// to the homes, and giving up stale copies. When that happens, and who is told, is the protocol's business.
+//
+// The home's frame is a page's master copy. Others fetch the whole page on a miss, write into a copy with a twin, and at a release write what they
+// changed into the home's frame (Zhou, Iftode, Li: OSDI 1996).
+//
+// Invariants
+//  1. flush() returns only after every change made before it is placed at the homes. So whoever is told of it later finds the changes there, and pages
+//     need no versions.
+//  2. A page that this node may write and others may read is dirty: in dirty_ with kDirty set. Who clears kDirty owes the page's notice to the
+//     next flush() (flushed early: owed_).
+//  3. flush() and invalidate() of a node happen one after the other (the protocol's mutex: intervals_); so a flush waits for another thread's that
+//     took its pages. Page locks come after intervals_, and faults never take intervals_.
+//  4. Home pages need no twin, and are not invalidated; they are write-protected by flush(), so that the first write afterwards is noticed.
+//  5. A home page that nobody else has ever read is exclusive: this node may write it, and no record is kept (kExclusive). Who reads it first announces
+//     that (sharing_map.hpp). The next flush() here finds the announcement: the page was perhaps written since the one before, so it is dirty. From then on
+//     it is a home page like others. So no store before a flush is missed: either the reader saw it, or the flush sees the reader.
+//  6. Nothing here looks at pages that were not written (flush) or not named (invalidate).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "dsm/protocol.hpp"
+#include "dsm/protocol_env.hpp"
+
+namespace netvm::dsm {
+
+class HomeBased : public Protocol {
+ public:
+  explicit HomeBased(ProtocolEnv& env) : env_(env), intervals_(env.env()) {}
+
+  void on_read_fault(PageId page) override;
+  void on_write_fault(PageId page) override;
+  void on_detach(PageRange pages) override;
+
+ protected:
+  // What the tests replace to prove that they notice.
+  /// Whether a page named by a notice must be given up. `page`'s lock is held.
+  [[nodiscard]] virtual bool is_stale(PageId page);
+  /// Whether a page that was flushed before the release is named in the next flush's notices.
+  [[nodiscard]] virtual bool owes_early_flush() const { return true; }
+  /// Whether a first read tells the home.
+  [[nodiscard]] virtual bool announces_reads() const { return true; }
+
+  [[nodiscard]] ProtocolEnv& env() { return env_; }
+  /// Held around flush() and invalidate(), and whatever must happen together with them.
+  [[nodiscard]] EnvMutex& interval_lock() { return intervals_; }
+
+  /// Makes everything that this node wrote visible at the homes. Returns the pages written since the last call, in order, each once. Blocks.
+  std::vector<PageId> flush();
+  /// Gives up this node's copies of the pages (any order, perhaps more than once); changes that they hold are flushed before. Blocks.
+  void invalidate(std::span<const PageRange> ranges);
+
+ private:
+  [[nodiscard]] bool at_home(PageId page) { return env_.home_of(page) == env_.node(); }
+  void fetch(PageId page, PageEntry& entry);
+  void mark_dirty(PageId page, PageEntry& entry);
+  // intervals_ held:
+  void end_exclusive(std::vector<PageId>& dirty);
+  void flush_chunk(std::span<const PageId> pages);
+  void invalidate_chunk(std::span<const PageId> pages);
+
+  ProtocolEnv& env_;
+  EnvMutex intervals_;
+  std::vector<PageId> owed_;  // flushed early since the last flush(); guarded by intervals_
+
+  SpinLock dirty_lock_;
+  std::vector<PageId> dirty_;  // may name a page twice, or one that is dirty no more
+};
+
+}  // namespace netvm::dsm
