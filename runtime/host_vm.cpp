@@ -185,6 +185,10 @@ void HostVm::set_fault_handler(FaultHandler* handler) { state_->handler.store(ha
 
 void HostVm::set_residency_listener(ResidencyListener* listener) { state_->residency.set_listener(listener); }
 
+void HostVm::set_page_owner(PageOwner* owner) {
+  if (state_->pager != nullptr) state_->pager->set_owner(owner);
+}
+
 void HostVm::set_access(PageRange pages, Access from, Access to) {
   NETVM_CHECK(pages.end() <= config_.pages && pages.end() >= pages.first.value, "pages %llu and the next %llu of a range of %llu",
               static_cast<unsigned long long>(pages.first.value), static_cast<unsigned long long>(pages.count),

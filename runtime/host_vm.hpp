@@ -71,6 +71,28 @@ class ResidencyListener {
   /// Asked of mapped pages now and then, and of each page once more after it was unmapped: the last answer must miss no write. Never blocks. A
   /// listener that keeps no account answers with everything: right, but then pages are saved that did not change.
   virtual PageUse take_use(PageId /*page*/) noexcept { return {}; }
+  /// What the listener knows of the page, for a report: "the NIC's entry is EVICTING". In a signal handler; ends with a zero, or leaves it empty.
+  virtual void describe(PageId /*page*/, std::span<char> /*text*/) const noexcept {}
+};
+
+/// What becomes of the bytes of a page that the pager takes away.
+enum class Departure : std::uint8_t {
+  save,  ///< nobody else has them: to the backing store, if they changed
+  drop,  ///< they can be had again elsewhere: thrown away, however dirty, and no copy is kept. The page is zeros when it comes back
+  keep,  ///< the page stays for now and another one goes. For a moment only: it is asked again when its turn comes
+};
+
+/// Whose bytes lie in the pages: the DSM. With a memory budget the pager asks it of each page that it has chosen to take away.
+class PageOwner {
+ public:
+  virtual ~PageOwner() = default;
+  /// Runs in the thread that needs room, with whatever locks that thread holds, maybe in a signal handler: must not block (try_lock, not lock) and
+  /// calls nothing of the host VM but set_access() of this page. The page is not resident any more for others: a pin or fault of it
+  /// waits until the eviction is over. Its frame is still there, and the NIC may still use it.
+  /// Who answers drop has taken the application's right away before (set_access to none), and gives it back only after it has pinned and filled
+  /// the page: so the next access goes to the FaultHandler and not to the pager. Never asked of pinned, wired or discarded pages.
+  /// An owner that keeps page after page makes the budget give way, as pins do.
+  virtual Departure on_evict(PageId page) noexcept = 0;
 };
 
 /// Why a trap can or cannot be used here.
@@ -143,6 +165,8 @@ class HostVm {
 
   void set_fault_handler(FaultHandler* handler);
   void set_residency_listener(ResidencyListener* listener);
+  /// Without one every page is saved. The owner outlives every use of the memory, or is taken back (null) when nobody evicts.
+  void set_page_owner(PageOwner* owner);
 
   /// Sets the application's rights to the pages. Every page of the range must have had exactly `from` before. Batched: one
   /// system call a range where the mechanism allows.

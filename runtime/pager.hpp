@@ -8,10 +8,11 @@
 // Invariants
 //  1. A busy page belongs to one thread, the one that brings it in, takes it away or discards it. I/O is done with pages busy and no lock held; whoever
 //     needs a busy page waits until it is not.
-//  2. On eviction, in this order: not resident, no right in effect (AccessTable: all withheld, users drained, page table entry gone), the listener's
+//  2. On eviction, in this order: not resident, the owner has been asked, no right in effect (AccessTable: all withheld, users drained, page table entry gone), the listener's
 //     on_unmap, saved if it changed, frame given back. On the way in the reverse. So at no time can anybody reach a frame without its contents.
 //  3. An application's right is in effect only while the page is resident; writing only while it counts as dirty.
-//  4. A page that is not dirty equals its saved copy, or zeros if it has none. A dirty page is given up only after a write to the store that succeeded.
+//  4. A page that is not dirty equals its saved copy, or zeros if it has none. A dirty page is given up only after a write to the store that succeeded,
+//     or because its owner said that it can be dropped.
 //  5. Pinned pages stay. Where nothing but pinned pages is left, the budget is exceeded rather than that anybody waits for an unpin: pins are few, and
 //     waiting for them would be a deadlock. Wired pages stay for ever, and the budget does not count them.
 //  6. lock_ guards queues, pins and counts for a few instructions; never held over a system call or a fiber switch. A page's rights (AccessTable::hold) are
@@ -71,6 +72,7 @@ class Pager {
   void wire(PageRange pages);
   std::uint64_t evict(std::uint64_t pages);
   void close() { background_.close(); }
+  void set_owner(PageOwner* owner) { owner_.store(owner); }
 
   /// The application has the right but it is not in effect: brings the page in and puts the right into effect.
   Status resolve(PageId page, bool write);
@@ -106,7 +108,18 @@ class Pager {
   };
   using Victims = PageBatch<kBatch>;
   using Cooled = PageBatch<2 * kBatch>;
-  enum class Pass : std::uint8_t { second_chance, any, clean };
+  enum class Pass : std::uint8_t {
+    second_chance,
+    any,
+    clean,      // the store takes nothing: what needs no saving
+    droppable,  // and then what the owner lets go of unsaved
+  };
+  /// What became of pages that were chosen.
+  struct Taken {
+    std::uint64_t gone = 0;
+    std::uint64_t unsaved = 0;  // stay because the store did not take them, or (Pass::droppable) would have to
+    std::uint64_t kept = 0;     // stay because their owner wants it
+  };
 
   // ---- pager.cpp: pages come
   Status bring_in(PageRange pages, Keep keep, bool write);
@@ -138,7 +151,12 @@ class Pager {
   bool may_go(PageId page, Pass pass);                                  // lock_ held
   bool used_by_nic(PageId page);
   void cool(std::span<PageId> pages);
-  std::uint64_t take_away(std::span<PageId> victims);
+  /// Chooses up to `want` pages and takes them away. False if there was none to choose.
+  bool take_some(std::uint64_t want, Pass pass, Taken* taken);
+  Taken take_away(Victims& victims, Pass pass);
+  /// Lets those stay that their owner keeps, or that are no use to this pass. Returns which of the others are to be dropped, as bits.
+  std::uint32_t ask_owner(Victims& victims, Pass pass, Taken* taken);
+  void drop(std::span<const PageId> sorted, std::uint32_t which);
   /// Returns the pages that could be saved or need not be, as bits.
   std::uint32_t save(std::span<const PageId> sorted);
   void finish_going(std::span<const PageId> pages, std::uint32_t gone);
@@ -171,6 +189,7 @@ class Pager {
   BackingStore& store_;
   Stats* stats_;
   std::byte* frame_base_;
+  std::atomic<PageOwner*> owner_{nullptr};
   const std::uint64_t budget_;
   const std::uint64_t batch_;  // pages taken away at once, of this budget
   PageRange wired_{};

@@ -20,19 +20,30 @@ Status Pager::make_room(std::uint64_t want, bool* over_budget) {
   }
   if (wait_for_others(want)) return Status::ok;
   Pass pass = Pass::second_chance;
+  std::uint64_t refused = 0;  // chosen in this pass, and there still
+  bool kept = false;
   for (;;) {
-    Victims victims;
-    Cooled cooled;
-    select(want, pass, victims, cooled);
-    cool(cooled.all());
-    if (victims.count > 0) {
-      if (take_away(victims.all()) > 0) return Status::ok;
-      pass = Pass::clean;  // the store takes nothing: only what needs no store can go
-    } else if (pass == Pass::second_chance) {
+    // Owners keep a page for a moment; to ask for all of a large memory would take longer than that. Before giving up it is worth it.
+    const std::uint64_t most = pass == Pass::droppable ? resident_pages() : 8 * kBatch;
+    Taken taken;
+    if (refused <= most && take_some(want, pass, &taken)) {
+      if (taken.gone > 0) return Status::ok;
+      kept = kept || taken.kept > 0;
+      refused += taken.kept + taken.unsaved;
+      if (taken.unsaved > 0 && pass < Pass::clean) {
+        pass = Pass::clean;
+        refused = 0;
+      }
+      continue;
+    }
+    refused = 0;
+    if (pass == Pass::second_chance) {
       pass = Pass::any;
     } else if (wait_for_others(0)) {
       return Status::ok;
-    } else if (pass == Pass::clean) {
+    } else if (pass == Pass::clean && owner_.load() != nullptr) {
+      pass = Pass::droppable;
+    } else if (pass != Pass::any && !kept) {
       return Status::fault_failed;
     } else {
       *over_budget = true;
@@ -56,20 +67,20 @@ bool Pager::wait_for_others(std::uint64_t want) {
 
 std::uint64_t Pager::evict(std::uint64_t pages) {
   std::uint64_t gone = 0;
+  std::uint64_t refused = 0;
   Pass pass = Pass::second_chance;
   while (gone < pages) {
-    Victims victims;
-    Cooled cooled;
-    select(std::min<std::uint64_t>(pages - gone, kBatch), pass, victims, cooled);
-    cool(cooled.all());
-    if (victims.count == 0) {
-      if (pass == Pass::any) break;
+    Taken taken;
+    if (refused <= resident_pages() && take_some(std::min<std::uint64_t>(pages - gone, kBatch), pass, &taken)) {
+      if (taken.gone == 0 && taken.unsaved > 0) break;
+      gone += taken.gone;
+      refused += taken.kept;
+    } else if (pass == Pass::any) {
+      break;
+    } else {
       pass = Pass::any;
-      continue;
+      refused = 0;
     }
-    const std::uint64_t freed = take_away(victims.all());
-    if (freed == 0) break;
-    gone += freed;
   }
   return gone;
 }
@@ -154,9 +165,49 @@ bool has(std::uint32_t bits, std::size_t index) { return (bits >> index & 1) != 
 
 }  // namespace
 
-std::uint64_t Pager::take_away(std::span<PageId> victims) {
+bool Pager::take_some(std::uint64_t want, Pass pass, Taken* taken) {
+  Victims victims;
+  Cooled cooled;
+  select(want, pass, victims, cooled);
+  cool(cooled.all());
+  if (victims.count == 0) return false;
+  *taken = take_away(victims, pass);
+  return true;
+}
+
+std::uint32_t Pager::ask_owner(Victims& victims, Pass pass, Taken* taken) {
+  PageOwner* owner = owner_.load();
+  if (owner == nullptr) return 0;
+  std::uint32_t dropped = 0;
+  Victims staying;
+  std::size_t going = 0;
+  for (const PageId page : victims.all()) {
+    const Departure departure = owner->on_evict(page);
+    const bool unsaved = departure == Departure::save && pass == Pass::droppable && (flags(page) & kDirty) != 0;
+    if (departure == Departure::keep || unsaved) {
+      ++(unsaved ? taken->unsaved : taken->kept);
+      staying.add(page);
+      continue;
+    }
+    if (departure == Departure::drop) {
+      NETVM_CHECK(table_.access(page) == Access::none, "page %llu is dropped while the application may use it",
+                  static_cast<unsigned long long>(page.value));
+      dropped |= std::uint32_t{1} << going;
+    }
+    victims.at[going++] = page;
+  }
+  victims.count = going;
+  if (staying.count > 0) finish_going(staying.all(), 0);
+  return dropped;
+}
+
+Pager::Taken Pager::take_away(Victims& chosen, Pass pass) {
   static_assert(kBatch <= 32, "the pages of a batch are bits of a word");
-  std::sort(victims.begin(), victims.end());
+  Taken taken;
+  std::sort(chosen.all().begin(), chosen.all().end());
+  const std::uint32_t dropped = ask_owner(chosen, pass, &taken);
+  const std::span<PageId> victims = chosen.all();
+  if (victims.empty()) return taken;
   withhold(victims, 0);
   ResidencyListener* listener = frames_.listener();
   std::array<PageRange, kBatch> ranges;
@@ -170,6 +221,7 @@ std::uint64_t Pager::take_away(std::span<PageId> victims) {
     listener->on_unmap_all(std::span(ranges).first(count_of_ranges));
     for (const PageId page : victims) (void)used_by_nic(page);  // until the listener had heard it, the NIC could write
   }
+  drop(victims, dropped);
   const std::uint32_t gone = save(victims);
   for_each_run(
       victims, [gone](std::size_t i) { return has(gone, i); },
@@ -184,7 +236,23 @@ std::uint64_t Pager::take_away(std::span<PageId> victims) {
         });
   }
   finish_going(victims, gone);
-  return static_cast<std::uint64_t>(std::popcount(gone));
+  taken.gone = static_cast<std::uint64_t>(std::popcount(gone));
+  taken.unsaved += victims.size() - taken.gone;
+  return taken;
+}
+
+// They end as pages that were never written: zeros, without a copy.
+void Pager::drop(std::span<const PageId> sorted, std::uint32_t which) {
+  if (which == 0) return;
+  for_each_run(
+      sorted, [&](std::size_t i) { return has(which, i) && (flags(sorted[i]) & kSaved) != 0; },
+      [&](std::size_t first, std::size_t n) {
+        store_.forget({sorted[first], n});
+      });
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (has(which, i)) clear(sorted[i], kDirty | kSaved);
+  }
+  count(Stat::dropped_pages, static_cast<std::uint64_t>(std::popcount(which)));
 }
 
 std::uint32_t Pager::save(std::span<const PageId> sorted) {

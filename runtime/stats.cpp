@@ -52,6 +52,8 @@ std::string_view stat_name(Stat stat) {
       return "evictions";
     case Stat::write_backs:
       return "write_backs";
+    case Stat::dropped_pages:
+      return "dropped_pages";
     case Stat::second_chances:
       return "second_chances";
     case Stat::nic_minor_faults:

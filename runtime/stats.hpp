@@ -37,7 +37,8 @@ enum class Stat : std::uint8_t {
   page_ins,
   evictions,
   write_backs,
-  second_chances,    // pager: pages read from the backing store; given up; written to it; used again just before being given up
+  dropped_pages,
+  second_chances,  // pager: pages read from the backing store; given up; written to it; given up unsaved; used again just before being given up
   nic_minor_faults,  // NIC requests that met a page which is not resident: resolved at once
   nic_major_faults,  // faults that the host resolved in a task of its own
   redirects,         // writes that went through a system buffer
