@@ -26,6 +26,7 @@
 #include "nic/event_counter.hpp"
 #include "nic/verbs.hpp"
 #include "runtime/env.hpp"
+#include "runtime/host_vm.hpp"
 #include "runtime/ids.hpp"
 #include "runtime/status.hpp"
 #include "runtime/task_group.hpp"
@@ -45,7 +46,9 @@ class CounterEvents final {
   // See Nic's functions of these names.
   Status set_handler(CounterId id, std::uint64_t threshold, CounterHandler handler);
   Status clear_handler(CounterId id);
-  Result<TriggeredId> post(CounterId id, std::uint64_t threshold, const TriggeredOperation& operation, Completion* completion);
+  /// `source`: keeps the operation's source where it is until it has fired.
+  Result<TriggeredId> post(CounterId id, std::uint64_t threshold, const TriggeredOperation& operation, FramePins source,
+                           Completion* completion);
   bool cancel(CounterId id, TriggeredId which);
   std::size_t cancel_all(CounterId id);
 
@@ -64,6 +67,7 @@ class CounterEvents final {
   };
   struct Triggered {
     TriggeredOperation operation;
+    FramePins source;
     Completion* completion;
   };
   using Operations = std::map<Order, Triggered>;

@@ -23,14 +23,14 @@ void HeldMemory::hold(const OwnMemory& own, std::uint64_t bytes, As as) {
     status_ = Status::range;
     return;
   }
-  Result<FramePins> pins = vm.pin(pages_of(offset, bytes), as != As::source);
+  Result<FramePins> pins = vm.pin(pages_of(offset, bytes), as == As::landing || as == As::landing_later);
   if (pins) {
     pins_ = std::move(pins).value();
     at_ = vm.frame_base() + offset;
     return;
   }
   status_ = pins.status();
-  if (status_ != Status::exhausted || as == As::landing_later) return;
+  if (status_ != Status::exhausted || as == As::landing_later || as == As::source_later) return;
   stage_.reset(new Stage{vm, offset, bytes, std::vector<std::byte>(bytes)});
   status_ = as == As::source ? stage_->move(true) : Status::ok;
   at_ = stage_->memory.data();

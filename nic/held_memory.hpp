@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "nic/verbs.hpp"
@@ -64,6 +65,7 @@ class HeldMemory {
     source,
     landing,        ///< of a request that ends before this object does
     landing_later,  ///< of one that may end anywhere: it is not staged
+    source_later,   ///< of one that is read when it starts: it is not staged either
   };
 
   HeldMemory(const OwnMemory& own, const void* at, std::uint64_t bytes, As as) : at_(static_cast<std::byte*>(const_cast<void*>(at))) {
@@ -79,6 +81,8 @@ class HeldMemory {
   [[nodiscard]] bool pinned() const { return pins_.holds(); }
   [[nodiscard]] bool is_private() const { return !pins_.holds() && stage_ == nullptr; }
   void release() { pins_.release(); }
+  /// For who keeps the memory longer than this object.
+  [[nodiscard]] FramePins take_pins() { return std::move(pins_); }
 
  private:
   struct Stage {

@@ -109,8 +109,8 @@ class Nic final {
 
   // ---- data: posted forms. Never block; the completion ends exactly once (perhaps before the call returns) -----------
   // Source bytes may be reused when the call returns (they are copied or placed); destination and completion stay until the end. One
-  // exception: source or landing memory of this node's frames that was evicted is brought in first, and that waits for the host. Who must not wait at all (handlers,
-  // hooks, triggered operations) gives private memory or holds pins. A landing place there is at most HostVm::most_pins() long (else Status::exhausted). The
+  // exception: source or landing memory of this node's frames that was evicted is brought in first, and that waits for the host. Who must not wait at all
+  // (hooks) gives private memory or holds pins. A landing place there is at most HostVm::most_pins() long (else Status::exhausted). The
   // completion may be null: nobody wants to know. With WhenFull::refuse
   // an operation that would have to wait for credits ends with E_NO_CREDIT instead; one with more packets than the target has system
   // buffers always does.
@@ -158,7 +158,8 @@ class Nic final {
   /// drives this NIC; no thread of the application need be awake. Operations of a counter fire in the order of their thresholds, equal ones in that of posting,
   /// each once. The completion (may be null) ends like a posted operation's, or with E_CANCELLED if it never fires: cancelled, counter
   /// destroyed, NIC shut down. E_COUNTER_RANGE: not a counter of this node. Status::invalid: an operation that can never be right; E_CANCELLED
-  /// after shut_down(): then the completion is not touched.
+  /// after shut_down(): then the completion is not touched. The source is read when the operation fires; until then one in this node's frames is pinned
+  /// (what it waits for, and E_FAULT_FAILED, Status::exhausted: see the posted forms), so many of them cost the memory budget.
   Result<TriggeredId> post_triggered(const RemoteCounter& mine, std::uint64_t threshold, const TriggeredOperation& operation,
                                      Completion* completion);
   /// False: it has fired (or was cancelled) before.

@@ -31,7 +31,11 @@ Result<TriggeredId> Nic::post_triggered(const RemoteCounter& mine, std::uint64_t
       (operation.bytes > 0 && operation.source == nullptr) || operation.args.op > AtomicOp::fetch_or) {
     return Status::invalid;
   }
-  return impl_->events->post(mine.id, threshold, operation, completion);
+  // Whoever drives posts it, and must not wait for a page: the source stays from now on.
+  const bool reads = operation.kind == TriggeredOperation::Kind::write || operation.kind == TriggeredOperation::Kind::write_notify;
+  HeldMemory source(impl_->own, operation.source, reads ? operation.bytes : 0, HeldMemory::As::source_later);
+  if (!ok(source.status())) return source.status();
+  return impl_->events->post(mine.id, threshold, operation, source.take_pins(), completion);
 }
 
 bool Nic::cancel_triggered(const RemoteCounter& mine, TriggeredId id) {
@@ -140,7 +144,7 @@ bool CounterEvents::drop_handler(CounterId id, Watch& watch) {
   return arm(id, watch);
 }
 
-Result<TriggeredId> CounterEvents::post(CounterId id, std::uint64_t threshold, const TriggeredOperation& operation,
+Result<TriggeredId> CounterEvents::post(CounterId id, std::uint64_t threshold, const TriggeredOperation& operation, FramePins source,
                                         Completion* completion) {
   std::uint64_t number = 0;
   bool reached = false;
@@ -150,7 +154,7 @@ Result<TriggeredId> CounterEvents::post(CounterId id, std::uint64_t threshold, c
     if (!counters_.exists(id)) return Status::counter_range;
     Watch& w = watch(id);
     number = next_id_++;
-    w.operations.insert({{std::min(threshold, kErrorsOnly), number}, {operation, completion}});
+    w.operations.try_emplace({std::min(threshold, kErrorsOnly), number}, Triggered{operation, std::move(source), completion});
     reached = arm(id, w);
   }
   start_task(!has_engine_.load());

@@ -20,7 +20,8 @@ struct QueuePair::Slot {
   std::atomic<std::uint32_t> left{0};  // parts that have not ended
   std::atomic<Status> status{Status::ok};
   std::uint64_t old_value = 0;
-  bool reports = true;  // false: its completion has been given already, as LOCAL
+  Status lost = Status::ok;  // why the bytes to be inlined could not be read
+  bool reports = true;       // false: its completion has been given already, as LOCAL
   alignas(Completion) std::array<std::byte, kMaxPieces * sizeof(Completion)> parts;
 
   Completion* part(std::size_t index) { return new (parts.data() + index * sizeof(Completion)) Completion(&QueuePair::on_part_end, this); }
@@ -138,13 +139,16 @@ bool QueuePair::execute_pieces(const QpRequest& request, Status* status) {
                    .offset = request.offset};
   const Piece nothing{};  // an empty request is judged, too
   const std::span<const Piece> pieces = request.pieces.empty() ? std::span(&nothing, 1) : request.pieces;
+  const bool reads = request.op == QpOp::read;
   for (const Piece& piece : pieces) {
-    work.bytes = piece.bytes;
-    if (request.op == QpOp::read) {
-      work.landing = static_cast<std::byte*>(piece.at);
-    } else {
-      work.source = static_cast<const std::byte*>(piece.at);
+    const HeldMemory held(nic_.impl_->own, piece.at, piece.bytes, reads ? HeldMemory::As::landing_later : HeldMemory::As::source);
+    if (!ok(held.status())) [[unlikely]] {
+      *status = reads ? held.status() : nic_.impl_->note_lost_source(config_.target, held.status());
+      return true;
     }
+    work.bytes = piece.bytes;
+    work.landing = held.at();  // of the two the firmware looks at the one that the kind says
+    work.source = held.at();
     Outcome outcome;
     if (!nic_.impl_->try_direct(config_.target, work, &outcome)) return false;
     if (!ok(outcome.status)) {
@@ -174,12 +178,18 @@ bool QueuePair::has_credit(const QpRequest& request) const {
 void QueuePair::keep(const QpRequest& request) {
   Slot& s = slot(tail_++);
   s.request = request;
+  s.lost = Status::ok;
   std::copy(request.pieces.begin(), request.pieces.end(), s.pieces.begin());
   s.request.pieces = {s.pieces.data(), request.pieces.size()};
   if (request.inlined) {
     std::size_t at = 0;
     for (const Piece& piece : request.pieces) {
-      if (piece.bytes > 0) std::memcpy(s.inlined.data() + at, piece.at, piece.bytes);
+      const HeldMemory source(nic_.impl_->own, piece.at, piece.bytes, HeldMemory::As::source);
+      if (!netvm::ok(source.status())) {
+        s.lost = source.status();
+      } else if (piece.bytes > 0) {
+        std::memcpy(s.inlined.data() + at, source.at(), piece.bytes);
+      }
       at += piece.bytes;
     }
     s.pieces[0] = Piece::source(s.inlined.data(), at);
@@ -193,10 +203,14 @@ void QueuePair::keep(const QpRequest& request) {
 }
 
 void QueuePair::start(Slot& s) {
-  Status status = Status::ok;
-  if (execute(s.request, &status, &s.old_value)) {      // what was held back may find the direct way open
-    s.status.store(status, std::memory_order_relaxed);  // relaxed: this thread harvests it
-    s.left.store(0, std::memory_order_relaxed);         // relaxed: as above
+  Status status = s.lost;
+  if (!netvm::ok(status)) {
+    status = s.request.op == QpOp::write_notify ? nic_.impl_->notify_lost_source(s.request.counter, s.request.increment, status)
+                                                : nic_.impl_->note_lost_source(config_.target, status);
+  }
+  if (!netvm::ok(status) || execute(s.request, &status, &s.old_value)) {  // what was held back may find the direct way open
+    s.status.store(status, std::memory_order_relaxed);                    // relaxed: this thread harvests it
+    s.left.store(0, std::memory_order_relaxed);                           // relaxed: as above
     return;
   }
   send(s);
@@ -221,8 +235,10 @@ void QueuePair::send(Slot& s) {
   if (gathers) {  // OWN covers exactly its own bytes, so they must be one write
     std::vector<std::byte> whole;
     for (const Piece& piece : r.pieces) {
-      const auto* from = static_cast<const std::byte*>(piece.at);
-      whole.insert(whole.end(), from, from + piece.bytes);
+      const HeldMemory source(nic_.impl_->own, piece.at, piece.bytes, HeldMemory::As::source);
+      if (!netvm::ok(source.status()))
+        return Completion::end(s.part(0), env_, nic_.impl_->notify_lost_source(r.counter, r.increment, source.status()));
+      whole.insert(whole.end(), source.at(), source.at() + piece.bytes);
     }
     return nic_.post_write_notify(r.region, r.offset, whole.data(), whole.size(), r.counter, r.increment, r.mode, s.part(0));
   }

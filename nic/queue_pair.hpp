@@ -51,7 +51,7 @@ enum class CompletionLevel : std::uint8_t {
 };
 
 /// A work request. A plain value, read while it is posted; what `pieces` point to stays until the completion (until PLACED where there is
-/// none), unless `inlined`.
+/// none), unless `inlined`. Memory of this node's frames is pinned while the operation uses it, not while it waits for a fence.
 struct QpRequest {
   QpOp op = QpOp::write;
   bool signalled = true;  ///< wants a completion also if all goes well
@@ -117,7 +117,7 @@ class QueuePair final {
     std::size_t count;  ///< requests taken, from the first on
     Status status;      ///< ok: all; why the next one was not
   };
-  /// Posts requests in order. Never blocks. Status::exhausted: no room, poll() first. E_NO_CREDIT: see QpRequest::try_only. Status::invalid: a request that can never be right (another target,
+  /// Posts requests in order. Never blocks, but for source or landing memory of this node's frames that was evicted (see nic.hpp, posted forms). Status::exhausted: no room, poll() first. E_NO_CREDIT: see QpRequest::try_only. Status::invalid: a request that can never be right (another target,
   /// too many pieces, null memory). What is wrong with a request that is taken shows in its completion.
   Posted post(std::span<const QpRequest> requests);
   Posted post(const QpRequest& request) { return post(std::span(&request, 1)); }

@@ -13,6 +13,8 @@
 
 using namespace netvm;
 using namespace netvm::nic;
+using netvm::test::Gate;
+using netvm::test::memory_of;
 using netvm::test::NicWorld;
 using netvm::test::NicWorldOptions;
 using netvm::test::on_every_paging_world;
@@ -21,44 +23,6 @@ using netvm::test::Paging;
 using netvm::test::WorldKind;
 
 namespace {
-
-/// A page-in that waits until the test lets it go on.
-class Gate {
- public:
-  explicit Gate(Env& env) : env_(env) {}
-  void pass() {
-    waiting_.fetch_add(1);
-    arrived_.announce(env_);
-    await(opened_, [this] { return open_.load(); });
-  }
-  void open() {
-    open_.store(true);
-    opened_.announce(env_);
-  }
-  void close() {
-    open_.store(false);
-    waiting_.store(0);
-  }
-  /// Until somebody stands before it.
-  void await_waiter() {
-    await(arrived_, [this] { return waiting_.load() != 0; });
-  }
-  [[nodiscard]] int waiting() const { return waiting_.load(); }
-
- private:
-  template <class Changed>
-  void await(WaitWord& word, Changed&& changed) {
-    while (!changed()) {
-      const ParkOn on = word.on(word.prepare());
-      if (!changed()) env_.park({&on, 1}, kForever);
-      word.finish();
-    }
-  }
-  Env& env_;
-  std::atomic<bool> open_{false};
-  std::atomic<int> waiting_{0};
-  WaitWord opened_, arrived_;
-};
 
 NicWorldOptions in_order() {
   NicWorldOptions options;
@@ -70,14 +34,6 @@ std::vector<std::byte> bytes_of(std::size_t count, unsigned salt) {
   std::vector<std::byte> out(count);
   for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::byte>(i * 37 + i / 241 + salt);
   return out;
-}
-
-/// The target's frames as its own program would look at them.
-std::vector<std::byte> memory_of(NicWorld& world, std::uint32_t node, std::uint64_t offset, std::size_t count) {
-  const PageId first{offset / kPageSize};
-  const auto pins = world.vm(node).pin({first, (offset + count + kPageSize - 1) / kPageSize - first.value}, false);
-  REQUIRE(pins.has_value());
-  return {world.frame(node) + offset, world.frame(node) + offset + count};
 }
 
 }  // namespace
