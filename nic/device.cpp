@@ -6,11 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <new>
 
 #include "runtime/asymmetric_fence.hpp"
+#include "runtime/frame_check.hpp"
 
 namespace netvm::nic {
 
@@ -85,6 +88,18 @@ std::string mismatch(const DeviceHeader& header, const DeviceConfig& want) {
 
 }  // namespace
 
+/// A peer's frames, watched for accesses of this process to those that are not there.
+struct Device::PeerFrames final : FrameWitness {
+  explicit PeerFrames(const Device& peers) : device(peers) {}
+  void describe_frame(PageId page, std::span<char> text) const noexcept override {
+    std::array<char, 128> entry{};
+    device.shadow_.describe(page, entry);
+    (void)std::snprintf(text.data(), text.size(), "the page is node %u's, %s", device.node().value, entry.data());
+  }
+  const Device& device;
+  std::unique_ptr<FrameCheck> check;
+};
+
 std::uint64_t Device::bytes_needed(std::uint32_t nodes, std::uint64_t pages, std::uint64_t ring_bytes) {
   return Plan(nodes, pages, ring_bytes).end;
 }
@@ -101,6 +116,7 @@ Device::Device(const DeviceConfig& config, NodeId initiator, Mapping memory, Map
       shadow_(shadow_entries(), config.pages, page_lock(initiator)) {}
 
 Device::~Device() {
+  checked_.reset();
   munmap(memory_, bytes_);
   if (own_frames_.at != nullptr) munmap(own_frames_.at, own_frames_.bytes);
 }
@@ -160,7 +176,15 @@ Result<std::unique_ptr<Device>> Device::attach(const DeviceConfig& config, NodeI
     munmap(frames, frame_bytes);
     return fail(why, Status::invalid, fmt::format("the NIC memory of node {} cannot be used: {}", config.node.value, difference));
   }
-  return std::unique_ptr<Device>(new Device(config, initiator, {memory, bytes}, {frames, frame_bytes}, frames));
+  std::unique_ptr<Device> device(new Device(config, initiator, {memory, bytes}, {frames, frame_bytes}, frames));
+  if (config.check_frames) {
+    device->checked_ = std::make_unique<PeerFrames>(*device);
+    std::string refused;
+    auto check = FrameCheck::watch(frames, frame_bytes, *device->checked_, &refused);
+    if (!check) return fail(why, check.status(), std::move(refused));
+    device->checked_->check = std::move(check).value();
+  }
+  return device;
 }
 
 std::atomic<std::uint64_t>* Device::shadow_entries() const {

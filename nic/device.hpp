@@ -55,6 +55,7 @@ struct DeviceConfig {
   std::uint64_t ring_bytes = 0;  ///< inbound area per source node; a multiple of kCacheLine
   std::uint64_t session = 1;
   bool asymmetric_fences = true;  ///< use them where the kernel has them; false: as if it had not
+  bool check_frames = false;      ///< attach(): see HostVmConfig::check_frames, for the peer's frames
 };
 
 class Device final {
@@ -98,6 +99,7 @@ class Device final {
     std::byte* at = nullptr;
     std::uint64_t bytes = 0;
   };
+  struct PeerFrames;
   Device(const DeviceConfig& config, NodeId initiator, Mapping memory, Mapping own_frames, std::byte* frames);
   [[nodiscard]] AnnouncedPageLock page_lock(NodeId initiator) const;
 
@@ -109,6 +111,7 @@ class Device final {
   RegionTable regions_;
   EventCounters counters_;
   ShadowPageTable shadow_;
+  std::unique_ptr<PeerFrames> checked_;  // with DeviceConfig::check_frames
 };
 
 }  // namespace netvm::nic

@@ -23,6 +23,26 @@ enum class PageState : std::uint8_t {
   evicting_wanted = 6,  ///< evicting, and faulting as soon as that is done
 };
 
+[[nodiscard]] constexpr const char* to_string(PageState state) {
+  switch (state) {
+    case PageState::invalid:
+      return "INVALID";
+    case PageState::read_only:
+      return "RO";
+    case PageState::read_write:
+      return "RW";
+    case PageState::evicting:
+      return "EVICTING";
+    case PageState::faulting:
+      return "FAULTING";
+    case PageState::redirecting:
+      return "REDIRECTING";
+    case PageState::evicting_wanted:
+      return "EVICTING (wanted)";
+  }
+  return "unknown";
+}
+
 /// What a page is locked for.
 enum class LockFor : std::uint8_t {
   read,   ///< resident pages

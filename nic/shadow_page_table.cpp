@@ -1,6 +1,7 @@
 #include "nic/shadow_page_table.hpp"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "runtime/check.hpp"
 
@@ -132,6 +133,13 @@ PageUse BasicShadowPageTable<PageLock>::take_use(PageId page) noexcept {
     const std::uint64_t next = word & ~(gone ? ShadowEntry::kUseMask : ShadowEntry::kReferenced);
     if (next == word || entries_[page.value].compare_exchange_weak(word, next)) return use;
   }
+}
+
+template <class PageLock>
+void BasicShadowPageTable<PageLock>::describe(PageId page, std::span<char> text) const noexcept {
+  if (page.value >= pages_) return;
+  const ShadowEntry now = entry(page);
+  (void)std::snprintf(text.data(), text.size(), "its shadow entry is %s, generation %u", to_string(now.state), unsigned{now.generation});
 }
 
 template <class PageLock>

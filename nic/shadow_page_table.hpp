@@ -61,6 +61,7 @@ class BasicShadowPageTable final : public ResidencyListener {
   void on_unmap_all(std::span<const PageRange> ranges) noexcept override;
   /// Clears `referenced`, and `written` once the page is not mapped: an access under way may have found it set, and sets it no more.
   PageUse take_use(PageId page) noexcept override;
+  void describe(PageId page, std::span<char> text) const noexcept override;
   /// Changes the rights of pages that are mapped already, too; lowering them is complete on return.
   void map(PageRange pages, bool writable) noexcept;
 

@@ -38,7 +38,7 @@ class SignalFaultTarget {
   virtual FaultVerdict on_signal(const SignalFault& fault) noexcept = 0;
 };
 
-inline constexpr int kMaxFaultTargets = 64;
+inline constexpr int kMaxFaultTargets = 256;
 
 /// Routes signals for [begin, end) to the target. False if kMaxFaultTargets ranges are attached already.
 [[nodiscard]] bool attach_fault_target(std::uintptr_t begin, std::uintptr_t end, SignalFaultTarget* target);

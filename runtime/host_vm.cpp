@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -76,6 +77,7 @@ Result<std::unique_ptr<HostVm>> HostVm::create(const HostVmConfig& config, Env& 
   if (!vm->map_views(why)) return Status::exhausted;
   if (const Status status = vm->start_trap(why); status != Status::ok) return status;
   if (const Status status = vm->start_pager(why); status != Status::ok) return status;
+  if (const Status status = vm->start_frame_check(why); status != Status::ok) return status;
   return vm;
 }
 
@@ -175,6 +177,14 @@ Status HostVm::start_pager(std::string* why) {
   return Status::exhausted;
 }
 
+Status HostVm::start_frame_check(std::string* why) {
+  if (!config_.check_frames) return Status::ok;
+  auto check = FrameCheck::watch(frame_base_, bytes(), *state_, why);
+  if (!check) return check.status();
+  state_->frame_check = std::move(check).value();
+  return Status::ok;
+}
+
 bool HostVm::page_of(std::uintptr_t address, PageId* page) const {
   if (config_.base == 0 || address - config_.base >= bytes()) return false;
   *page = PageId{(address - config_.base) >> kPageShift};
@@ -243,12 +253,10 @@ void HostVm::prefetch(PageRange pages) {
   if (pages.end() <= config_.pages && pages.end() >= pages.first.value) state_->pager->prefetch(pages);
 }
 
-bool HostVm::resident(PageId page) const {
-  if (page.value >= config_.pages) return false;
-  return state_->pager != nullptr ? state_->pager->resident(page) : state_->residency.resident(page);
-}
+bool HostVm::resident(PageId page) const { return page.value < config_.pages && state_->resident(page); }
 
 void HostVm::wire(PageRange pages) {
+  if (state_->frame_check != nullptr) state_->frame_check->exempt(pages);
   if (state_->pager != nullptr) state_->pager->wire(pages);
 }
 
@@ -299,6 +307,13 @@ FaultVerdict HostVm::State::on_signal(const SignalFault& fault) noexcept {
   if (resolve(page, write ? Access::write : Access::read)) return FaultVerdict::run_again;
   if (call_handler(page, write)) return FaultVerdict::run_again;
   return wild_access(fault, page);
+}
+
+void HostVm::State::describe_frame(PageId page, std::span<char> text) const noexcept {
+  std::array<char, 128> listener_says{};
+  if (const ResidencyListener* listener = residency.listener()) listener->describe(page, listener_says);
+  (void)std::snprintf(text.data(), text.size(), "the page is %s%s%s", resident(page) ? "resident (again)" : "not resident",
+                      listener_says[0] != 0 ? ", " : "", listener_says.data());
 }
 
 void HostVm::State::stop_for_page(PageId page) const {

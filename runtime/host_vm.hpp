@@ -137,6 +137,8 @@ struct HostVmConfig {
   std::string backing = {};        ///< with a budget: where the others go; see FileBackingStore::open()
   std::shared_ptr<BackingStore> store = nullptr;  ///< instead of that file
   Stats* stats = nullptr;                         ///< counts page-ins and evictions; may be null
+  bool check_frames =
+      false;  ///< stop the process at an access to a frame that is not there (frame_check.hpp); Status::invalid where it cannot
 };
 
 /// One node's memory. Thread-safe; set_access() calls for one page must be serialised by the caller (the page lock of the DSM).
@@ -229,6 +231,7 @@ class HostVm {
   bool map_views(std::string* why);
   Status start_trap(std::string* why);
   Status start_pager(std::string* why);
+  Status start_frame_check(std::string* why);
 
   HostVmConfig config_;
   Env& env_;

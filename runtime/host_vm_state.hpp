@@ -6,6 +6,7 @@
 
 #include "runtime/access_table.hpp"
 #include "runtime/fault_signal.hpp"
+#include "runtime/frame_check.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/pager.hpp"
 #include "runtime/residency.hpp"
@@ -14,11 +15,17 @@
 namespace netvm {
 
 /// Lives exactly as long as its HostVm. As a signal target it answers for the application view.
-struct HostVm::State final : SignalFaultTarget {
+struct HostVm::State final : SignalFaultTarget, FrameWitness {
   State(const HostVmConfig& host_config, int frames_fd, std::byte* frames, Env& host_env)
-      : config(host_config), env(host_env), table(host_config.pages), residency(host_config.pages, frames_fd, frames, host_env) {}
+      : config(host_config),
+        env(host_env),
+        table(host_config.pages),
+        residency(host_config.pages, frames_fd, frames, host_env,
+                  host_config.check_frames ? Residency::Populate::through_file : Residency::Populate::through_view) {}
 
   FaultVerdict on_signal(const SignalFault& fault) noexcept override;
+  void describe_frame(PageId page, std::span<char> text) const noexcept override;
+  [[nodiscard]] bool resident(PageId page) const { return pager != nullptr ? pager->resident(page) : residency.resident(page); }
 
   /// False if the page belongs to nobody or nobody listens.
   bool call_handler(PageId page, bool write) noexcept {
@@ -43,7 +50,8 @@ struct HostVm::State final : SignalFaultTarget {
   Residency residency;
   std::unique_ptr<TrapMechanism> trap;
   std::shared_ptr<BackingStore> store;
-  std::unique_ptr<Pager> pager;  ///< null without a memory budget
+  std::unique_ptr<Pager> pager;             ///< null without a memory budget
+  std::unique_ptr<FrameCheck> frame_check;  ///< null unless the configuration asks for it
   std::atomic<FaultHandler*> handler{nullptr};
   std::atomic<std::uintptr_t> last_reported{0};  ///< a wild address already told of: one access may raise two signals
 };

@@ -17,8 +17,8 @@
 
 namespace netvm {
 
-Residency::Residency(std::uint64_t pages, int frames_fd, std::byte* frames, Env& env)
-    : frames_fd_(frames_fd), frames_(frames), mutex_(env), bits_((pages + kBits - 1) / kBits) {}
+Residency::Residency(std::uint64_t pages, int frames_fd, std::byte* frames, Env& env, Populate how)
+    : frames_fd_(frames_fd), frames_(frames), how_(how), mutex_(env), bits_((pages + kBits - 1) / kBits) {}
 
 PageRange Residency::run(PageId first, std::uint64_t end, bool wanted) const {
   std::uint64_t last = first.value;
@@ -51,10 +51,11 @@ void Residency::mark(PageRange pages, bool resident) {
 Status Residency::populate(PageRange pages) {
   std::byte* const begin = frames_ + pages.first.value * kPageSize;
   const std::size_t bytes = pages.count * kPageSize;
-  int error = 0;
-  do {
+  int error = EINVAL;
+  while (how_ == Populate::through_view) {
     error = ::madvise(begin, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
-  } while (error == EINTR || error == EAGAIN);
+    if (error != EINTR && error != EAGAIN) break;
+  }
   if (error == 0) return Status::ok;
   if (error != EINVAL) return Status::fault_failed;
   do {  // before Linux 5.14

@@ -22,8 +22,10 @@ class AccessTable;
 
 class Residency {
  public:
+  /// How frames are made. Through the view they are in its page table at once; a view that is checked (FrameCheck) cannot make any.
+  enum class Populate : std::uint8_t { through_view, through_file };
   /// `frames_fd` mapped in full at `frames`; nothing is resident.
-  Residency(std::uint64_t pages, int frames_fd, std::byte* frames, Env& env);
+  Residency(std::uint64_t pages, int frames_fd, std::byte* frames, Env& env, Populate how = Populate::through_view);
   [[nodiscard]] bool valid() const { return bits_.valid(); }
 
   void set_listener(ResidencyListener* listener) { listener_.store(listener); }
@@ -54,6 +56,7 @@ class Residency {
 
   int frames_fd_;
   std::byte* frames_;
+  Populate how_;
   EnvMutex mutex_;
   std::atomic<ResidencyListener*> listener_{nullptr};
   SparseArray<std::atomic<std::uint64_t>> bits_;

@@ -120,6 +120,8 @@ void apply_peer_timeout(Settings& s, std::string_view variable, std::string_view
   s.peer_timeout_s = static_cast<std::uint32_t>(number_between(variable, value, 1, 86'400));
 }
 
+void apply_check_frames(Settings& s, std::string_view variable, std::string_view value) { s.check_frames = on_or_off(variable, value); }
+
 void apply_stats(Settings& s, std::string_view variable, std::string_view value) { s.stats = on_or_off(variable, value); }
 
 void apply_verbose(Settings& s, std::string_view variable, std::string_view value) {
@@ -169,6 +171,10 @@ constexpr std::array kInfos{
         "NETVM_PEER_TIMEOUT", "--peer-timeout", "SECONDS", "30",
         "Over a network that may lose packets: how long another node may be silent while an answer is due before it is given up, from "
         "1 to 86400."},
+    SettingInfo{"NETVM_CHECK_FRAMES", "--check-frames", "on|off", "off",
+                "For debugging the runtime itself: stop at once, with the page's name, if the NIC or a protocol touches a frame that was "
+                "taken away or never "
+                "made. Such an access reads zeros otherwise. Needs userfaultfd."},
     SettingInfo{"NETVM_STATS", "--stats", "on|off", "off", "Print faults, messages, bytes and waiting times at the end."},
     SettingInfo{"NETVM_VERBOSE", "--verbose", "0|1|2", "0",
                 "What is told on standard error: 0 errors, 1 also a line at the start that says what was chosen, 2 more."},
@@ -176,9 +182,9 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol,       apply_trap,         apply_shm,   apply_address_space, apply_memory,
-    apply_backing,        apply_threads,      apply_spin,  apply_bind,          apply_start_timeout,
-    apply_system_buffers, apply_peer_timeout, apply_stats, apply_verbose,       apply_seed,
+    apply_protocol,     apply_trap,  apply_shm,     apply_address_space, apply_memory,         apply_backing,
+    apply_threads,      apply_spin,  apply_bind,    apply_start_timeout, apply_system_buffers, apply_peer_timeout,
+    apply_check_frames, apply_stats, apply_verbose, apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

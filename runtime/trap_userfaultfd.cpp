@@ -28,9 +28,6 @@
 namespace netvm {
 namespace {
 
-constexpr std::uint64_t kFeatures =
-    UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-
 uffdio_range range_of(const std::byte* base, std::uint64_t bytes) { return {reinterpret_cast<std::uintptr_t>(base), bytes}; }
 
 class UserfaultfdTrap final : public TrapMechanism {
@@ -105,7 +102,7 @@ std::string refusal(const char* step) {
 
 }  // namespace
 
-UniqueFd open_sigbus_userfaultfd(std::string* why) {
+UniqueFd open_sigbus_userfaultfd(std::uint64_t features, std::string* why) {
   UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)));
   if (!fd) {
     const int error = errno;
@@ -116,25 +113,27 @@ UniqueFd open_sigbus_userfaultfd(std::string* why) {
   }
   uffdio_api api{};
   api.api = UFFD_API;
-  api.features = kFeatures;
+  api.features = features;
   if (::ioctl(fd.get(), UFFDIO_API, &api) == 0) return fd;
-  *why = "userfaultfd lacks SIGBUS mode, or minor or write-protect faults on shared memory; NetVM needs Linux 6.4, this is " +
-         kernel_release();
+  *why = features == kTrapFeatures
+             ? "userfaultfd lacks SIGBUS mode, or minor or write-protect faults on shared memory; NetVM needs Linux 6.4, this is "
+             : "userfaultfd lacks SIGBUS mode for shared memory; this is ";
+  *why += kernel_release();
   return {};
 }
 
-bool register_with_userfaultfd(int fd, std::byte* base, std::uint64_t bytes, std::string* why) {
+bool register_with_userfaultfd(int fd, std::byte* base, std::uint64_t bytes, std::uint64_t modes, std::string* why) {
   uffdio_register request{};
   request.range = range_of(base, bytes);
-  request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
+  request.mode = modes;
   if (::ioctl(fd, UFFDIO_REGISTER, &request) == 0) return true;
-  *why = refusal("registering the application's memory");
+  *why = refusal("registering shared memory");
   return false;
 }
 
 std::unique_ptr<TrapMechanism> make_userfaultfd_trap(const AppView& view, std::string* why) {
-  UniqueFd fd = open_sigbus_userfaultfd(why);
-  if (!fd || !register_with_userfaultfd(fd.get(), view.base, view.bytes, why)) return nullptr;
+  UniqueFd fd = open_sigbus_userfaultfd(kTrapFeatures, why);
+  if (!fd || !register_with_userfaultfd(fd.get(), view.base, view.bytes, kTrapModes, why)) return nullptr;
   return std::make_unique<UserfaultfdTrap>(view, std::move(fd));
 }
 
@@ -142,10 +141,10 @@ TrapProbe probe_userfaultfd() {
   TrialMemory memory(2 * kPageSize, PROT_READ | PROT_WRITE);
   if (!memory.valid()) return {false, refusal("mapping two pages of a memfd")};
   std::string why;
-  const UniqueFd fd = open_sigbus_userfaultfd(&why);
+  const UniqueFd fd = open_sigbus_userfaultfd(kTrapFeatures, &why);
   if (!fd) return {false, why};
   TrapProbe probe;
-  if (register_with_userfaultfd(fd.get(), memory.app, memory.bytes, &probe.reason)) {
+  if (register_with_userfaultfd(fd.get(), memory.app, memory.bytes, kTrapModes, &probe.reason)) {
     memory.frames[0] = std::byte{0x5a};  // both frames exist before they are entered
     memory.frames[kPageSize] = std::byte{0xa5};
     uffdio_continue request{};

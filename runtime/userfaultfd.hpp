@@ -14,10 +14,15 @@ namespace netvm {
 /// UFFDIO_CONTINUE_MODE_WP: maps the page write-protected in one step. Linux 6.4; the headers of Debian 12 (6.1) do not know it.
 inline constexpr std::uint64_t kContinueWriteProtected = std::uint64_t{1} << 1;
 
-/// Opens a userfaultfd that needs no privilege and reports by SIGBUS. Empty on failure, with a sentence in *why.
-UniqueFd open_sigbus_userfaultfd(std::string* why);
+/// What the trap of the application view needs.
+inline constexpr std::uint64_t kTrapFeatures =
+    UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+inline constexpr std::uint64_t kTrapModes = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
 
-/// Lets the userfaultfd watch missing, minor and write-protect faults of a shared memfd mapping. False with a sentence in *why.
-bool register_with_userfaultfd(int fd, std::byte* base, std::uint64_t bytes, std::string* why);
+/// Opens a userfaultfd that needs no privilege and reports by SIGBUS. Empty on failure, with a sentence in *why.
+UniqueFd open_sigbus_userfaultfd(std::uint64_t features, std::string* why);
+
+/// Lets the userfaultfd watch such faults (UFFDIO_REGISTER_MODE_*) of a shared memfd mapping. False with a sentence in *why.
+bool register_with_userfaultfd(int fd, std::byte* base, std::uint64_t bytes, std::uint64_t modes, std::string* why);
 
 }  // namespace netvm

@@ -88,8 +88,8 @@ class Session {
     bench = {.app = memory_.app, .frames = memory_.frames, .other = other_.frames, .bytes = memory_.bytes};
     if (kind == TrapKind::userfaultfd) {
       std::string why;
-      uffd_ = open_sigbus_userfaultfd(&why);
-      if (!uffd_ || !register_with_userfaultfd(uffd_.get(), memory_.app, memory_.bytes, &why))
+      uffd_ = open_sigbus_userfaultfd(kTrapFeatures, &why);
+      if (!uffd_ || !register_with_userfaultfd(uffd_.get(), memory_.app, memory_.bytes, kTrapModes, &why))
         throw std::runtime_error("trap floor: " + why);
       bench.uffd = uffd_.get();
     }

@@ -154,6 +154,7 @@ void Runtime::open_memory() {
   config.budget_pages = budget_pages(settings, threads);
   config.backing = backing_of(settings, boot->node());
   config.stats = &stats;
+  config.check_frames = settings.check_frames;
   std::string why;
   auto made = HostVm::create(config, *env, &why);
   if (!made) throw Error("netvm: " + why);
@@ -167,6 +168,7 @@ void Runtime::connect() {
   nic::DeviceConfig shape;
   shape.nodes = nodes;
   shape.pages = vm->pages();
+  shape.check_frames = settings.check_frames;
   shape.ring_bytes = nic::shm_ring::kDefaultAreaBytes;
   shape.session = boot->session();
 

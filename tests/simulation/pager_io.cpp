@@ -13,6 +13,7 @@
 #include "runtime/host_vm.hpp"
 #include "runtime/simulator.hpp"
 #include "runtime/stats.hpp"
+#include "tests/support/frame_check.hpp"
 #include "tests/support/memory_backing_store.hpp"
 #include "tests/support/seeds.hpp"
 
@@ -42,7 +43,8 @@ struct World {
   explicit World(std::uint64_t seed)
       : simulator({.seed = seed}), env(simulator.env(NodeId{0})), store(std::make_shared<MemoryBackingStore>()) {
     std::string why;
-    auto made = HostVm::create({.pages = kPages, .budget_pages = kBudget, .store = store, .stats = &stats}, env, &why);
+    auto made = HostVm::create(
+        {.pages = kPages, .budget_pages = kBudget, .store = store, .stats = &stats, .check_frames = frames_are_checked()}, env, &why);
     REQUIRE_MESSAGE(made.has_value(), why);
     vm = std::move(made).value();
     handler = std::make_unique<Granting>(*vm);

@@ -3,6 +3,7 @@
 #include "dsm/layout.hpp"
 #include "nic/shm_ring.hpp"
 #include "runtime/check.hpp"
+#include "tests/support/frame_check.hpp"
 
 namespace netvm::test {
 
@@ -26,6 +27,7 @@ void ClusterNode::open(const ClusterOptions& options, NodeId node, Env& env) {
   memory.pages = options.pages;
   memory.budget_pages = options.budget_pages;
   memory.stats = &stats;
+  memory.check_frames = frames_are_checked();
   if (options.budget_pages != 0) {
     store = std::make_shared<MemoryBackingStore>();
     store->take_time(env, options.store_time);

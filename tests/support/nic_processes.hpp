@@ -19,6 +19,7 @@
 #include "nic/shm_fabric.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/real_env.hpp"
+#include "tests/support/frame_check.hpp"
 
 namespace netvm::test {
 
@@ -110,12 +111,14 @@ class NicProcesses {
     HostVmConfig memory;
     memory.pages = kPages;
     memory.frames_fd = frames_[node];
+    memory.check_frames = frames_are_checked();
     self->vm = HostVm::create(memory, self->env, &why).value();
     nic::DeviceConfig shape;
     shape.nodes = nodes_;
     shape.pages = kPages;
     shape.ring_bytes = nic::shm_ring::kDefaultAreaBytes;
     shape.node = NodeId{node};
+    shape.check_frames = frames_are_checked();
     std::unique_ptr<nic::Device> own = nic::Device::create(shape, devices_[node], self->vm->frame_base(), &why).value();
     meet(0);
     std::vector<nic::Device*> views;

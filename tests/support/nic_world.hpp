@@ -22,6 +22,7 @@
 #include "runtime/host_vm.hpp"
 #include "runtime/real_env.hpp"
 #include "runtime/simulator.hpp"
+#include "tests/support/frame_check.hpp"
 #include "tests/support/networks.hpp"
 
 namespace netvm::test {
@@ -71,6 +72,7 @@ struct NicNode {
     memory.budget_pages = options.budget_pages;
     if (options.store) memory.store = options.store(node.value);
     memory.stats = &stats;
+    memory.check_frames = options.budget_pages != 0 && frames_are_checked();  // else the tests look at frames whenever they like
     vm = HostVm::create(memory, env, &why).value();
     nic::DeviceConfig shape;
     shape.node = node;

@@ -12,6 +12,7 @@
 
 #include "runtime/real_env.hpp"
 #include "runtime/sanitizers.hpp"
+#include "tests/support/frame_check.hpp"
 #include "tests/support/nic_paging.hpp"
 
 using namespace netvm;
@@ -37,6 +38,7 @@ struct Host {
     config.base = base;
     config.budget_pages = budget;
     config.store = budget != 0 ? store : nullptr;
+    config.check_frames = test::frames_are_checked();
     std::string why;
     vm = HostVm::create(config, env, &why).value();
   }

@@ -16,6 +16,7 @@
 #include "runtime/real_env.hpp"
 #include "runtime/sanitizers.hpp"
 #include "runtime/unique_fd.hpp"
+#include "tests/support/frame_check.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
@@ -65,6 +66,7 @@ struct Host {
     HostVmConfig memory;
     memory.pages = kPages;
     memory.frames_fd = frames_file.get();
+    memory.check_frames = test::frames_are_checked();
     vm = HostVm::create(memory, env, &why).value();
     device = Device::create(shape(asymmetric_fences), device_file.get(), vm->frame_base(), &why).value();
     vm->set_residency_listener(&device->shadow());
@@ -79,6 +81,7 @@ struct Host {
     c.nodes = kNodes;
     c.pages = kPages;
     c.asymmetric_fences = asymmetric_fences;
+    c.check_frames = test::frames_are_checked();
     return c;
   }
   void open() { region = device->regions().create(env, {PageId{0}, kPages}, Rights::all).value(); }

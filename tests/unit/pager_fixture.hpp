@@ -11,6 +11,7 @@
 
 #include "host_vm_fixture.hpp"
 #include "runtime/stats.hpp"
+#include "tests/support/frame_check.hpp"
 #include "tests/support/memory_backing_store.hpp"
 
 namespace netvm::test {
@@ -25,8 +26,14 @@ inline std::uint64_t frame_pages_in_use(const HostVm& vm) {
 struct Small {
   Small(TrapKind kind, std::uint64_t pages, std::uint64_t budget, Env& env) : store(std::make_shared<MemoryBackingStore>()) {
     std::string why;
-    auto made = HostVm::create(
-        {.pages = pages, .base = next_base(kind), .trap = kind, .budget_pages = budget, .store = store, .stats = &stats}, env, &why);
+    auto made = HostVm::create({.pages = pages,
+                                .base = next_base(kind),
+                                .trap = kind,
+                                .budget_pages = budget,
+                                .store = store,
+                                .stats = &stats,
+                                .check_frames = frames_are_checked()},
+                               env, &why);
     REQUIRE_MESSAGE(made.has_value(), why);
     vm = std::move(made).value();
   }

@@ -87,6 +87,7 @@ TEST_CASE("setting every variable to its documented default changes nothing") {
   CHECK(read.spin_us == defaults.spin_us);
   CHECK(read.bind == defaults.bind);
   CHECK(read.start_timeout_s == defaults.start_timeout_s);
+  CHECK(read.check_frames == defaults.check_frames);
   CHECK(read.stats == defaults.stats);
   CHECK(read.verbose == defaults.verbose);
   CHECK(read.seed == defaults.seed);
@@ -101,6 +102,7 @@ TEST_CASE("every variable is read into its own setting") {
                                  {"NETVM_SPIN", "25"},
                                  {"NETVM_BIND", "off"},
                                  {"NETVM_START_TIMEOUT", "5"},
+                                 {"NETVM_CHECK_FRAMES", "on"},
                                  {"NETVM_STATS", "on"},
                                  {"NETVM_VERBOSE", "2"},
                                  {"NETVM_SEED", "18446744073709551615"},
@@ -114,6 +116,7 @@ TEST_CASE("every variable is read into its own setting") {
   CHECK(read.spin_us == 25);
   CHECK_FALSE(read.bind);
   CHECK(read.start_timeout_s == 5);
+  CHECK(read.check_frames);
   CHECK(read.stats);
   CHECK(read.verbose == 2);
   CHECK(read.seed == UINT64_MAX);
