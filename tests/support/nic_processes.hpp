@@ -3,6 +3,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,23 +50,28 @@ class NicProcesses {
   struct Board {
     std::atomic<std::uint32_t> phase[16];
     std::atomic<std::uint64_t> words[64];
+    std::atomic<std::int32_t> pids[8];
   };
+  static constexpr std::uint32_t kNobody = UINT32_MAX;
 
   /// Runs body(node's number, its ProcessNode, the board) in `nodes` processes, node 0 in this one, with an engine thread each. In a child a
-  /// false return is a failure. Returns whether all children ended well.
-  static bool run(std::uint32_t nodes, ShmMode mode, const std::function<bool(std::uint32_t, ProcessNode&, Board&)>& body) {
+  /// false return is a failure. Returns whether all children ended well; node `victim`: by a SIGKILL of somebody's.
+  static bool run(std::uint32_t nodes, ShmMode mode, const std::function<bool(std::uint32_t, ProcessNode&, Board&)>& body,
+                  std::uint32_t victim = kNobody) {
     NicProcesses made(nodes, mode);
+    const std::uint32_t survivors = victim == kNobody ? nodes : nodes - 1;
     std::vector<pid_t> children;
     for (std::uint32_t node = 1; node < nodes; ++node) {
       const pid_t child = fork();
       if (child == 0) {
         alarm(60);
+        made.board_->pids[node].store(getpid());
         bool good = false;
         {
           ProcessNode self;
           made.open(node, &self);
           good = body(node, self, *made.board_);
-          made.meet(15);
+          made.meet(15, survivors);
         }
         _exit(good ? 0 : 1);
       }
@@ -76,12 +82,13 @@ class NicProcesses {
       ProcessNode self;
       made.open(0, &self);
       good = body(0, self, *made.board_);
-      made.meet(15);
+      made.meet(15, survivors);
     }
-    for (const pid_t child : children) {
+    for (std::uint32_t node = 1; node < nodes; ++node) {
       int status = 0;
-      waitpid(child, &status, 0);
-      good = good && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      waitpid(children[node - 1], &status, 0);
+      const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+      good = good && (node == victim ? killed : WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
     return good;
   }
@@ -101,9 +108,9 @@ class NicProcesses {
   }
 
   /// A barrier of all processes, each number once.
-  void meet(std::uint32_t number) {
+  void meet(std::uint32_t number, std::uint32_t nodes) {
     board_->phase[number].fetch_add(1);
-    while (board_->phase[number].load() < nodes_) std::this_thread::yield();
+    while (board_->phase[number].load() < nodes) std::this_thread::yield();
   }
 
   void open(std::uint32_t node, ProcessNode* self) {
@@ -120,7 +127,7 @@ class NicProcesses {
     shape.node = NodeId{node};
     shape.check_frames = frames_are_checked();
     std::unique_ptr<nic::Device> own = nic::Device::create(shape, devices_[node], self->vm->frame_base(), &why).value();
-    meet(0);
+    meet(0, nodes_);
     std::vector<nic::Device*> views;
     for (std::uint32_t i = 0; i < nodes_; ++i) {
       shape.node = NodeId{i};
@@ -136,7 +143,7 @@ class NicProcesses {
     self->engine = std::thread([self] {
       while (!self->stop.load()) self->nic->engine_turn(0, kForever);
     });
-    meet(1);
+    meet(1, nodes_);
   }
 
   std::uint32_t nodes_;
