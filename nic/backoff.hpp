@@ -1,4 +1,4 @@
-// Waiting for something that takes at most one copy of a page, unless its holder has been preempted.
+// Waiting for something that takes at most one copy of some pages, unless its holder has been preempted.
 #pragma once
 
 #include <sched.h>

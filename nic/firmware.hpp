@@ -1,13 +1,15 @@
 // Firmware: the step that a work request takes at its target. One function, three processors: the initiator (through the mapped device),
 // the engine, or a thread that waits and drives inline.
 //
-//   key -> range (overflow-safe) -> rights -> alignment -> for each page: lock, check the key again, touch, unlock
+//   key -> range (overflow-safe) -> rights -> alignment -> for each run of pages: lock, check the key again, touch, unlock
+//
+// A run: pages one behind the other whose frames are, too, so that one copy does; as many as the translation locks at once.
 //
 // Invariants
-//  1. A frame is touched between try_lock() and unlock() of its page only, at most one page at a time, and nothing in between blocks.
+//  1. A frame is touched between try_lock_run() and unlock() of its page only, one run at a time, and nothing in between blocks.
 //     (Under StaticPinning, which exists to be measured against, there is nothing to lock.)
 //  2. Nothing in a request is taken on trust: it may be hostile, and another process's table may change under it.
-//  3. "Not resident" is an outcome of its own: the bytes before that page may have been touched, no completion is due, and the whole
+//  3. "Not resident" is an outcome of its own: the bytes before the missing page may have been touched, no completion is due, and the whole
 //     request may be executed again (writes and reads are idempotent, an atomic has not happened).
 //  4. Atomics are std::atomic_ref operations on the frame, so atomic with the host's own.
 // Threads: any, of any process that maps the target's device. No allocation, no system call, no lock but the page's.
@@ -69,23 +71,26 @@ class StaticPinning final {
     *frame = page.value;
     return true;
   }
+  template <LockFor kWhat>
+  static std::uint64_t try_lock_run(PageId first, std::uint64_t most, std::uint64_t* frame) {
+    *frame = first.value;
+    return std::min(most, AnnouncedPageLock::kMostPages);  // copies as the product copies
+  }
   static void unlock() {}
 };
 
-/// The step, over a translation: a type that is made from the target, lives for one request, and locks pages (try_lock<LockFor>, unlock).
+/// The step, over a translation: a type that is made from the target, lives for one request, and locks a page (try_lock<LockFor>) or a run
+/// of pages (try_lock_run<LockFor>), one lock at a time (unlock). What stays within a page is inlined wherever it is used: most of an 8-byte
+/// access would be calls otherwise.
 template <class Translation>
 class BasicFirmware {
  public:
-  static Outcome execute(Device& target, const WorkRequest& request) {
+  [[gnu::always_inline]] static Outcome execute(Device& target, const WorkRequest& request) {
     switch (request.kind) {
       case WorkKind::write:
-        return move<LockFor::write>(target, request, Rights::write, [&](std::byte* frame, std::uint64_t done, std::size_t n) {
-          racy_copy(frame, request.source + done, n);
-        });
+        return move<LockFor::write>(target, request, const_cast<std::byte*>(request.source));  // only read
       case WorkKind::read:
-        return move<LockFor::read>(target, request, Rights::read, [&](std::byte* frame, std::uint64_t done, std::size_t n) {
-          racy_copy(request.landing + done, frame, n);
-        });
+        return move<LockFor::read>(target, request, request.landing);
       case WorkKind::atomic:
         return atomic(target, request);
     }
@@ -93,60 +98,100 @@ class BasicFirmware {
   }
 
  private:
-  template <LockFor kWhat, class Touch>
-  static Outcome move(Device& target, const WorkRequest& request, Rights need, Touch&& touch) {
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static void copy(std::byte* frame, std::byte* here, std::uint64_t bytes) {
+    if constexpr (kWhat == LockFor::write) {
+      racy_copy(frame, here, bytes);
+    } else {
+      racy_copy(here, frame, bytes);
+    }
+  }
+
+  /// `here`: the source, or where it lands.
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static Outcome move(Device& target, const WorkRequest& request, std::byte* here) {
     RegionTable::Grant grant;
-    if (const Status status = target.regions().find(request.region, request.key, request.offset, request.bytes, need, &grant);
-        !ok(status)) {
+    const Rights need = kWhat == LockFor::write ? Rights::write : Rights::read;
+    if (const Status status = target.regions().find(request.region, request.key, request.offset, request.bytes, need, &grant); !ok(status))
+        [[unlikely]] {
       return {.status = status};
     }
+    if (grant.first_byte % kPageSize + request.bytes > kPageSize) return move_pages<kWhat>(target, grant, request.key, here, request.bytes);
+    if (request.bytes == 0) [[unlikely]]
+      return {};
+    Outcome outcome;
+    with_page<kWhat>(target, grant, request.key, &outcome, [&](std::byte* frame) { copy<kWhat>(frame, here, request.bytes); });
+    return outcome;
+  }
+
+  /// Run by run.
+  template <LockFor kWhat>
+  [[gnu::noinline]] static Outcome move_pages(Device& target, RegionTable::Grant grant, std::uint64_t key, std::byte* here,
+                                              std::uint64_t bytes) {
     Translation translation(target);
-    std::uint64_t at = grant.first_byte;
-    for (std::uint64_t done = 0; done < request.bytes;) {
-      const std::size_t n = std::min<std::uint64_t>(request.bytes - done, kPageSize - at % kPageSize);
-      Outcome outcome;
-      const auto touch_here = [&](std::byte* frame) { touch(frame, done, n); };
-      if (!with_page<kWhat>(target, translation, grant, request.key, at, &outcome, touch_here)) return outcome;
-      at += n;
+    for (std::uint64_t done = 0; done < bytes;) {
+      const PageId page{(grant.first_byte + done) >> kPageShift};
+      const std::uint64_t in_page = (grant.first_byte + done) % kPageSize;
+      const std::uint64_t wanted = ((in_page + (bytes - done) - 1) >> kPageShift) + 1;
+      if (page.value >= target.pages() || wanted > target.pages() - page.value) return {.status = Status::unmapped};  // as below
+      std::uint64_t frame = 0;
+      const std::uint64_t pages = translation.template try_lock_run<kWhat>(page, wanted, &frame);
+      if (pages == 0) return {.resident = false, .missing = page};
+      const bool valid = is_valid(target, grant, key, frame, pages);
+      const std::uint64_t n = std::min(bytes - done, pages * kPageSize - in_page);
+      if (valid) copy<kWhat>(target.frames() + frame * kPageSize + in_page, here + done, n);
+      translation.unlock();
+      if (!valid) return {.status = Status::revoked};
       done += n;
     }
     return {};
   }
 
-  static Outcome atomic(Device& target, const WorkRequest& request) {
-    if (request.atomic.op > AtomicOp::fetch_or) return {.status = Status::invalid};
+  [[gnu::always_inline]] static Outcome atomic(Device& target, const WorkRequest& request) {
+    if (request.atomic.op > AtomicOp::fetch_or) [[unlikely]]
+      return {.status = Status::invalid};
     RegionTable::Grant grant;
     const Status status = target.regions().find(request.region, request.key, request.offset, sizeof(std::uint64_t), Rights::atomic, &grant);
-    if (!ok(status)) return {.status = status};
-    if (grant.first_byte % sizeof(std::uint64_t) != 0) return {.status = Status::align};
-    Translation translation(target);
+    if (!ok(status)) [[unlikely]]
+      return {.status = status};
+    if (grant.first_byte % sizeof(std::uint64_t) != 0) [[unlikely]]
+      return {.status = Status::align};
     Outcome outcome;
-    with_page<LockFor::write>(target, translation, grant, request.key, grant.first_byte, &outcome,
-                              [&](std::byte* at) { outcome.old_value = apply(*reinterpret_cast<std::uint64_t*>(at), request.atomic); });
+    std::uint64_t old_value = 0;
+    with_page<LockFor::write>(target, grant, request.key, &outcome,
+                              [&](std::byte* at) { old_value = apply(*reinterpret_cast<std::uint64_t*>(at), request.atomic); });
+    outcome.old_value = old_value;
     return outcome;
   }
 
-  /// Runs touch(address in the frame view) under the page's lock. False: *outcome says why it did not run.
+  /// Runs touch(address in the frame view) under the lock of the grant's first page. If not, *outcome says why.
   template <LockFor kWhat, class Touch>
-  static bool with_page(Device& target, Translation& translation, const RegionTable::Grant& grant, std::uint64_t key, std::uint64_t at,
-                        Outcome* outcome, Touch&& touch) {
-    const PageId page{at >> kPageShift};
+  [[gnu::always_inline]] static void with_page(Device& target, const RegionTable::Grant& grant, std::uint64_t key, Outcome* outcome,
+                                               Touch&& touch) {
+    const PageId page{grant.first_byte >> kPageShift};
     if (page.value >= target.pages()) [[unlikely]] {  // an entry that its owner has damaged; find() believed it
-      *outcome = {.status = Status::unmapped};
-      return false;
+      outcome->status = Status::unmapped;
+      return;
     }
+    Translation translation(target);
     std::uint64_t frame = 0;
     if (!translation.template try_lock<kWhat>(page, &frame)) [[unlikely]] {
-      *outcome = {.resident = false, .missing = page};
-      return false;
+      outcome->resident = false;
+      outcome->missing = page;
+      return;
     }
-    const bool valid = Translation::kPinned || (RegionTable::still_valid(*grant.entry, key) && frame < target.pages());
+    const bool valid = is_valid(target, grant, key, frame, 1);
     if (valid) [[likely]]
-      touch(target.frames() + frame * kPageSize + at % kPageSize);
+      touch(target.frames() + frame * kPageSize + grant.first_byte % kPageSize);
     translation.unlock();
     if (!valid) [[unlikely]]
-      *outcome = {.status = Status::revoked};
-    return valid;
+      outcome->status = Status::revoked;
+  }
+
+  /// Under the lock: whether the request may touch what it has locked.
+  [[gnu::always_inline]] static bool is_valid(Device& target, const RegionTable::Grant& grant, std::uint64_t key, std::uint64_t frame,
+                                              std::uint64_t pages) {
+    return Translation::kPinned || (RegionTable::still_valid(*grant.entry, key) && frame + pages <= target.pages());
   }
 };
 

@@ -32,7 +32,17 @@ class DrainTranslation final : public ShadowPageTable::Locker {
   static constexpr bool kPinned = false;
   template <LockFor kWhat>
   bool try_lock(PageId page, std::uint64_t* frame) {
-    return Locker::try_lock < kWhat == LockFor::write ? LockFor::drain : kWhat > (page, frame);
+    return Locker::try_lock<drains<kWhat>()>(page, frame);
+  }
+  template <LockFor kWhat>
+  std::uint64_t try_lock_run(PageId first, std::uint64_t most, std::uint64_t* frame) {
+    return Locker::try_lock_run<drains<kWhat>()>(first, most, frame);
+  }
+
+ private:
+  template <LockFor kWhat>
+  static constexpr LockFor drains() {
+    return kWhat == LockFor::write ? LockFor::drain : kWhat;
   }
 };
 

@@ -17,12 +17,12 @@ constinit SpinLock shared_slot_lock;
 void AnnouncedPageLock::Locker::enter_shared() { shared_slot_lock.lock(); }
 void AnnouncedPageLock::Locker::leave_shared() { shared_slot_lock.unlock(); }
 
-std::uint64_t AnnouncedPageLock::Locker::first_use(std::uint64_t word) {
-  NETVM_CHECK(word >> kSequenceBits == 0, "a thread locks a second page of a node's memory while it holds page %llu locked",
-              static_cast<unsigned long long>((word >> kSequenceBits) - 1));
-  std::atomic<std::uint32_t>& used = scheme_->memory_.used[scheme_->initiator_.value];
+std::uint64_t AnnouncedPageLock::Locker::first_use(const AnnouncedPageLock& scheme, std::uint8_t index, std::uint64_t word) {
+  NETVM_CHECK(is_idle(word), "a thread locks a second page of a node's memory while it holds page %llu locked",
+              static_cast<unsigned long long>(first_of(word)));
+  std::atomic<std::uint32_t>& used = scheme.memory_.used[scheme.initiator_.value];
   std::uint32_t seen = used.load();
-  while (seen <= index_ && !used.compare_exchange_weak(seen, index_ + 1U)) {
+  while (seen <= index && !used.compare_exchange_weak(seen, index + 1U)) {
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // before the look at the entry; partner: await_unlocked()'s look at used
   return 1;
@@ -46,8 +46,10 @@ void AnnouncedPageLock::await_unlocked(std::span<const PageRange> ranges) const 
   for (std::uint32_t node = 0; node < memory_.nodes; ++node) {
     each_slot(NodeId{node}, [&](const std::atomic<std::uint64_t>& slot) {
       const std::uint64_t word = slot.load();  // seq_cst for ThreadSanitizer's sake; as an acquire its partner is unlock()'s release
-      const std::uint64_t page = (word >> kSequenceBits) - 1;
-      const auto names = [page](PageRange pages) { return page - pages.first.value < pages.count; };
+      if (is_idle(word)) return;
+      const std::uint64_t first = first_of(word);
+      const std::uint64_t end = first + pages_of(word);
+      const auto names = [first, end](PageRange pages) { return first < pages.end() && pages.first.value < end && pages.count != 0; };
       if (std::none_of(ranges.begin(), ranges.end(), names)) return;
       Backoff backoff;
       while (slot.load() == word) backoff.wait();  // a later announcement of the same thread has another sequence, and sees the change
@@ -61,7 +63,10 @@ void AnnouncedPageLock::release_dead(NodeId node) const {
 
 std::uint32_t AnnouncedPageLock::held_by(NodeId node) const {
   std::uint32_t held = 0;
-  each_slot(node, [&](const std::atomic<std::uint64_t>& slot) { held += slot.load() >> kSequenceBits != 0 ? 1 : 0; });
+  each_slot(node, [&](const std::atomic<std::uint64_t>& slot) {
+    const std::uint64_t word = slot.load();
+    if (!is_idle(word)) held += static_cast<std::uint32_t>(pages_of(word));
+  });
   return held;
 }
 

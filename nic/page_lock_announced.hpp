@@ -1,16 +1,17 @@
-// AnnouncedPageLock: whoever is about to touch a page says so in a word of its own, and only then looks at the page's entry. Whoever takes
-// pages away changes their entries, and only then looks at those words. An asymmetric fence stands between the two steps of each side, so
-// that an access costs two plain stores and a load, and an unmap (of any number of pages) one system call.
+// AnnouncedPageLock: whoever is about to touch a run of pages says so in a word of its own, and only then looks at the pages' entries. Whoever
+// takes pages away changes their entries, and only then looks at those words. An asymmetric fence stands between the two steps of each side, so
+// that an access costs two plain stores and two loads a page, and an unmap (of any number of pages) one system call.
 //
 //   the target's device memory:  used[node] ...  |  area of node 0: 64 slots  |  area of node 1  | ...        a slot: one cache line
-//   a slot:                      | page + 1, 0: none 33 | sequence 31 |
+//   a slot:                      | first page + 1, 0: none 33 | pages - 1: 4 | sequence 27 |
 //
 // Invariants
-//  1. A thread holds at most one page lock at a time; its slot is the one of its ThreadSlot in the area of its node. The last slot of an
-//     area is for all threads without a number of their own: used under a lock of the process.
+//  1. A thread holds at most one lock at a time, of a run of at most kMostPages pages; its slot is the one of its ThreadSlot in the area of its
+//     node. The last slot of an area is for all threads without a number of their own: used under a lock of the process.
 //  2. Every access: announce, fence (light), look at the entry and at the region's key, touch, withdraw (release).
 //     Every unmap and revocation: change the entry or the key, fence (heavy), then wait for every slot that names one of the pages to
-//     change. Either the access sees the change, or the announcement is seen.
+//     change. Either the access sees the change, or the announcement is seen. A slot may name pages whose entries turned out not to allow
+//     the access: those are not touched.
 //  3. used[node] is above the index of every slot in which that node has ever announced; it is raised before the first announcement.
 //  4. A slot belongs to a node. Once the node is dead release_dead() withdraws what it announced: nothing stays locked for ever.
 //  5. Where a process cannot enrol in the asymmetric fence, its announcements are full fences; where the target's cannot fence heavily,
@@ -18,6 +19,7 @@
 // Threads: a Locker: one thread, which does not block while it lives. await_unlocked(), release_dead(): the target's process, any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -55,37 +57,56 @@ class AnnouncedPageLock {
 
   /// For accesses of `initiator`'s threads in this process. No other process uses that node's area.
   AnnouncedPageLock(std::atomic<std::uint64_t>* entries, const Memory& memory, NodeId initiator, Fence fence)
-      : entries_(entries), memory_(memory), initiator_(initiator), fence_(fence) {}
+      : entries_(entries), area_(&memory.areas[initiator.value]), fence_(fence), memory_(memory), initiator_(initiator) {}
 
   static constexpr bool kCountsInEntries = false;
+  /// Of one lock. A bound on what an unmap waits for: one copy of that many pages.
+  static constexpr std::uint64_t kMostPages = 16;
 
   class Locker {
    public:
-    explicit Locker(const AnnouncedPageLock& scheme)
-        : entries_(scheme.entries_), index_(ThreadSlot::mine()), fence_(scheme.fence_), scheme_(&scheme) {
-      slot_ = &scheme.memory_.areas[scheme.initiator_.value][index_].word;
-    }
+    explicit Locker(const AnnouncedPageLock& scheme) : Locker(scheme, ThreadSlot::mine()) {}
 
     /// False if the page's state does not allow it. *frame is set only on success.
     template <LockFor kWhat>
-    bool try_lock(PageId page, std::uint64_t* frame) {
+    [[gnu::always_inline]] bool try_lock(PageId page, std::uint64_t* frame) {
       std::atomic<std::uint64_t>& entry = entries_[page.value];
-      // relaxed: a hint. Who waits for the page to go need not wait for those who cannot have it.
-      if (!ShadowEntry::allows<kWhat>(entry.load(std::memory_order_relaxed))) [[unlikely]]
+      const std::uint64_t hint = entry.load(std::memory_order_relaxed);  // relaxed: a hint
+      // Who waits for the page to go need not wait for those who cannot have it.
+      if (!ShadowEntry::allows<kWhat>(hint)) [[unlikely]]
         return false;
-      announce(page);
+      announce(page, 1);
       const std::uint64_t word = entry.load(kLook);
-      if (!ShadowEntry::allows<kWhat>(word)) [[unlikely]] {
+      if (word != hint && !ShadowEntry::allows<kWhat>(word)) [[unlikely]] {
         unlock();
         return false;
       }
-      if ((word & ShadowEntry::use_bits<kWhat>()) != ShadowEntry::use_bits<kWhat>()) [[unlikely]]
-        entry.fetch_or(ShadowEntry::use_bits<kWhat>(), std::memory_order_relaxed);  // relaxed: the lock's end releases it
+      note_use<kWhat>(entry, word);
       *frame = static_cast<std::uint32_t>(word);
       return true;
     }
-    /// Of the page locked last.
-    void unlock() {
+
+    /// Locks as many of the `most` pages from `first` on as may be had at once: up to kMostPages, each in a state that allows it, their frames
+    /// one behind the other. Returns how many; 0: the first does not allow it. *frame, the first's, is set only on success.
+    template <LockFor kWhat>
+    std::uint64_t try_lock_run(PageId first, std::uint64_t most, std::uint64_t* frame) {
+      std::atomic<std::uint64_t>* const entries = entries_ + first.value;
+      std::uint64_t found = 0;
+      const std::uint64_t free = look<kWhat, false>(entries, std::min(most, kMostPages), &found);  // as in try_lock()
+      if (free == 0) [[unlikely]]
+        return 0;
+      announce(first, free);
+      const std::uint64_t locked = look<kWhat, true>(entries, free, &found);
+      if (locked == 0) [[unlikely]] {
+        unlock();
+        return 0;
+      }
+      *frame = found;
+      return locked;
+    }
+
+    /// What was locked last.
+    [[gnu::always_inline]] void unlock() {
       slot_->store(announced_ & kSequenceMask, std::memory_order_release);  // release: partner is await_unlocked()'s acquire
       if (index_ == ThreadSlot::kShared) [[unlikely]]
         leave_shared();
@@ -98,13 +119,45 @@ class AnnouncedPageLock {
     static constexpr std::memory_order kLook = std::memory_order_acquire;  // acquire: the filled frame; partner is map()'s exchange
 #endif
 
-    void announce(PageId page) {
+    Locker(const AnnouncedPageLock& scheme, std::uint8_t index)
+        : entries_(scheme.entries_), slot_(&(*scheme.area_)[index].word), index_(index), fence_(scheme.fence_), scheme_(&scheme) {}
+
+    /// How many of the entries, from the first on, allow it and have frames one behind the other; 0: the first does not. Once announced (`kLocked`),
+    /// also notes their use and sets *frame, the first's.
+    template <LockFor kWhat, bool kLocked>
+    [[gnu::always_inline]] static std::uint64_t look(std::atomic<std::uint64_t>* entries, std::uint64_t most, std::uint64_t* frame) {
+      constexpr std::memory_order kOrder = kLocked ? kLook : std::memory_order_relaxed;  // relaxed: a hint
+      const std::uint64_t first = entries[0].load(kOrder);
+      if (!ShadowEntry::allows<kWhat>(first)) [[unlikely]]
+        return 0;
+      const auto first_frame = static_cast<std::uint32_t>(first);
+      if constexpr (kLocked) *frame = first_frame;
+      // The common case, used before and all alike but for the frames, without a branch a page.
+      std::uint64_t unlike = ~first & ShadowEntry::use_bits<kWhat>();
+      for (std::uint64_t i = 1; i < most; ++i) unlike |= ((entries[i].load(kOrder) - i) ^ first) & ShadowEntry::run_bits<kWhat>();
+      if (unlike == 0) [[likely]]
+        return most;
+      for (std::uint64_t i = 0; i < most; ++i) {
+        const std::uint64_t word = entries[i].load(kOrder);
+        if (!ShadowEntry::allows<kWhat>(word) || static_cast<std::uint32_t>(word) != first_frame + i) return i;
+        if constexpr (kLocked) note_use<kWhat>(entries[i], word);
+      }
+      return most;
+    }
+
+    template <LockFor kWhat>
+    static void note_use(std::atomic<std::uint64_t>& entry, std::uint64_t word) {
+      if ((word & ShadowEntry::use_bits<kWhat>()) != ShadowEntry::use_bits<kWhat>()) [[unlikely]]
+        entry.fetch_or(ShadowEntry::use_bits<kWhat>(), std::memory_order_relaxed);  // relaxed: the lock's end releases it
+    }
+
+    [[gnu::always_inline]] void announce(PageId first, std::uint64_t pages) {
       if (index_ == ThreadSlot::kShared) [[unlikely]]
         enter_shared();
       std::uint64_t idle = slot_->load(std::memory_order_relaxed);  // relaxed: only this thread writes it
       if (idle - 1 >= kSequenceMask - 1) [[unlikely]]               // never used, or at the sequence's end
-        idle = first_use(idle);
-      announced_ = ((page.value + 1) << kSequenceBits) + idle + 1;
+        idle = first_use(*scheme_, index_, idle);
+      announced_ = ((first.value + 1) << kFirstShift) + ((pages - 1) << kSequenceBits) + idle + 1;
 #if !NETVM_TSAN
       if (fence_ == Fence::light) [[likely]] {
         slot_->store(announced_, std::memory_order_relaxed);  // relaxed: the fence orders it; partner is await_unlocked()'s heavy()
@@ -114,7 +167,7 @@ class AnnouncedPageLock {
 #endif
       slot_->exchange(announced_);
     }
-    std::uint64_t first_use(std::uint64_t word);
+    static std::uint64_t first_use(const AnnouncedPageLock& scheme, std::uint8_t index, std::uint64_t word);
     static void enter_shared();
     static void leave_shared();
 
@@ -139,13 +192,19 @@ class AnnouncedPageLock {
   template <class Visit>
   void each_slot(NodeId node, Visit&& visit) const;  // visit(slot word)
 
-  static constexpr unsigned kSequenceBits = 31;
+  static constexpr unsigned kSequenceBits = 27;
   static constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;
+  static constexpr unsigned kFirstShift = kSequenceBits + 4;  // of a slot's first page + 1; the pages' number lies below it
+  static_assert(kMostPages <= 16);
+  static constexpr bool is_idle(std::uint64_t word) { return word >> kFirstShift == 0; }
+  static constexpr std::uint64_t first_of(std::uint64_t word) { return (word >> kFirstShift) - 1; }
+  static constexpr std::uint64_t pages_of(std::uint64_t word) { return ((word >> kSequenceBits) & 0xf) + 1; }
 
   std::atomic<std::uint64_t>* entries_;
+  AnnouncementArea* area_;  // the initiator's
+  Fence fence_;
   Memory memory_;
   NodeId initiator_;
-  Fence fence_;
 };
 
 }  // namespace netvm::nic

@@ -44,6 +44,11 @@ class CasPageLock {
       *frame = static_cast<std::uint32_t>(word);
       return true;
     }
+    /// As AnnouncedPageLock's; of one page: a count is taken page by page.
+    template <LockFor kWhat>
+    std::uint64_t try_lock_run(PageId first, std::uint64_t /*most*/, std::uint64_t* frame) {
+      return try_lock<kWhat>(first, frame) ? 1 : 0;
+    }
     /// Of the page locked last.
     void unlock() {
       held_->fetch_sub(ShadowEntry::kOneLock, std::memory_order_release);  // release: partner is await_unlocked()'s load

@@ -85,6 +85,11 @@ struct ShadowEntry {
   static constexpr std::uint64_t use_bits() {
     return kWhat == LockFor::read ? kReferenced : kUseMask;
   }
+  /// What pages that are locked together have alike, but for the frames, which count up.
+  template <LockFor kWhat>
+  static constexpr std::uint64_t run_bits() {
+    return std::uint64_t{UINT32_MAX} | kStateMask | use_bits<kWhat>();
+  }
 
   [[nodiscard]] constexpr std::uint64_t encode() const {
     return std::uint64_t{frame} | state_bits(state) | (referenced ? kReferenced : 0) | (written ? kWritten : 0) |

@@ -3,7 +3,7 @@
 //
 // Invariants
 //  1. A frame is touched by the NIC only while its page is locked, or inside the host itself.
-//  2. A lock is taken only in a state that allows it (LockFor); it is held for one chunk of at most a page and never across a wait.
+//  2. A lock is taken only in a state that allows it (LockFor); it is held for one copy of a run of at most 16 pages and never across a wait.
 //  3. Unmapping: state EVICTING first (no new lock), wait until the locks are gone, then INVALID with the next generation.
 //     The host takes the frame away after that only.
 //  4. Mapping goes INVALID -> RO | RW after the frame is filled. EVICTING, FAULTING and REDIRECTING refuse locks like INVALID.
@@ -47,7 +47,7 @@ class BasicShadowPageTable final : public ResidencyListener {
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] ShadowEntry entry(PageId page) const { return ShadowEntry::decode(entries_[page.value].load()); }
 
-  /// The calling thread's way to lock pages, one at a time; for as long as it does not block.
+  /// The calling thread's way to lock pages, one run at a time; for as long as it does not block.
   using Locker = typename PageLock::Locker;
   [[nodiscard]] Locker locker() const { return Locker(lock_); }
   [[nodiscard]] const PageLock& page_lock() const { return lock_; }

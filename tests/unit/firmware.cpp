@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE("copies at every offset of a page and many lengths arrive who
   BasicTarget<Scheme> t;
   std::vector<std::byte> source(2 * kPageSize + 64), back(source.size());
   for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 31 + i / 256 + 1);
-  const std::uint64_t lengths[] = {0, 1, 7, 8, 9, 63, 64, 100, 4088, 4095, 4096, 4097, 8191, 8192};
+  const std::uint64_t lengths[] = {0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 4088, 4095, 4096, 4097, 8191, 8192};
   for (std::uint64_t offset = 0; offset < kPageSize; ++offset) {
     for (const std::uint64_t bytes : lengths) {
       if (bytes > 100 && offset % 61 != 0 && offset % kPageSize < 4080) continue;  // the long ones at a sample, and near the end
