@@ -1,8 +1,9 @@
 // The direct way of Nic: the initiator executes the target's firmware step. A template on the translation: the library instantiates the
 // product's (ShadowTranslation); netvm-perf measures it against the same code over others, StaticPinning above all.
 //
-// The hot path of a put, top to bottom: is the channel free of packets (two loads), region entry (key, range, rights: one line), page
-// lock (a store and a load), key again, copy, unlock (a store), two statistics. No allocation, no system call, no locked instruction.
+// The hot path of a put, top to bottom: is the source private memory (two compares), is the channel free of packets (two loads), region entry
+// (key, range, rights: one line), page lock (a store and two loads), key again, copy, unlock (a store), two statistics. No allocation, no system
+// call, no locked instruction; one function, for what is not hot is out of line and takes copies, so that a request never lies in memory.
 //
 // Invariants
 //  1. A request goes directly only while nothing of its channel is on its way in packets: so the channel's order holds.
@@ -39,67 +40,122 @@ class DirectPath {
  public:
   /// Blocking verbs: Nic's own are those over ShadowTranslation.
   static Status write(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-    Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(to.node)) return Status::invalid;
-    const HeldMemory source(impl.own, from, bytes, HeldMemory::As::source);
-    if (!ok(source.status())) [[unlikely]]
-      return impl.note_lost_source(to.node, source.status());
-    Outcome outcome;
-    if (execute(impl, to.node, write_request(to, offset, source.at(), bytes), &outcome)) [[likely]]
-      return outcome.status;
-    if (impl.stopping.load()) [[unlikely]]
-      return impl.ended();
-    Completion completion;
-    impl.post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, &completion);
-    return nic.wait(completion);
+    const Nic::Impl& impl = *nic.impl_;
+    if (!impl.is_node(to.node)) [[unlikely]]
+      return Status::invalid;
+    if (impl.own.covers(from)) [[unlikely]]
+      return write_held(nic, to, offset, from, bytes);
+    return write_from(nic, to, offset, from, bytes);
   }
   static Status read(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-    Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(from.node)) return Status::invalid;
-    HeldMemory landing(impl.own, to, bytes, HeldMemory::As::landing);
-    if (!ok(landing.status())) [[unlikely]]
-      return landing.status();
-    Outcome outcome;
-    if (execute(impl, from.node, read_request(from, offset, landing.at(), bytes), &outcome)) [[likely]]
-      return landing.finish(outcome.status);
-    if (impl.stopping.load()) [[unlikely]]
-      return impl.ended();
-    Completion completion;
-    impl.post_move(Opcode::read, {.region = from, .offset = offset, .landing = landing.at(), .bytes = bytes}, &completion);
-    return landing.finish(nic.wait(completion));
+    const Nic::Impl& impl = *nic.impl_;
+    if (!impl.is_node(from.node)) [[unlikely]]
+      return Status::invalid;
+    if (impl.own.covers(to)) [[unlikely]]
+      return read_held(nic, from, offset, to, bytes);
+    return read_to(nic, from, offset, to, bytes);
   }
   static Result<std::uint64_t> atomic(Nic& nic, const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
     Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(on.node) || args.op > AtomicOp::fetch_or) return Status::invalid;
+    if (!impl.is_node(on.node) || args.op > AtomicOp::fetch_or) [[unlikely]]
+      return Status::invalid;
     Outcome outcome;
-    if (execute(impl, on.node, atomic_request(on, offset, args), &outcome)) [[likely]] {
-      if (!ok(outcome.status)) return outcome.status;
-      return outcome.old_value;
-    }
-    if (impl.stopping.load()) [[unlikely]]
-      return impl.ended();
-    Completion completion;
-    impl.post_atomic(on, offset, args, &completion);
-    if (const Status status = nic.wait(completion); !ok(status)) return status;
-    return completion.old_value();
+    if (execute_atomic(impl, on, offset, args, &outcome) == nullptr) [[unlikely]]
+      return atomic_by_packet(nic, on, offset, args);
+    if (!ok(outcome.status)) [[unlikely]]
+      return outcome.status;
+    return outcome.old_value;
   }
 
  private:
   friend class Nic;
+  friend class QueuePair;
 
-  /// Invariant 2.
-  static bool execute(Nic::Impl& impl, NodeId target, const WorkRequest& request, Outcome* outcome) {
+  /// Executes here and now what make() says: it is asked again where things did not simply work, so that no request lies in memory on the way.
+  /// Returns the target's device, or null: invariant 2.
+  template <class MakeRequest>
+  [[gnu::always_inline]] static Device* execute(Nic::Impl& impl, NodeId target, MakeRequest&& make, Outcome* outcome) {
     Device* device = impl.direct(target);
     if (device == nullptr) [[unlikely]]
-      return false;
+      return nullptr;
+    const WorkRequest request = make();
     *outcome = BasicFirmware<Translation>::execute(*device, request);
-    if (!outcome->resident || !ok(outcome->status)) [[unlikely]]
-      return impl.direct_failed(target, request, outcome);
-    if (target != impl.config.node) {
-      impl.stats.add(Stat::one_sided_ops);
-      impl.stats.add(Stat::one_sided_bytes, request.bytes);
+    if (!outcome->resident || !ok(outcome->status)) [[unlikely]] {
+      const WorkRequest again = make();
+      Outcome failed = *outcome;
+      const bool ended = impl.direct_failed(target, again, &failed);
+      *outcome = failed;
+      return ended ? device : nullptr;
     }
-    return true;
+    if (target != impl.config.node) [[likely]]
+      impl.stats.add_one_sided(request.bytes);
+    return device;
+  }
+  [[gnu::always_inline]] static Device* execute_write(Nic::Impl& impl, const RemoteRegion& to, std::uint64_t offset, const void* from,
+                                                      std::size_t bytes, Outcome* outcome) {
+    return execute(
+        impl, to.node, [&] { return write_request(to, offset, from, bytes); }, outcome);
+  }
+  [[gnu::always_inline]] static Device* execute_read(Nic::Impl& impl, const RemoteRegion& from, std::uint64_t offset, void* to,
+                                                     std::size_t bytes, Outcome* outcome) {
+    return execute(
+        impl, from.node, [&] { return read_request(from, offset, to, bytes); }, outcome);
+  }
+  [[gnu::always_inline]] static Device* execute_atomic(Nic::Impl& impl, const RemoteRegion& on, std::uint64_t offset,
+                                                       const AtomicArgs& args, Outcome* outcome) {
+    return execute(
+        impl, on.node, [&] { return atomic_request(on, offset, args); }, outcome);
+  }
+
+  [[gnu::always_inline]] static Status write_from(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from,
+                                                  std::size_t bytes) {
+    Outcome outcome;
+    if (execute_write(*nic.impl_, to, offset, from, bytes, &outcome) != nullptr) [[likely]]
+      return outcome.status;
+    return write_by_packets(nic, to, offset, from, bytes);
+  }
+  [[gnu::noinline]] static Status write_by_packets(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from,
+                                                   std::size_t bytes) {
+    Nic::Impl& impl = *nic.impl_;
+    if (impl.stopping.load()) return impl.ended();
+    Completion completion;
+    impl.post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
+                   &completion);
+    return nic.wait(completion);
+  }
+  [[gnu::noinline]] static Status write_held(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
+    const HeldMemory source(nic.impl_->own, from, bytes, HeldMemory::As::source);
+    if (!ok(source.status())) return nic.impl_->note_lost_source(to.node, source.status());
+    return write_from(nic, to, offset, source.at(), bytes);
+  }
+
+  [[gnu::always_inline]] static Status read_to(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+    Outcome outcome;
+    if (execute_read(*nic.impl_, from, offset, to, bytes, &outcome) != nullptr) [[likely]]
+      return outcome.status;
+    return read_by_packets(nic, from, offset, to, bytes);
+  }
+  [[gnu::noinline]] static Status read_by_packets(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+    Nic::Impl& impl = *nic.impl_;
+    if (impl.stopping.load()) return impl.ended();
+    Completion completion;
+    impl.post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, &completion);
+    return nic.wait(completion);
+  }
+  [[gnu::noinline]] static Status read_held(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+    HeldMemory landing(nic.impl_->own, to, bytes, HeldMemory::As::landing);
+    if (!ok(landing.status())) return landing.status();
+    return landing.finish(read_to(nic, from, offset, landing.at(), bytes));
+  }
+
+  [[gnu::noinline]] static Result<std::uint64_t> atomic_by_packet(Nic& nic, const RemoteRegion& on, std::uint64_t offset,
+                                                                  const AtomicArgs& args) {
+    Nic::Impl& impl = *nic.impl_;
+    if (impl.stopping.load()) return impl.ended();
+    Completion completion;
+    impl.post_atomic(on, offset, args, &completion);
+    if (const Status status = nic.wait(completion); !ok(status)) return status;
+    return completion.old_value();
   }
 };
 

@@ -6,11 +6,12 @@ Result<CounterId> EventCounters::create() {
   for (std::uint32_t tried = 0; tried < kEntries; ++tried) {
     const std::uint32_t index = (next_ + tried) % kEntries;
     EventCounter& counter = counters_[index];
-    if (counter.in_use.load(std::memory_order_relaxed) != 0) continue;  // relaxed: only the owner writes it, serialised
-    counter.ok.store(0, std::memory_order_relaxed);                     // relaxed: published by in_use
-    counter.error.store(0, std::memory_order_relaxed);                  // relaxed: published by in_use
-    counter.armed.store(kUnarmed, std::memory_order_relaxed);           // relaxed: published by in_use
-    counter.in_use.store(1, std::memory_order_release);                 // release: partner is exists()'s acquire
+    if (exists(CounterId{index})) continue;
+    counter.ok.store(0, std::memory_order_relaxed);            // relaxed: published by its bit
+    counter.error.store(0, std::memory_order_relaxed);         // relaxed: published by its bit
+    counter.armed.store(kUnarmed, std::memory_order_relaxed);  // relaxed: published by its bit
+    // release: partner is exists()'s acquire
+    marks_->exist[index / 64].fetch_or(std::uint64_t{1} << (index % 64), std::memory_order_release);
     next_ = index + 1;
     return CounterId{index};
   }
@@ -20,7 +21,8 @@ Result<CounterId> EventCounters::create() {
 Status EventCounters::destroy(CounterId id, Env& env) {
   if (!exists(id)) return Status::counter_range;
   EventCounter& counter = at(id);
-  counter.in_use.store(0, std::memory_order_release);  // release: nothing of the counter's use moves below
+  // release: nothing of the counter's use moves below
+  marks_->exist[id.value / 64].fetch_and(~(std::uint64_t{1} << (id.value % 64)), std::memory_order_release);
   counter.armed.store(kUnarmed);
   counter.waiters.announce(env);
   return Status::ok;

@@ -4,7 +4,7 @@
 // Invariants
 //  1. Both halves only grow while a counter exists, and never overflow a queue: there is none.
 //  2. An increment is a release of everything that its notification covers; seeing it is an acquire.
-//  3. An increment announces to the waiters of the counter; a waiter arms, re-checks, then sleeps (WaitWord).
+//  3. An increment announces to the waiters of the counter; a waiter arms, re-checks by seq_cst loads, then sleeps (WaitWord).
 //  4. An increment of a counter that does not exist changes nothing (E_COUNTER_RANGE).
 //  5. An increment that reaches the armed threshold (an error: any) marks the counter and rings its owner. The owner stores the threshold, then looks
 //     at the halves; the incrementer adds, then looks at the threshold; all four are seq_cst, so that at least one sees the other.
@@ -26,22 +26,22 @@
 
 namespace netvm::nic {
 
-/// In device memory. 0 everywhere: free.
+/// In device memory. What an increment touches, in one line: who waits reads it all the time, so an incrementer's first access is the addition.
 struct alignas(kCacheLine) EventCounter {
   std::atomic<std::uint64_t> ok;
   std::atomic<std::uint64_t> error;
   std::atomic<std::uint64_t> armed;  ///< lowest value of `ok` at which the owner has something to do; written by the owner
-  std::atomic<std::uint32_t> in_use;
   WaitWord waiters;
 };
 static_assert(sizeof(EventCounter) == kCacheLine);
 
-/// In device memory: the counters that have reached what they were armed for. 0 everywhere: none.
+/// In device memory: the counters that exist, and those that have reached what they were armed for. 0 everywhere: none.
 struct alignas(kCacheLine) CounterMarks {
   static constexpr std::uint32_t kGroups = 64;
   std::atomic<std::uint64_t> groups;  ///< bit g: counters[g] has a bit
   WaitWord tasks;                     ///< where the owner's event tasks sleep
   alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, kGroups> counters;
+  alignas(kCacheLine) std::array<std::atomic<std::uint64_t>, kGroups> exist;  ///< a bit a counter; written by the owner, seldom
 };
 
 class EventCounters final {
@@ -58,17 +58,19 @@ class EventCounters final {
   Status destroy(CounterId id, Env& env);
 
   [[nodiscard]] bool exists(CounterId id) const {
-    return id.value < kEntries &&
-           counters_[id.value].in_use.load(std::memory_order_acquire) != 0;  // acquire: partner is create()'s release
+    if (id.value >= kEntries) return false;
+    const std::uint64_t group = marks_->exist[id.value / 64].load(std::memory_order_acquire);  // acquire: partner is create()'s release
+    return (group >> (id.value % 64) & 1) != 0;
   }
   /// Of an existing id (< kEntries).
   [[nodiscard]] EventCounter& at(CounterId id) const { return counters_[id.value]; }
 
   Status increment(CounterId id, std::uint64_t by, Env& env) {
-    if (!exists(id)) return Status::counter_range;
+    if (!exists(id)) [[unlikely]]
+      return Status::counter_range;
     EventCounter& counter = at(id);
     const std::uint64_t now = counter.ok.fetch_add(by) + by;  // partners: the waiter's acquire load, and arm-and-look (invariant 5)
-    counter.waiters.announce(env);
+    announce(counter, env);
     if (now >= counter.armed.load()) [[unlikely]]
       mark_and_ring(id, env);
     return Status::ok;
@@ -78,7 +80,7 @@ class EventCounters final {
     if (!exists(id)) return Status::counter_range;
     EventCounter& counter = at(id);
     counter.error.fetch_add(1);  // partners: as above
-    counter.waiters.announce(env);
+    announce(counter, env);
     if (counter.armed.load() != kUnarmed) mark_and_ring(id, env);
     return Status::ok;
   }
@@ -104,6 +106,11 @@ class EventCounters final {
   }
 
  private:
+  /// After a seq_cst addition to one of its halves. Costs a load if nobody waits: who waits registers, then re-checks by seq_cst loads, so in the
+  /// single order of the four either this look comes after the registration, or the re-check after the addition.
+  static void announce(EventCounter& counter, Env& env) {
+    if (counter.waiters.has_waiters()) counter.waiters.announce(env);
+  }
   void mark_and_ring(CounterId id, Env& env) {
     mark(id);
     ring(env);

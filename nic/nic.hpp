@@ -12,7 +12,7 @@
 //  2. Per channel (this node -> target): atomics, reads, ORDERED notifications and messages take effect in the order of posting,
 //     each after every earlier write of the channel is visible. Writes land in any order. One exception: what is posted after a
 //     message need not wait until the message has been handled.
-//  3. No page lock of the shadow page table is held across a wait; one is held for at most one page.
+//  3. No page lock of the shadow page table is held across a wait; one is held for one copy of at most 16 pages.
 //  4. Message handlers and completion hooks run under the driver lock of this node or in the posting thread, and never block.
 //  5. Nothing of a peer is trusted: keys, offsets, lengths, ids are validated once, in decode and Firmware::execute().
 //  6. Source and landing memory is touched under locks of the NIC: it must not fault into a user of the NIC. A coherent page's
@@ -33,6 +33,7 @@
 #include "nic/fabric.hpp"
 #include "nic/reliability.hpp"
 #include "nic/verbs.hpp"
+#include "runtime/cpu.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/settings.hpp"
 #include "runtime/stats.hpp"
@@ -200,9 +201,18 @@ class Nic final {
   struct Impl;
   template <class Translation>
   friend class DirectPath;
+  // What is not write_notify()'s hot path: the source is this node's evictable memory, or it goes as packets.
+  Status write_notify_otherwise(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode);
   // Parks on `word` and on the arrival of packets, once; the caller has prepared (hence the ticket) and re-checked. shut_down() ends it.
   void park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline);
   [[nodiscard]] bool stopping() const;
+  // Whether drive() would find something.
+  [[nodiscard]] bool may_drive() const;
+  // Looks at changed() for a moment, as long as there is nothing to drive: what an initiator does is seen without a turn of the driver in
+  // between. Only where a processor may be spent on it (Env::spin_budget() > 0). Returns whether it was true.
+  template <class Changed>
+  [[nodiscard]] bool look_for(Changed&& changed) const;
   // Ends a wait: passes on what this thread may have been woken for and did not do. Returns its argument.
   Status stop_waiting(Status status);
 
@@ -213,9 +223,21 @@ class Nic final {
 };
 
 template <class Changed>
+bool Nic::look_for(Changed&& changed) const {
+  constexpr int kLooks = 64;  // a few microseconds: whoever waits looks at the clock and at stopping() as often
+  for (int i = 0; i < kLooks && !may_drive(); ++i) {
+    cpu_pause();
+    if (changed()) return true;
+  }
+  return false;
+}
+
+template <class Changed>
 Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
   if (changed()) return Status::ok;
-  const Nanos spin_until = env_.now() + env_.spin_budget();
+  const Nanos spin = env_.spin_budget();
+  if (spin > 0 && look_for(changed)) return Status::ok;
+  const Nanos spin_until = env_.now() + spin;
   for (;;) {
     const bool progressed = drive();
     if (changed()) return stop_waiting(Status::ok);
@@ -225,6 +247,7 @@ Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
     if (now >= deadline) return stop_waiting(Status::timeout);
     if (now < spin_until) {
       env_.relax();
+      if (look_for(changed)) return stop_waiting(Status::ok);
       continue;
     }
     const std::uint32_t ticket = word.prepare();

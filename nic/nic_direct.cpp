@@ -46,8 +46,17 @@ bool Nic::Impl::direct_failed(NodeId target, const WorkRequest& request, Outcome
   return true;
 }
 
-bool Nic::Impl::try_direct(NodeId target, const WorkRequest& request, Outcome* outcome) {
-  return DirectPath<ShadowTranslation>::execute(*this, target, request, outcome);
+// The place of both in the channel's order is that of execute()'s look at the packets on their way: what other threads post meanwhile comes
+// behind.
+[[gnu::always_inline]] inline bool Nic::Impl::try_direct_notify(const RemoteRegion& to, std::uint64_t offset, const void* from,
+                                                                std::size_t bytes, const RemoteCounter& counter, std::uint64_t increment,
+                                                                NotifyMode mode, Status* status) {
+  Outcome outcome;
+  Device* target = DirectPath<ShadowTranslation>::execute_write(*this, to, offset, from, bytes, &outcome);
+  if (target == nullptr) [[unlikely]]
+    return false;
+  *status = notify_direct(*target, counter, increment, mode, outcome.status);
+  return true;
 }
 
 bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status) {
@@ -69,8 +78,7 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
     Channel& channel = channels[to.node.value];
     note_write_failure(channel, channel.error_era.load());
   } else if (to.node != config.node) {
-    stats.add(Stat::one_sided_ops);
-    stats.add(Stat::one_sided_bytes, bytes);
+    stats.add_one_sided(bytes);
   }
   *status = first;
   return true;
@@ -128,19 +136,23 @@ Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::
 
 Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                          std::uint64_t increment, NotifyMode mode) {
-  if (!impl_->is_node(to.node) || counter.node != to.node) return Status::invalid;
-  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
-  if (!ok(source.status())) [[unlikely]]
-    return impl_->notify_lost_source(counter, increment, source.status());
-  Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) {
-    if (Device* target = impl_->direct(to.node)) return impl_->notify_direct(*target, counter, increment, mode, outcome.status);
-    if (!ok(outcome.status)) return outcome.status;
-    // Another thread has posted packets to that node since: the bytes are there, and the notification queues behind those packets with
-    // the whole write once more.
+  if (!impl_->is_node(to.node) || counter.node != to.node) [[unlikely]]
+    return Status::invalid;
+  Status status = Status::ok;
+  if (!impl_->own.covers(from)) [[likely]] {
+    if (impl_->try_direct_notify(to, offset, from, bytes, counter, increment, mode, &status)) [[likely]]
+      return status;
   }
-  if (impl_->stopping.load()) [[unlikely]]
-    return impl_->ended();
+  return write_notify_otherwise(to, offset, from, bytes, counter, increment, mode);
+}
+
+Status Nic::write_notify_otherwise(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                   const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode) {
+  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
+  if (!ok(source.status())) return impl_->notify_lost_source(counter, increment, source.status());
+  Status status = Status::ok;
+  if (impl_->own.covers(from) && impl_->try_direct_notify(to, offset, source.at(), bytes, counter, increment, mode, &status)) return status;
+  if (impl_->stopping.load()) return impl_->ended();
   Completion completion;
   impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, &completion);
   return wait(completion);
@@ -181,7 +193,7 @@ void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* f
   const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
   if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
   Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome))
+  if (DirectPath<ShadowTranslation>::execute_write(*impl_, to, offset, source.at(), bytes, &outcome) != nullptr)
     return Completion::end(completion, env_, outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
@@ -205,7 +217,7 @@ void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, st
   HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing_later);
   if (!ok(landing.status())) return Completion::end(completion, env_, landing.status());
   Outcome outcome;
-  if (impl_->try_direct(from.node, read_request(from, offset, landing.at(), bytes), &outcome))
+  if (DirectPath<ShadowTranslation>::execute_read(*impl_, from, offset, landing.at(), bytes, &outcome) != nullptr)
     return Completion::end(completion, env_, outcome.status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
@@ -219,7 +231,7 @@ void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, st
 void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion, WhenFull when_full) {
   if (!impl_->is_node(on.node) || args.op > AtomicOp::fetch_or) return Completion::end(completion, env_, Status::invalid);
   Outcome outcome;
-  if (impl_->try_direct(on.node, atomic_request(on, offset, args), &outcome)) {
+  if (DirectPath<ShadowTranslation>::execute_atomic(*impl_, on, offset, args, &outcome) != nullptr) {
     return Completion::end(completion, env_, outcome.status, outcome.old_value);
   }
   if (impl_->stopping.load()) [[unlikely]]
@@ -232,13 +244,9 @@ void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const 
   if (!impl_->is_node(to.node) || counter.node != to.node) return Completion::end(completion, env_, Status::invalid);
   const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
   if (!ok(source.status())) return Completion::end(completion, env_, impl_->notify_lost_source(counter, increment, source.status()));
-  Outcome outcome;
-  if (impl_->try_direct(to.node, write_request(to, offset, source.at(), bytes), &outcome)) {
-    if (Device* target = impl_->direct(to.node))
-      return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, mode, outcome.status));
-    if (!ok(outcome.status)) return Completion::end(completion, env_, outcome.status);
-    // As in write_notify(): the whole write once more, behind the packets of another thread.
-  }
+  Status status = Status::ok;
+  if (impl_->try_direct_notify(to, offset, source.at(), bytes, counter, increment, mode, &status))
+    return Completion::end(completion, env_, status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
   impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, completion);

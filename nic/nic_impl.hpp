@@ -99,9 +99,10 @@ struct Nic::Impl final : PacketSink {
   /// After a direct execution that did not simply work: brings a page of this node in and tries again, or notes the failure.
   /// False: it must go as packets.
   bool direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome);
-  /// Executes the request here and now. False: it must go as packets (nothing has happened that may not happen again).
-  bool try_direct(NodeId target, const WorkRequest& request, Outcome* outcome);
   bool try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status);
+  /// A write with its notification, from memory that stays. False: they must go as packets, both.
+  bool try_direct_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
+                         std::uint64_t increment, NotifyMode mode, Status* status);
   /// The notification of a direct write that ended with `written`, or of none. Returns how both together ended.
   Status notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written);
   Status note_lost_source(NodeId target, Status why);

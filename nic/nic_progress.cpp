@@ -88,6 +88,7 @@ void Nic::park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline) {
 }
 
 bool Nic::stopping() const { return impl_->stopping.load(); }
+bool Nic::may_drive() const { return impl_->work_pending(); }
 
 Status Nic::stop_waiting(Status status) {
   if (impl_->forked.load()) return status;
@@ -128,14 +129,15 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
 
   std::uint64_t errors = errors_seen;
   bool exists = true;
+  // seq_cst, all loads: the re-check of a waiter that has registered (EventCounters, invariant 3), and acquires of the increment.
   const auto changed = [&] {
-    if (counter.ok.load(std::memory_order_acquire) >= threshold) return true;  // acquire: partner is the release of the increment
-    errors = counter.error.load(std::memory_order_acquire);                    // acquire: partner is the release of the increment
+    if (counter.ok.load() >= threshold) return true;
+    errors = counter.error.load();
     exists = counters.exists(mine.id);
     return errors > errors_seen || !exists;
   };
   const auto verdict = [&] {
-    if (counter.ok.load(std::memory_order_acquire) >= threshold) return Status::ok;  // acquire: partner is the release of the increment
+    if (counter.ok.load() >= threshold) return Status::ok;
     if (!exists) return Status::counter_range;
     std::uint64_t known = returned.load();
     while (known < errors && !returned.compare_exchange_weak(known, errors)) {
@@ -147,15 +149,18 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
     const Status status = wait_until(counter.waiters, changed, deadline);
     return ok(status) ? verdict() : status;
   }
+  if (changed()) return verdict();
+  const bool looks = mode == WaitMode::spin && env_.spin_budget() > 0;
+  if (looks && look_for(changed)) return verdict();
   for (;;) {
-    if (changed()) return stop_waiting(verdict());
     if (stopping()) return Status::cancelled;
     const bool progressed = impl_->drive();
-    if (progressed) continue;
     if (changed()) return stop_waiting(verdict());
+    if (progressed) continue;
     if (env_.now() >= deadline) return stop_waiting(Status::timeout);
     if (mode == WaitMode::spin) {
       env_.relax();
+      if (looks && look_for(changed)) return stop_waiting(verdict());
       continue;
     }
     const std::uint32_t ticket = counter.waiters.prepare();

@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "nic/direct_path.hpp"
 #include "nic/nic_impl.hpp"
 
 namespace netvm::nic {
@@ -55,7 +56,15 @@ QueuePair::Slot& QueuePair::slot(std::uint64_t number) { return slots_[number & 
 
 // ---- posting --------------------------------------------------------------------------------------------------------------------------------
 
-bool QueuePair::valid(const QpRequest& request) const {
+[[gnu::always_inline]] inline bool QueuePair::valid(const QpRequest& request) const {
+  if (is_plain_move(request)) [[likely]] {
+    const Piece& piece = request.pieces.front();
+    return request.region.node == config_.target && (piece.at != nullptr || piece.bytes == 0);
+  }
+  return is_valid(request);
+}
+
+bool QueuePair::is_valid(const QpRequest& request) const {
   const bool moves = request.op == QpOp::write || request.op == QpOp::write_notify || request.op == QpOp::read;
   const bool notifies = request.op == QpOp::notify || request.op == QpOp::write_notify;
   if (request.op > QpOp::atomic || (notifies && request.counter.node != config_.target)) return false;
@@ -71,16 +80,22 @@ bool QueuePair::valid(const QpRequest& request) const {
   return !request.inlined || total <= kMaxInline;
 }
 
+[[gnu::always_inline]] inline void QueuePair::emit(const QpRequest& request, Status status, CompletionLevel level,
+                                                   std::uint64_t old_value) {
+  if (!request.signalled && netvm::ok(status)) return;
+  cq_[(cq_first_ + cq_count_++) & (config_.depth - 1)] = {request.user_id, old_value, request.op, status, level};
+}
+
 QueuePair::Posted QueuePair::post(std::span<const QpRequest> requests) {
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const QpRequest& request = requests[i];
     if (!valid(request)) [[unlikely]]
       return {i, Status::invalid};
-    if (!has_room() || head_ != tail_) [[unlikely]] {
+    if (head_ != tail_ || !has_room()) [[unlikely]] {
       progress();
       if (!has_room()) return {i, Status::exhausted};
     }
-    const bool held = started_ != tail_ || (request.fence && head_ != tail_);
+    const bool held = head_ != tail_ && (started_ != tail_ || request.fence);
     Status status = Status::ok;
     std::uint64_t old_value = 0;
     if (!held && execute(request, &status, &old_value)) [[likely]] {
@@ -96,34 +111,30 @@ QueuePair::Posted QueuePair::post(std::span<const QpRequest> requests) {
   return {requests.size(), Status::ok};
 }
 
-bool QueuePair::execute(const QpRequest& request, Status* status, std::uint64_t* old_value) {
+[[gnu::always_inline]] inline bool QueuePair::execute(const QpRequest& request, Status* status, std::uint64_t* old_value) {
+  if (is_plain_move(request)) [[likely]]
+    return execute_piece(request, request.pieces.front(), request.offset, status) != nullptr;
+  return execute_other(request, status, old_value);
+}
+
+bool QueuePair::execute_other(const QpRequest& request, Status* status, std::uint64_t* old_value) {
   Nic::Impl& impl = *nic_.impl_;
   switch (request.op) {
     case QpOp::write:
     case QpOp::read:
-      return execute_pieces(request, status);
-    case QpOp::write_notify: {
-      if (!execute_pieces(request, status)) return false;
-      Device* target = impl.direct(config_.target);
-      if (target == nullptr) return false;  // another thread has posted packets since: all of it once more, behind them
-      *status = impl.notify_direct(*target, request.counter, request.increment, request.mode, *status);
-      return true;
-    }
+      return execute_pieces(request, status) != nullptr;
+    case QpOp::write_notify:
     case QpOp::notify: {
-      Device* target = impl.direct(config_.target);
+      Device* target = request.op == QpOp::notify ? impl.direct(config_.target) : execute_pieces(request, status);
       if (target == nullptr) return false;
-      *status = impl.notify_direct(*target, request.counter, request.increment, NotifyMode::ordered, Status::ok);
+      const NotifyMode mode = request.op == QpOp::notify ? NotifyMode::ordered : request.mode;
+      *status = impl.notify_direct(*target, request.counter, request.increment, mode, *status);
       return true;
     }
     case QpOp::atomic: {
-      const WorkRequest work{.kind = WorkKind::atomic,
-                             .region = request.region.id,
-                             .key = request.region.key,
-                             .offset = request.offset,
-                             .bytes = sizeof(std::uint64_t),
-                             .atomic = request.args};
       Outcome outcome;
-      if (!impl.try_direct(config_.target, work, &outcome)) return false;
+      if (DirectPath<ShadowTranslation>::execute_atomic(impl, request.region, request.offset, request.args, &outcome) == nullptr)
+        return false;
       *status = outcome.status;
       *old_value = outcome.old_value;
       return true;
@@ -132,32 +143,43 @@ bool QueuePair::execute(const QpRequest& request, Status* status, std::uint64_t*
   return false;
 }
 
-bool QueuePair::execute_pieces(const QpRequest& request, Status* status) {
-  WorkRequest work{.kind = request.op == QpOp::read ? WorkKind::read : WorkKind::write,
-                   .region = request.region.id,
-                   .key = request.region.key,
-                   .offset = request.offset};
-  const Piece nothing{};  // an empty request is judged, too
-  const std::span<const Piece> pieces = request.pieces.empty() ? std::span(&nothing, 1) : request.pieces;
+[[gnu::always_inline]] inline Device* QueuePair::execute_at(const QpRequest& request, std::byte* here, std::size_t bytes,
+                                                            std::uint64_t offset, Status* status) {
+  using Path = DirectPath<ShadowTranslation>;
+  Nic::Impl& impl = *nic_.impl_;
+  Outcome outcome;
+  Device* target = request.op == QpOp::read ? Path::execute_read(impl, request.region, offset, here, bytes, &outcome)
+                                            : Path::execute_write(impl, request.region, offset, here, bytes, &outcome);
+  *status = outcome.status;
+  return target;
+}
+
+[[gnu::always_inline]] inline Device* QueuePair::execute_piece(const QpRequest& request, const Piece& piece, std::uint64_t offset,
+                                                               Status* status) {
+  if (nic_.impl_->own.covers(piece.at)) [[unlikely]]
+    return execute_held(request, piece, offset, status);
+  return execute_at(request, static_cast<std::byte*>(piece.at), piece.bytes, offset, status);
+}
+
+[[gnu::noinline]] Device* QueuePair::execute_held(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status) {
+  Nic::Impl& impl = *nic_.impl_;
   const bool reads = request.op == QpOp::read;
-  for (const Piece& piece : pieces) {
-    const HeldMemory held(nic_.impl_->own, piece.at, piece.bytes, reads ? HeldMemory::As::landing_later : HeldMemory::As::source);
-    if (!ok(held.status())) [[unlikely]] {
-      *status = reads ? held.status() : nic_.impl_->note_lost_source(config_.target, held.status());
-      return true;
-    }
-    work.bytes = piece.bytes;
-    work.landing = held.at();  // of the two the firmware looks at the one that the kind says
-    work.source = held.at();
-    Outcome outcome;
-    if (!nic_.impl_->try_direct(config_.target, work, &outcome)) return false;
-    if (!ok(outcome.status)) {
-      *status = outcome.status;
-      return true;
-    }
-    work.offset += piece.bytes;
+  const HeldMemory held(impl.own, piece.at, piece.bytes, reads ? HeldMemory::As::landing_later : HeldMemory::As::source);
+  if (ok(held.status())) return execute_at(request, held.at(), piece.bytes, offset, status);
+  *status = reads ? held.status() : impl.note_lost_source(config_.target, held.status());
+  return impl.direct(config_.target);  // null: the way of packets finds the same out
+}
+
+Device* QueuePair::execute_pieces(const QpRequest& request, Status* status) {
+  if (request.pieces.empty()) return execute_piece(request, Piece{}, request.offset, status);  // an empty request is judged, too
+  Device* target = nullptr;
+  std::uint64_t offset = request.offset;
+  for (const Piece& piece : request.pieces) {
+    target = execute_piece(request, piece, offset, status);
+    if (target == nullptr || !ok(*status)) break;
+    offset += piece.bytes;
   }
-  return true;
+  return target;
 }
 
 bool QueuePair::has_credit(const QpRequest& request) const {
@@ -300,11 +322,6 @@ void QueuePair::progress() {
     start(next);
     (void)harvest();
   }
-}
-
-void QueuePair::emit(const QpRequest& request, Status status, CompletionLevel level, std::uint64_t old_value) {
-  if (!request.signalled && netvm::ok(status)) return;
-  cq_[(cq_first_ + cq_count_++) & (config_.depth - 1)] = {request.user_id, old_value, request.op, status, level};
 }
 
 std::size_t QueuePair::take(std::span<QpCompletion> to) {

@@ -59,14 +59,19 @@ class RegionTable final {
     std::uint64_t first_byte = 0;  ///< address of the access in the node's memory: bytes from its start
   };
   /// Key, range and rights, in this order. *grant is set only on success.
-  Status find(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need, Grant* grant) const {
-    if (id.value >= kEntries || key == 0) return Status::key;
+  [[gnu::always_inline]] Status find(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need,
+                                     Grant* grant) const {
+    if (id.value >= kEntries || key == 0) [[unlikely]]
+      return Status::key;
     const RegionEntry& entry = entries_[id.value];
-    if (entry.key.load(std::memory_order_acquire) != key) return why_not(entry, key);  // acquire: partner is create()'s release of the key
+    if (entry.key.load(std::memory_order_acquire) != key) [[unlikely]]  // acquire: partner is create()'s release of the key
+      return why_not(entry, key);
     const std::uint64_t length = entry.pages.load(std::memory_order_relaxed) * kPageSize;  // relaxed: published by the key
-    if (offset > length || bytes > length - offset) return Status::range;
+    if (offset > length || bytes > length - offset) [[unlikely]]
+      return Status::range;
     const auto rights = static_cast<Rights>(entry.rights.load(std::memory_order_relaxed));  // relaxed: published by the key
-    if (!allows(rights, need)) return Status::perm;
+    if (!allows(rights, need)) [[unlikely]]
+      return Status::perm;
     grant->entry = &entry;
     grant->first_byte = entry.first_page.load(std::memory_order_relaxed) * kPageSize + offset;  // relaxed: published by the key
     return Status::ok;

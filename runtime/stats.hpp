@@ -53,14 +53,12 @@ inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount)
 /// to itself, so that an addition is a plain load and store; the others share the last one.
 class Stats {
  public:
-  void add(Stat stat, std::uint64_t by = 1) {
+  void add(Stat stat, std::uint64_t by = 1) { add_to(std::min(ThreadSlot::mine(), kShared), stat, by); }
+  /// An operation on another node's memory: for the hot path, which looks its column up once.
+  void add_one_sided(std::uint64_t bytes) {
     const std::uint8_t column = std::min(ThreadSlot::mine(), kShared);
-    std::atomic<std::uint64_t>& value = columns_[column].values[static_cast<std::size_t>(stat)];
-    if (column != kShared) [[likely]] {
-      value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
-    } else {
-      value.fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
-    }
+    add_to(column, Stat::one_sided_ops, 1);
+    add_to(column, Stat::one_sided_bytes, bytes);
   }
   [[nodiscard]] std::uint64_t get(Stat stat) const {
     std::uint64_t sum = 0;
@@ -71,6 +69,15 @@ class Stats {
   }
 
  private:
+  void add_to(std::uint8_t column, Stat stat, std::uint64_t by) {
+    std::atomic<std::uint64_t>& value = columns_[column].values[static_cast<std::size_t>(stat)];
+    if (column != kShared) [[likely]] {
+      value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
+    } else {
+      value.fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
+    }
+  }
+
   static constexpr std::uint8_t kColumns = 16;
   static constexpr std::uint8_t kShared = kColumns - 1;
   struct alignas(64) Column {

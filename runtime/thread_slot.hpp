@@ -24,7 +24,8 @@ class ThreadSlot {
   static constexpr std::uint8_t kNone = 0xff;
   static std::uint8_t claim();
   struct Owner;
-  static inline thread_local constinit std::uint8_t slot_ = kNone;
+  // initial-exec: a load, never a call; a shared libnetvm takes this byte from the static TLS that the loader keeps in reserve.
+  [[gnu::tls_model("initial-exec")]] static inline thread_local constinit std::uint8_t slot_ = kNone;
 };
 
 }  // namespace netvm
