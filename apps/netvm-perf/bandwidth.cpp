@@ -1,45 +1,13 @@
-// Streams: bandwidth (a window of operations, then all are waited for) and message rate (a sliding window).
+// Streams on a queue pair: bandwidth (a window of operations, then all are waited for) and message rate (a sliding window).
 #include <fmt/format.h>
 
 #include <cstring>
-#include <deque>
-#include <memory>
 
+#include "apps/netvm-perf/in_flight.hpp"
 #include "apps/netvm-perf/measurements.hpp"
 
 namespace netvm::perf {
 namespace {
-
-/// Posted operations, at most `window` of them in flight.
-class InFlight {
- public:
-  InFlight(Session& session, int window) : session_(session), slots_(static_cast<std::size_t>(window)) {}
-
-  void post(bool put, std::size_t bytes) {
-    std::optional<nic::Completion>& slot = slots_[next_++ % slots_.size()];
-    finish(slot);
-    slot.emplace();
-    if (put) {
-      session_.nic().post_write(session_.peer(), session_.data_offset(), session_.source(), bytes, &*slot);
-    } else {
-      session_.nic().post_read(session_.peer(), session_.data_offset(), session_.source(), bytes, &*slot);
-    }
-  }
-  void finish_all() {
-    for (auto& slot : slots_) finish(slot);
-  }
-
- private:
-  void finish(std::optional<nic::Completion>& slot) {
-    if (!slot) return;
-    if (!slot->done()) static_cast<void>(session_.nic().wait(*slot));
-    session_.require(slot->status(), "the stream");
-    slot.reset();
-  }
-  Session& session_;
-  std::vector<std::optional<nic::Completion>> slots_;
-  std::size_t next_ = 0;
-};
 
 struct Stream {
   std::size_t subject;

@@ -45,7 +45,12 @@ class QuickPut {
  public:
   explicit QuickPut(Session& session) : session_(session) {}
   void operator()(const std::byte* from, std::size_t bytes) {
-    if (!session_.packet()) return session_.require(session_.nic().write(session_.peer(), session_.data_offset(), from, bytes), "put");
+    if (!session_.packet()) {
+      const Status status = session_.nic().write(session_.peer(), session_.data_offset(), from, bytes);
+      if (!ok(status)) [[unlikely]]
+        session_.require(status, "put");
+      return;
+    }
     finish();
     completion_.emplace();
     session_.nic().post_write(session_.peer(), session_.data_offset(), from, bytes, &*completion_);

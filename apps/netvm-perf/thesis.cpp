@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "apps/netvm-perf/in_flight.hpp"
 #include "apps/netvm-perf/measurements.hpp"
 #include "apps/netvm-perf/pin_cache.hpp"
 #include "apps/netvm-perf/thesis_table.hpp"
@@ -38,8 +39,7 @@ class FirmwarePut {
     const nic::WorkRequest request = nic::write_request(session_.peer(), offset, from, bytes);
     const nic::Outcome outcome = nic::BasicFirmware<Translation>::execute(target_, request);
     if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
-    stats_.add(Stat::one_sided_ops);
-    stats_.add(Stat::one_sided_bytes, bytes);
+    stats_.add_one_sided(bytes);
   }
   Session& session_;
   nic::Device& target_;
@@ -177,24 +177,15 @@ void measure_goodput(Session& session, std::size_t bytes, Table& table) {
   session.say(fmt::format("goodput, {} bytes", size_text(bytes)));
   constexpr int kWindow = 16;
   SharedBuffer shared(bytes);
+  InFlight flight(session, kWindow);
   const auto stream = [&](int rounds) {
     double ns = 0;
     if (session.measures()) {
-      std::array<std::optional<nic::Completion>, kWindow> slots;
-      const auto finish = [&](std::optional<nic::Completion>& slot) {
-        if (slot && !slot->done()) static_cast<void>(session.nic().wait(*slot));
-        if (slot) session.require(slot->status(), "the stream");
-        slot.reset();
-      };
-      const std::int64_t begin = clock_ns();
-      for (int i = 0; i < rounds; ++i) {
-        auto& slot = slots[static_cast<std::size_t>(i % kWindow)];
-        finish(slot);
-        slot.emplace();
-        session.nic().post_write(session.peer(), session.data_offset(), session.source(), bytes, &*slot);
-      }
-      for (auto& slot : slots) finish(slot);
-      ns = static_cast<double>(clock_ns() - begin) / rounds;
+      ns = time_batch(1, [&](int) {
+        for (int i = 0; i < rounds; ++i) flight.post(true, bytes);
+        flight.finish_all();
+      });
+      ns /= rounds;
     }
     if (session.packet()) session.meet(nic::WaitMode::spin);  // until here B serves
     return ns;
