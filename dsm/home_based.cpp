@@ -57,6 +57,9 @@ void HomeBased::on_write_fault(PageId page) {
     if (entry.access() == Access::none) fetch(page, entry);
     env_.make_twin(page);
     mark_dirty(page, entry);
+  } else if (twins_home_pages()) {
+    env_.make_twin(page);
+    mark_dirty(page, entry);
   } else if (env_.sharing().is_shared(page)) {
     mark_dirty(page, entry);
   } else {
@@ -118,8 +121,12 @@ void HomeBased::flush_chunk(std::span<const PageId> pages) {
   for (const PageId page : pages) {
     PageEntry& entry = env_.entry(page);
     if (!is_dirty(entry)) continue;
-    if (entry.twin != nullptr) flush.add(page, entry.home());
     clear_state(entry, kDirty);
+    if (entry.home() == env_.node()) {
+      env_.drop_twin(page);
+    } else {
+      flush.add(page, entry.home());
+    }
     owed_.push_back(page);
   }
   flush.finish();
@@ -140,7 +147,9 @@ void HomeBased::invalidate(std::span<const PageRange> ranges) {
 
 bool HomeBased::is_stale(PageId page) {
   const PageEntry& entry = env_.entry(page);
-  return entry.access() != Access::none && entry.home() != env_.node();
+  // A notice may outlive its page: the memory was freed, and perhaps belongs to another protocol now.
+  const bool ours = entry.attached() && entry.protocol() == env_.protocol();
+  return ours && entry.access() != Access::none && entry.home() != env_.node();
 }
 
 void HomeBased::invalidate_chunk(std::span<const PageId> pages) {

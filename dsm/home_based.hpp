@@ -11,7 +11,7 @@
 //     next flush() (flushed early: owed_).
 //  3. flush() and invalidate() of a node happen one after the other (the protocol's mutex: intervals_); so a flush waits for another thread's that
 //     took its pages. Page locks come after intervals_, and faults never take intervals_.
-//  4. Home pages need no twin, and are not invalidated; they are write-protected by flush(), so that the first write afterwards is noticed.
+//  4. Home pages need no twin (unless twins_home_pages()), and are not invalidated; they are write-protected by flush(), so that the first write afterwards is noticed.
 //  5. A home page that nobody else has ever read is exclusive: this node may write it, and no record is kept (kExclusive). Who reads it first announces
 //     that (sharing_map.hpp). The next flush() here finds the announcement: the page was perhaps written since the one before, so it is dirty. From then on
 //     it is a home page like others. So no store before a flush is missed: either the reader saw it, or the flush sees the reader.
@@ -42,6 +42,9 @@ class HomeBased : public Protocol {
   [[nodiscard]] virtual bool owes_early_flush() const { return true; }
   /// Whether a first read tells the home.
   [[nodiscard]] virtual bool announces_reads() const { return true; }
+
+  /// For protocols that must know between two flushes what this node has changed, of home pages, too: these get twins then, and are never exclusive.
+  [[nodiscard]] virtual bool twins_home_pages() const { return false; }
 
   [[nodiscard]] ProtocolEnv& env() { return env_; }
   /// Held around flush() and invalidate(), and whatever must happen together with them.

@@ -1,8 +1,10 @@
 #include <array>
 
 #include "dsm/protocol.hpp"
+#include "dsm/protocols/entry.hpp"
 #include "dsm/protocols/hlrc.hpp"
 #include "dsm/protocols/sc_directory.hpp"
+#include "dsm/protocols/scope.hpp"
 
 namespace netvm::dsm {
 
@@ -11,6 +13,8 @@ std::span<const ProtocolEntry> protocols() {
   static constexpr std::array kProtocols{
       ProtocolEntry{Hlrc::kTraits, Hlrc::make},
       ProtocolEntry{ScDirectory::kTraits, ScDirectory::make},
+      ProtocolEntry{Scope::kTraits, Scope::make},
+      ProtocolEntry{Entry::kTraits, Entry::make},
   };
   return kProtocols;
 }

@@ -1,16 +1,20 @@
 #include "tests/support/canaries.hpp"
 
+#include "dsm/protocols/entry.hpp"
 #include "dsm/protocols/hlrc.hpp"
 #include "dsm/protocols/sc_directory.hpp"
+#include "dsm/protocols/scope.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::test {
 
 namespace {
 
+using dsm::Entry;
 using dsm::Hlrc;
 using dsm::ProtocolEnv;
 using dsm::ScDirectory;
+using dsm::Scope;
 
 template <class P>
 std::unique_ptr<dsm::Protocol> make(ProtocolEnv& env) {
@@ -35,6 +39,54 @@ class HlrcForgetsEarlyFlush final : public Hlrc {
 
  private:
   [[nodiscard]] bool owes_early_flush() const override { return false; }
+};
+
+class ScopeDropsInvalidation final : public Scope {
+ public:
+  using Scope::Scope;
+
+ private:
+  bool is_stale(PageId page) override { return !misses(env()) && Scope::is_stale(page); }
+};
+
+class ScopeKeepsNoticesToItself final : public Scope {
+ public:
+  using Scope::Scope;
+
+ private:
+  [[nodiscard]] bool passes_on() const override { return false; }
+};
+
+class ScopeTellsLastFlushOnly final : public Scope {
+ public:
+  using Scope::Scope;
+
+ private:
+  [[nodiscard]] bool tells_flushed_elsewhere() const override { return false; }
+};
+
+class EntryForgetsTwins final : public Entry {
+ public:
+  using Entry::Entry;
+
+ private:
+  [[nodiscard]] bool patches_twins() const override { return false; }
+};
+
+class EntryTellsTwice final : public Entry {
+ public:
+  using Entry::Entry;
+
+ private:
+  [[nodiscard]] bool settles_twins() const override { return false; }
+};
+
+class EntryKeepsToItself final : public Entry {
+ public:
+  using Entry::Entry;
+
+ private:
+  [[nodiscard]] bool passes_on() const override { return false; }
 };
 
 class ScDropsInvalidation final : public ScDirectory {
@@ -77,6 +129,12 @@ const std::vector<Canary>& canaries() {
       {"drops an invalidation", "sc-directory", make<ScDropsInvalidation>},
       {"grants an upgrade without data", "sc-directory", make<ScUpgradesWithoutData>},
       {"writes a page back without revoking write access", "sc-directory", make<ScWritesBackTooEarly>},
+      {"drops an invalidation", "scope", make<ScopeDropsInvalidation>},
+      {"does not pass on the notices of third nodes", "scope", make<ScopeKeepsNoticesToItself>},
+      {"tells a lock only what its own release flushed", "scope", make<ScopeTellsLastFlushOnly>},
+      {"does not enter received data in its twins", "entry", make<EntryForgetsTwins>},
+      {"sends bound data again at the barrier", "entry", make<EntryTellsTwice>},
+      {"does not pass on what came with a lock", "entry", make<EntryKeepsToItself>},
   };
   return all;
 }

@@ -1,0 +1,35 @@
+#include "dsm/barrier_notices.hpp"
+
+#include "dsm/interval_log.hpp"
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+void BarrierNotices::encode(std::span<const PageId> written, sync::Bytes& out) {
+  sync::Bytes pages;
+  encode_pages(written, pages);
+  put_varint(out, 1);
+  put_varint(out, env_.node().value);
+  put_varint(out, epoch_ + 1);
+  put_varint(out, pages.size());
+  out.insert(out.end(), pages.begin(), pages.end());
+  env_.count(Stat::notices_sent, written.size());
+}
+
+void BarrierNotices::merge(sync::Bytes& sum, std::span<const std::byte> other) { merge_interval_sets(sum, other); }
+
+std::vector<PageRange> BarrierNotices::decode(std::span<const std::byte> sum) {
+  std::vector<IntervalView> intervals;
+  NETVM_CHECK(decode_intervals(sum, env_.nodes(), env_.table().range(), intervals), "malformed write notices came with a barrier");
+  std::vector<PageRange> ranges;
+  for (const IntervalView& interval : intervals) {
+    NETVM_CHECK(interval.index == epoch_ + 1, "node %u has passed another number of barriers", interval.node.value);
+    if (interval.node == env_.node()) continue;
+    NETVM_CHECK(decode_pages(interval.pages, env_.table().range(), ranges), "write notices changed under decoding");
+  }
+  for (const PageRange& range : ranges) env_.count(Stat::notices_received, range.count);
+  return ranges;
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,121 @@
+#include "dsm/bindings.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace {
+
+std::uint64_t end_of(const BoundRange& range) { return range.offset + range.bytes; }
+
+std::uint64_t blocks_of(const BoundRange& range) { return (end_of(range) - 1) / BoundData::kBlock - range.offset / BoundData::kBlock + 1; }
+
+// What of `range` lies outside of `taken`: up to two parts.
+void append_outside(const BoundRange& range, const BoundRange& taken, std::vector<BoundRange>& out) {
+  const std::uint64_t begin = std::clamp(taken.offset, range.offset, end_of(range));
+  const std::uint64_t end = std::clamp(end_of(taken), range.offset, end_of(range));
+  if (begin >= end) return out.push_back(range);
+  if (begin > range.offset) out.push_back({range.offset, begin - range.offset});
+  if (end < end_of(range)) out.push_back({end, end_of(range) - end});
+}
+
+}  // namespace
+
+void BoundData::bind(const BoundRange& range) {
+  if (range.bytes == 0) return;
+  std::vector<BoundRange> fresh{range};
+  for (const BoundRange& known : ranges_) {
+    std::vector<BoundRange> rest;
+    for (const BoundRange& part : fresh) append_outside(part, known, rest);
+    fresh = std::move(rest);
+  }
+  if (fresh.empty()) return;
+  ranges_.insert(ranges_.end(), fresh.begin(), fresh.end());
+  renumber();
+}
+
+void BoundData::unbind(const BoundRange& gone) {
+  std::vector<BoundRange> kept;
+  for (const BoundRange& range : ranges_) append_outside(range, gone, kept);
+  if (kept == ranges_) return;
+  struct Known {
+    BoundRange where;
+    std::uint64_t version;
+    std::array<std::byte, kBlock> bytes;
+  };
+  std::vector<Known> known;
+  for (const auto& [version, block] : by_version_) {
+    const std::byte* bytes = image(block);
+    known.push_back({place(block), version, {}});
+    std::copy(bytes, bytes + known.back().where.bytes, known.back().bytes.begin());
+  }
+  forget();
+  ranges_ = std::move(kept);
+  versions_.clear();
+  renumber();
+  for (const Known& old : known) note(old.where, old.bytes.data(), old.version);
+}
+
+void BoundData::renumber() {
+  first_block_.clear();
+  pieces_.clear();
+  std::uint64_t next = 0;
+  for (const BoundRange& range : ranges_) {
+    NETVM_CHECK(next + blocks_of(range) < UINT32_MAX, "a lock guards more than %u blocks of %llu bytes", UINT32_MAX,
+                static_cast<unsigned long long>(kBlock));
+    first_block_.push_back(static_cast<std::uint32_t>(next));
+    std::uint64_t at = range.offset;
+    while (at < end_of(range)) {
+      const std::uint64_t page = at / kPageSize;
+      const std::uint64_t end = std::min(end_of(range), (page + 1) * kPageSize);
+      const auto first = static_cast<std::uint32_t>(next);
+      next += blocks_of({at, end - at});
+      pieces_.push_back({PageId{page}, first, static_cast<std::uint32_t>(next)});
+      at = end;
+    }
+  }
+  versions_.resize(next, 0);
+  image_.resize(next * kBlock);
+}
+
+BoundRange BoundData::place(std::uint32_t block) const {
+  const auto above = std::upper_bound(first_block_.begin(), first_block_.end(), block);
+  const auto index = static_cast<std::size_t>(above - first_block_.begin()) - 1;
+  const BoundRange& range = ranges_[index];
+  const std::uint64_t aligned = (range.offset / kBlock + (block - first_block_[index])) * kBlock;
+  const std::uint64_t begin = std::max(aligned, range.offset);
+  return {begin, std::min(aligned + kBlock, end_of(range)) - begin};
+}
+
+void BoundData::note(const BoundRange& where, const std::byte* bytes, std::uint64_t version) {
+  each_block_in(where, [&](std::uint32_t block) {
+    const BoundRange mine = place(block);
+    const std::uint64_t begin = std::max(mine.offset, where.offset);
+    const std::uint64_t end = std::min(end_of(mine), end_of(where));
+    std::copy(bytes + (begin - where.offset), bytes + (end - where.offset), image(block) + (begin - mine.offset));
+    set_version(block, version);
+  });
+}
+
+void BoundData::set_version(std::uint32_t block, std::uint64_t version) {
+  if (versions_[block] != 0) by_version_.erase({versions_[block], block});
+  versions_[block] = version;
+  if (version != 0) by_version_.insert({version, block});
+}
+
+std::vector<std::uint32_t> BoundData::changed_after(std::uint64_t after) const {
+  std::vector<std::uint32_t> blocks;
+  for (auto at = by_version_.lower_bound({after + 1, 0}); at != by_version_.end(); ++at) blocks.push_back(at->second);
+  std::sort(blocks.begin(), blocks.end());
+  return blocks;
+}
+
+void BoundData::forget() {
+  for (const auto& [version, block] : by_version_) versions_[block] = 0;
+  by_version_.clear();
+}
+
+}  // namespace netvm::dsm

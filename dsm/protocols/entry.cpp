@@ -1,0 +1,231 @@
+// Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, then runs: distance of the offset from the end
+// of the run before, bytes, version, the bytes. Integers are varints.
+#include "dsm/protocols/entry.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <mutex>
+
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+struct Entry::Run {
+  BoundRange where;
+  std::uint64_t version = 0;
+  const std::byte* bytes = nullptr;
+};
+
+// Pieces of images on their way to the homes.
+class Entry::Changes {
+ public:
+  explicit Changes(ProtocolEnv& env) : env_(env) {}
+  void add(NodeId home, const BoundRange& where, const std::byte* from) {
+    const std::uint64_t base = env_.table().range().first.value * kPageSize;
+    to_[home].segments.push_back({where.offset - base, from, static_cast<std::uint32_t>(where.bytes)});
+  }
+  /// Blocks until all of them are placed.
+  void finish() {
+    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, &batch.done);
+    for (auto& [home, batch] : to_) env_.wait(batch.done, "writing bound data to their home", home);
+  }
+
+ private:
+  struct Batch {
+    std::vector<nic::Segment> segments;
+    nic::Completion done;
+  };
+  ProtocolEnv& env_;
+  std::map<NodeId, Batch> to_;
+};
+
+// ---- bindings --------------------------------------------------------------------------------------------------------------------
+
+Entry::Lock* Entry::find(SyncId object) {
+  const auto at = locks_.find(object);
+  if (at == locks_.end()) return nullptr;
+  Lock& lock = at->second;
+  for (const BoundRange& gone : lock.gone) lock.data.unbind(gone);
+  lock.gone.clear();
+  if (lock.epoch < barriers_.epoch()) {
+    lock.data.forget();
+    lock.version = 0;
+    lock.epoch = barriers_.epoch();
+  }
+  return &lock;
+}
+
+void Entry::index(SyncId object, const BoundRange& range) {
+  for (std::uint64_t page = range.offset / kPageSize; page <= (range.offset + range.bytes - 1) / kPageSize; ++page) {
+    locks_of_[PageId{page}].insert(object);
+    PageEntry& entry = env().entry(PageId{page});
+    if (entry.attached() && entry.protocol() != env().protocol()) continue;
+    entry.data = 1;  // on_detach() is to be told, even if this node never touches the page
+  }
+}
+
+void Entry::bind(SyncId object, std::uint64_t offset, std::uint64_t bytes) {
+  const std::scoped_lock guard(interval_lock());
+  const std::scoped_lock log_guard(log_lock_);
+  locks_.try_emplace(object);
+  find(object)->data.bind({offset, bytes});
+  index(object, {offset, bytes});
+}
+
+// The pages' locks are held, so interval_lock() may not be taken: who uses a lock next takes the ranges out.
+void Entry::on_detach(PageRange pages) {
+  HomeBased::on_detach(pages);
+  const std::scoped_lock guard(log_lock_);
+  for (auto at = locks_of_.lower_bound(pages.first); at != locks_of_.end() && pages.contains(at->first); at = locks_of_.erase(at)) {
+    for (const SyncId object : at->second) locks_[object].gone.push_back({at->first.value * kPageSize, kPageSize});
+  }
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) env().entry(PageId{p}).data = 0;
+}
+
+// ---- locks -----------------------------------------------------------------------------------------------------------------------
+
+void Entry::on_release(SyncId object) {
+  const std::scoped_lock guard(interval_lock());
+  Lock* lock = nullptr;
+  {
+    const std::scoped_lock log_guard(log_lock_);
+    lock = find(object);
+  }
+  if (lock == nullptr) return;
+  Changes changes(env());
+  for (const BoundData::Piece& piece : lock->data.pieces()) collect(*lock, piece, lock->version + 1, changes);
+  if (!lock->data.changed_after(lock->version).empty()) ++lock->version;
+  changes.finish();
+}
+
+// What this node has changed of the piece. The holder alone writes it, so it stands still, whatever happens to the rest of the page.
+void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes) {
+  const PageId page = piece.page;
+  PageEntry& entry = env().entry(page);
+  const PageGuard guard(env().env(), entry);
+  if (!entry.attached() || entry.protocol() != env().protocol() || entry.access() != Access::write) return;
+  const FramePins pins = env().pin({page, 1}, false);
+  const std::uint64_t base = page.value * kPageSize;
+  for (std::uint32_t block = piece.first; block != piece.last; ++block) {
+    const BoundRange where = lock.data.place(block);
+    const std::byte* now = env().frame(page) + (where.offset - base);
+    std::byte* before = entry.twin + (where.offset - base);
+    if (std::memcmp(now, before, where.bytes) == 0) continue;
+    std::memcpy(lock.data.image(block), now, where.bytes);
+    lock.data.set_version(block, version);
+    if (settles_twins()) std::memcpy(before, now, where.bytes);
+    if (entry.home() == env().node()) continue;
+    changes.add(entry.home(), where, lock.data.image(block));
+    env().count(page, Stat::diff_bytes, where.bytes);
+  }
+}
+
+void Entry::append_acquire_request(SyncId object, Bytes& out) {
+  const std::scoped_lock guard(log_lock_);
+  const Lock* lock = find(object);
+  if (lock == nullptr) return;
+  put_varint(out, lock->epoch);
+  put_varint(out, lock->version);
+}
+
+void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
+  WireReader reader(request);
+  const std::uint64_t their_epoch = request.empty() ? 0 : reader.varint();
+  const std::uint64_t their_version = request.empty() ? 0 : reader.varint();
+  NETVM_CHECK(reader.ok() && reader.at_end(), "node %u asks for a lock with a malformed version of its data", acquirer.value);
+  const std::scoped_lock guard(log_lock_);
+  Lock* lock = find(object);
+  if (lock == nullptr) return;
+  put_varint(out, lock->epoch);
+  put_varint(out, lock->version);
+  std::uint64_t end = 0;
+  std::uint64_t count = 0;
+  for (const std::uint32_t block : lock->data.changed_after(their_epoch == lock->epoch ? their_version : 0)) {
+    const BoundRange where = lock->data.place(block);
+    put_varint(out, where.offset - end);  // modulo 2^64: ranges may have been bound in any order
+    put_varint(out, where.bytes);
+    put_varint(out, lock->data.version(block));
+    out.insert(out.end(), lock->data.image(block), lock->data.image(block) + where.bytes);
+    end = where.offset + where.bytes;
+    ++count;
+  }
+  env().count(Stat::notices_sent, count);
+}
+
+void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) {
+  WireReader reader(payload);
+  const std::uint64_t epoch = reader.varint();
+  const std::uint64_t version = reader.varint();
+  const PageRange shared = env().table().range();
+  std::vector<Run> runs;
+  std::uint64_t end = 0;
+  while (reader.ok() && !reader.at_end()) {
+    Run& run = runs.emplace_back();
+    run.where.offset = end + reader.varint();
+    run.where.bytes = reader.varint();
+    run.version = reader.varint();
+    run.bytes = reader.bytes(run.where.bytes).data();
+    const PageId page{run.where.offset / kPageSize};
+    const bool inside = run.where.bytes != 0 && run.where.bytes <= BoundData::kBlock && shared.contains(page) &&
+                        run.where.offset % BoundData::kBlock + run.where.bytes <= BoundData::kBlock;
+    NETVM_CHECK(reader.ok() && inside && run.version <= version, "malformed bound data came with a lock from node %u", granter.value);
+    end = run.where.offset + run.where.bytes;
+  }
+  NETVM_CHECK(reader.ok(), "malformed bound data came with a lock from node %u", granter.value);
+  const std::scoped_lock guard(interval_lock());
+  NETVM_CHECK(epoch <= barriers_.epoch() + 1, "node %u is more than one barrier ahead", granter.value);
+  if (epoch < barriers_.epoch() || (epoch == barriers_.epoch() && arrived_)) return;  // what the barrier brings is newer
+  for (const Run& run : runs) patch(run);
+  env().count(Stat::notices_received, runs.size());
+  const std::scoped_lock log_guard(log_lock_);
+  locks_.try_emplace(object);
+  Lock& lock = *find(object);
+  if (lock.epoch < epoch) {
+    lock.data.forget();
+    lock.version = 0;
+    lock.epoch = epoch;
+  }
+  lock.version = std::max(lock.version, version);
+  if (!passes_on()) return;
+  for (const Run& run : runs) {
+    lock.data.bind(run.where);  // bindings travel with the lock
+    index(object, run.where);
+    lock.data.note(run.where, run.bytes, run.version);
+  }
+}
+
+void Entry::patch(const Run& run) {
+  const PageId page{run.where.offset / kPageSize};
+  PageEntry& entry = env().entry(page);
+  const PageGuard guard(env().env(), entry);
+  const bool ours = entry.attached() && entry.protocol() == env().protocol();
+  if (!ours || entry.access() == Access::none) return;
+  const std::uint64_t into = run.where.offset - page.value * kPageSize;
+  if (entry.home() != env().node()) {
+    const FramePins pins = env().pin({page, 1}, true);
+    std::memcpy(env().frame(page) + into, run.bytes, run.where.bytes);
+  }
+  if (entry.twin != nullptr && patches_twins()) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
+}
+
+// ---- barriers --------------------------------------------------------------------------------------------------------------------
+
+void Entry::on_barrier_arrive(Bytes& out) {
+  const std::scoped_lock guard(interval_lock());
+  barriers_.encode(flush(), out);
+  arrived_ = true;
+}
+
+void Entry::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) { BarrierNotices::merge(sum, other); }
+
+void Entry::on_barrier_leave(std::span<const std::byte> sum) {
+  const std::scoped_lock guard(interval_lock());
+  invalidate(barriers_.decode(sum));
+  const std::scoped_lock log_guard(log_lock_);
+  barriers_.pass();
+  arrived_ = false;
+}
+
+}  // namespace netvm::dsm

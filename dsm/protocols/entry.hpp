@@ -1,0 +1,87 @@
+// entry: entry consistency (Bershad, Zekauskas: Midway, CMU-CS-91-170, 1991; Bershad, Zekauskas, Sawdon: COMPCON 1993), over home-based pages
+// (dsm/home_based.hpp).
+//
+// Data are bound to locks. Who gets a lock gets with it the bound bytes that changed since he had it last, and nothing else: no page is given up, none
+// faults. A barrier is for everything that is not bound: changes go to the homes, and what others wrote is given up.
+//
+// Invariants
+//  1. At a release the bound bytes that changed here are copied into the lock's image (dsm/bindings.hpp) under a new version, and placed in the homes' frames,
+//     before the lock can leave. So a page that is fetched from its home carries the newest bytes of every lock that was released before.
+//  2. Bound bytes that were told are in the twin, too: no later diff sends them again, when somebody else has perhaps changed them since.
+//  3. The node that has a lock's token knows all that changed under it since the last barrier: it travels with the token, each block with the version in
+//     which it changed last.
+//  4. An acquirer patches its copies of the pages, frame and twin, before any of its threads holds the lock. The frames of pages at home, and pages of which
+//     there is no copy, need nothing: the home's frame has the bytes (1).
+//  5. Versions begin anew at each barrier. Epochs number the barriers. What comes with a lock from an epoch that is over here is older than what the barrier
+//     brought, and is dropped; a node that is still in a barrier may be given a lock by one that has left it (Lock::epoch is then one ahead).
+//  6. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+//     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "dsm/barrier_notices.hpp"
+#include "dsm/bindings.hpp"
+#include "dsm/home_based.hpp"
+
+namespace netvm::dsm {
+
+class Entry : public HomeBased {
+ public:
+  explicit Entry(ProtocolEnv& env) : HomeBased(env), barriers_(env) {}
+
+  static constexpr Traits kTraits{
+      .name = "entry",
+      .consistency = Consistency::entry,
+      .summary = "entry consistency: a lock brings the data that are bound to it (mutex::bind); a barrier makes everything seen"};
+  [[nodiscard]] Traits traits() const override { return kTraits; }
+  static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Entry>(env); }
+
+  void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes) override;
+  void on_release(SyncId object) override;
+  void append_acquire_request(SyncId object, Bytes& out) override;
+  void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
+  void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) override;
+  void on_barrier_arrive(Bytes& out) override;
+  void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
+  void on_barrier_leave(std::span<const std::byte> sum) override;
+  void on_detach(PageRange pages) override;
+
+ protected:
+  // What the tests replace to prove that they notice.
+  /// Whether an acquirer patches its twins as well as its frames.
+  [[nodiscard]] virtual bool patches_twins() const { return true; }
+  /// Whether bytes that were told are entered in the twin.
+  [[nodiscard]] virtual bool settles_twins() const { return true; }
+  /// Whether what came with a lock goes on with it.
+  [[nodiscard]] virtual bool passes_on() const { return true; }
+
+ private:
+  [[nodiscard]] bool twins_home_pages() const override { return true; }
+
+  struct Lock {
+    BoundData data;
+    std::uint64_t epoch = 0;
+    std::uint64_t version = 0;
+    std::vector<BoundRange> gone;  // freed meanwhile; guarded by log_lock_
+  };
+  struct Run;
+  class Changes;
+
+  /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
+  Lock* find(SyncId object);
+  void index(SyncId object, const BoundRange& range);  // log_lock_ held
+  void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
+  void patch(const Run& run);
+
+  SpinLock log_lock_;
+  std::map<SyncId, Lock> locks_;
+  std::map<PageId, std::set<SyncId>> locks_of_;  // by page with bound bytes
+  BarrierNotices barriers_;
+  bool arrived_ = false;  // at a barrier that it has not left; guarded by interval_lock()
+};
+
+}  // namespace netvm::dsm

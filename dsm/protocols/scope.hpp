@@ -1,0 +1,82 @@
+// scope: scope consistency, home-based (Iftode, Singh, Li: SPAA 1996; as in JIAJIA, Hu, Shi, Tang: HPCN 1999). How pages travel is in dsm/home_based.hpp.
+//
+// A lock opens a scope. What a node writes while it has the lock is told to those who get the lock after it, and to nobody else; a barrier is the global
+// scope and tells everything. So an acquirer gives up fewer pages than under release consistency, and no notices of third nodes travel along.
+//
+// Invariants
+//  1. A release returns only after every change made before it is placed at the homes; only then can its notices be told.
+//  2. The node that has a lock's token knows all notices of its scope since the last barrier: they travel with the token. Each page is in there once, with
+//     the scope's version in which it was written last; an acquirer says which version it has seen.
+//  3. Of its own writes a node tells with a lock those that were flushed since the token came to it (Notices::since): at least what was written in the scope,
+//     at most what was not yet placed when the token came.
+//  4. Versions begin anew at each barrier, and so do the sets of notices: what was written before it everybody has been told of. Epochs number the barriers.
+//     A node may be given a token by one that has left a barrier which it is still in itself: what comes from there belongs to the next epoch (next_).
+//  5. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking.
+//  6. Nothing here looks at pages that were not written since the last barrier (release) or not named by a notice (acquire).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "dsm/barrier_notices.hpp"
+#include "dsm/home_based.hpp"
+#include "dsm/page_versions.hpp"
+
+namespace netvm::dsm {
+
+class Scope : public HomeBased {
+ public:
+  explicit Scope(ProtocolEnv& env) : HomeBased(env), barriers_(env) {}
+
+  static constexpr Traits kTraits{
+      .name = "scope",
+      .consistency = Consistency::scope,
+      .summary =
+          "scope consistency: what was written under a lock is seen by the next holders of that lock; a barrier makes everything seen",
+      .one_sided = true};
+  [[nodiscard]] Traits traits() const override { return kTraits; }
+  static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Scope>(env); }
+
+  void on_release(SyncId object) override;
+  void append_acquire_request(SyncId object, Bytes& out) override;
+  void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
+  void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) override;
+  void on_barrier_arrive(Bytes& out) override;
+  void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
+  void on_barrier_leave(std::span<const std::byte> sum) override;
+
+ protected:
+  // What the tests replace to prove that they notice.
+  /// Whether notices of third nodes go on with the lock.
+  [[nodiscard]] virtual bool passes_on() const { return true; }
+  /// Whether a page that was flushed by the release of another lock is told with this one, too.
+  [[nodiscard]] virtual bool tells_flushed_elsewhere() const { return true; }
+
+ private:
+  /// Of one lock, in one epoch.
+  struct Notices {
+    std::uint64_t version = 0;
+    std::uint64_t since = 0;  // own flushes up to that are not of this scope, or are in `pages`
+    PageVersions pages;
+  };
+  using Scopes = std::map<SyncId, Notices>;
+
+  /// The lock's notices: the newest epoch that this node has heard of, and its number. log_lock_ held.
+  std::pair<Notices*, std::uint64_t> newest(SyncId lock);
+  void note_own(const std::vector<PageId>& written);  // interval_lock() held
+
+  // Changed under interval_lock():
+  std::uint64_t flushes_ = 0;  // that had something to flush
+  PageVersions own_;           // pages that this node wrote in this epoch, by flush
+
+  // Changed under interval_lock() and log_lock_, looked at by handlers under log_lock_:
+  SpinLock log_lock_;
+  BarrierNotices barriers_;
+  std::uint64_t at_epoch_ = 0;  // flushes_ when this epoch began
+  Scopes now_;
+  Scopes next_;  // invariant 4
+};
+
+}  // namespace netvm::dsm
