@@ -1,15 +1,14 @@
 // sc-directory: sequentially consistent. One writer or many readers per page; the page's home keeps a directory of them and invalidates
-// before it grants (Li and Hudak 1989; the directory as in DASH, Lenoski et al. 1990). See sc_directory.cpp.
+// before it grants (MESI with a directory as in DASH, Lenoski et al. 1990). See sc_directory.cpp and docs/protocols/sc-directory.md.
 #pragma once
 
 #include <array>
-#include <deque>
+#include <atomic>
 #include <memory>
-#include <vector>
 
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
-#include "dsm/protocols/sc_messages.hpp"
+#include "dsm/protocols/sc_shared.hpp"
 
 namespace netvm::dsm {
 
@@ -32,12 +31,14 @@ class ScDirectory : public Protocol {
   void on_detach(PageRange pages) override;
 
  protected:
-  // The two decisions that hold everything together; the tests replace them to prove that they notice.
+  // The decisions that hold everything together; the tests replace them to prove that they notice.
   /// Takes rights away from this node's application.
   virtual void lower_access(PageId page, Access to) { env_.set_access(page, to); }
   /// Whether a grant to write must bring the bytes: `has_copy` is what the requester believes, `listed` what the directory knows.
   [[nodiscard]] virtual bool needs_data(bool has_copy, bool listed) const { return !(has_copy && listed); }
-  [[nodiscard]] ProtocolEnv& env() { return env_; }
+  /// Whether the copy of an owner that is recalled differs from the home's.
+  [[nodiscard]] virtual bool is_dirty(sc::Phase phase) const { return phase == sc::Phase::M; }
+  [[nodiscard]] ProtocolEnv& env() const { return env_; }
 
  private:
   struct Request {
@@ -46,7 +47,6 @@ class ScDirectory : public Protocol {
     bool has_copy = false;
   };
   struct Directory;
-  struct WriteBack;
 
   void acquire(PageId page, bool write);
   bool grant_at_home(PageId page, PageEntry& entry, bool write);
@@ -62,7 +62,6 @@ class ScDirectory : public Protocol {
 
   bool revoke(PageId page, PageEntry& entry, const sc::Message& message);
   bool defer(const sc::Copy& copy, const sc::Message& message);
-  void write_back(PageId page, NodeId home, std::uint64_t transaction);
 
   void send(NodeId to, const sc::Message& message);
   [[nodiscard]] WaitWord& word_of(PageId page) { return words_[page.value % words_.size()]; }
@@ -70,9 +69,7 @@ class ScDirectory : public Protocol {
   ProtocolEnv& env_;
   std::array<WaitWord, 64> words_;  // where faulting threads wait for their grant
   std::atomic<std::uint64_t> transactions_{0};
-  SpinLock pool_lock_;
-  std::deque<Directory> pool_;  // directories of pages homed here; guarded by pool_lock_, as is the next
-  std::vector<Directory*> unused_;
+  sc::Pool<Directory> directories_;  // of pages homed here
 };
 
 }  // namespace netvm::dsm
