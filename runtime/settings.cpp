@@ -134,8 +134,7 @@ void apply_seed(Settings& s, std::string_view variable, std::string_view value) 
 
 constexpr std::array kInfos{
     SettingInfo{"NETVM_PROTOCOL", "--protocol", "NAME", "hlrc",
-                "Coherence protocol of every allocation that names none: hlrc (home-based lazy release consistency), or sc-directory "
-                "(sequential consistency, one writer or many readers)."},
+                "Coherence protocol of every allocation that names none. docs/protocols/ describes them."},
     SettingInfo{
         "NETVM_TRAP", "--trap", "NAME", "auto",
         "How a missing right to a page is noticed: userfaultfd (Linux 6.4), mprotect (any Linux), auto (the first of these two that works "

@@ -4,6 +4,8 @@
 #include "dsm/protocols/entry.hpp"
 #include "dsm/protocols/hlrc.hpp"
 #include "dsm/protocols/sc_directory.hpp"
+#include "dsm/protocols/sc_dynamic.hpp"
+#include "dsm/protocols/sc_fixed.hpp"
 #include "dsm/protocols/scope.hpp"
 
 namespace netvm::dsm {
@@ -15,6 +17,8 @@ std::span<const ProtocolEntry> protocols() {
       ProtocolEntry{ScDirectory::kTraits, ScDirectory::make},
       ProtocolEntry{Scope::kTraits, Scope::make},
       ProtocolEntry{Entry::kTraits, Entry::make},
+      ProtocolEntry{ScFixed::kTraits, ScFixed::make},
+      ProtocolEntry{ScDynamic::kTraits, ScDynamic::make},
   };
   return kProtocols;
 }

@@ -16,6 +16,8 @@ shapes=(
   "-n 2 --memory 320K"
   "-n 3 --threads 2 --memory 384K --trap mprotect --shm packet"
   "-n 2 --threads 2 --memory 384K --protocol sc-directory"
+  "-n 4 --threads 2 --protocol sc-fixed"
+  "-n 3 --threads 2 --memory 384K --trap mprotect --shm packet --protocol sc-dynamic"
 )
 failed=0
 run() {

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <sstream>
 #include <string>
@@ -30,6 +32,16 @@ TEST_CASE("the tests of all protocols run with all of them") {
   for (std::string name; std::getline(list, name, ',');) tested.insert(name);
   for (const ProtocolEntry& entry : protocols()) CHECK_MESSAGE(tested.contains(std::string(entry.traits.name)), entry.traits.name);
   CHECK(tested.size() == protocols().size());
+}
+
+TEST_CASE("each protocol has a page that says how it works") {
+  for (const ProtocolEntry& entry : protocols()) {
+    const std::string name(entry.traits.name);
+    std::ifstream page(std::filesystem::path(NETVM_SOURCE_DIR) / "docs" / "protocols" / (name + ".md"));
+    std::string title;
+    CHECK_MESSAGE(static_cast<bool>(std::getline(page, title)), "docs/protocols/" << name << ".md is missing");
+    CHECK_MESSAGE(title.starts_with("# " + name), title);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,375 @@
+// The owner of a page has its current bytes, keeps the list of the other copies, and answers requests one after the other. A write request takes the
+// ownership along: the new owner gets bytes and copyset, invalidates the copies, and only then lets its thread write. Bytes go from
+// the owner's frame into the requester's (one-sided), and the grant behind them on the same channel.
+//
+// Invariants
+//  1. A page has one owner, or its ownership is on its way in one grant. One writer and no readers, or readers only; every copy with rights, but the
+//     owner's, is in the owner's copyset.
+//  2. The owner's frame is current. A copy in the copyset is current, or its bytes and grant are on the way.
+//  3. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
+//     the ownership away. What asks for the ownership after that one goes to that one.
+//  4. An invalidation may overtake the grant of the copy that it means (they come from two nodes). It waits until that copy has been there.
+//  5. A grant of ownership brings the bytes unless the requester has a copy and is in the copyset: it may have been invalidated on the way.
+//  6. Messages about a page are on their way only while a thread waits for that page: when memory is freed, there are none.
+//  7. A faulting access runs in the end: sc_shared.hpp's hold-off; every right is kept for a moment, as the next request may be here before the grant.
+//  8. Where a page's requests pass that was never written, no bytes travel: all frames of it are zeros.
+// All state of a page (entry.state, the record at entry.data) changes under the entry's latch.
+#include "dsm/protocols/ivy.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+namespace netvm::dsm {
+
+using sc::Copy;
+using sc::in_transit;
+using sc::Kind;
+using sc::kNobody;
+using sc::load;
+using sc::Message;
+using sc::number;
+using sc::Phase;
+using sc::store;
+
+// One page, at a node that met it.
+struct Ivy::Record {
+  bool owner = false;
+  bool blank = false;            // of an owner: nobody ever wrote the page (invariant 8)
+  bool timer = false;            // a `resume` is due
+  NodeId hint = kNobody;         // where the ownership is or was going, as far as this node knows; this node: here
+  NodeId asked = kNobody;        // hint, when this node's request went out
+  NodeId invalidator = kNobody;  // whose invalidation waits (invariants 4 and 7)
+  NodeSet copyset;               // of an owner: the other copies; while it invalidates: those that have not answered
+  std::vector<Request> waiting;  // invariant 3
+};
+
+// What leaves when the latch is free: copying a page under it would keep other threads spinning.
+struct Ivy::Grant {
+  NodeId to;
+  Message message;
+  std::vector<std::byte> copyset;
+};
+
+Ivy::Ivy(ProtocolEnv& env) : env_(env) {}
+Ivy::~Ivy() = default;
+
+void Ivy::send(NodeId to, Kind kind, PageId page, std::uint8_t flags, std::uint16_t hops, NodeId node) {
+  const Message message{kind, flags, hops, node, page.value, 0};
+  env_.send(to, std::as_bytes(std::span(&message, 1)));
+}
+
+// Only homes are asked for pages that they never met: until then they are the owners.
+Ivy::Record& Ivy::record_of(PageId page, PageEntry& entry) {
+  if (entry.data == 0) {
+    Record& record = records_.take();
+    if (!entry.home_known()) env_.learn_home(page, env_.node());
+    record.hint = entry.home();
+    record.owner = record.blank = entry.home() == env_.node();
+    entry.data = reinterpret_cast<std::uintptr_t>(&record);
+  }
+  return *reinterpret_cast<Record*>(entry.data);
+}
+
+// ---- the faulting thread ------------------------------------------------------------------------------------------------
+
+void Ivy::acquire(PageId page, bool write) {
+  PageEntry& entry = env_.entry(page);
+  (void)env_.home_of(page);
+  {
+    const std::scoped_lock latch(entry.latch);
+    const Phase phase = load(entry).phase;
+    if (phase == Phase::M || (phase == Phase::S && !write)) return;  // another thread of this node was faster
+    Record& record = record_of(page, entry);
+    if (record.owner) {
+      if (acquire_as_owner(page, entry, record, write)) return;
+    } else {
+      // Who invalidates is before this node in the order of owners: it must not wait for a copy that is kept for a thread that wants more.
+      if (record.invalidator != kNobody) give_up_copy(page, entry, record);
+      ask(page, entry, record, write);
+    }
+  }
+  env_.wait_until(
+      word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page");
+  install(page, entry);
+}
+
+// Nobody need be asked; but to write, the copies of others must go first. Whether that is done already.
+bool Ivy::acquire_as_owner(PageId page, PageEntry& entry, Record& record, bool write) {
+  Copy copy = load(entry);
+  if (write && !record.copyset.empty()) {
+    copy.phase = copy.phase == Phase::S ? Phase::SM : Phase::IM;
+    store(entry, copy);
+    env_.count(page, Stat::remote_faults);
+    invalidate_copies(page, entry, record);
+    return false;
+  }
+  env_.set_access(page, write ? Access::write : Access::read);
+  record.blank = record.blank && !write;
+  copy.phase = write ? Phase::M : Phase::S;
+  copy.number = static_cast<std::uint64_t>(env_.env().now());
+  store(entry, copy);
+  return true;
+}
+
+void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write) {
+  Copy copy = load(entry);
+  const bool has_copy = copy.phase == Phase::S;
+  copy.phase = !write ? Phase::IS : has_copy ? Phase::SM : Phase::IM;
+  store(entry, copy);
+  env_.count(page, Stat::remote_faults);
+  const bool follows = follows_owner(entry.home());
+  record.asked = follows ? record.hint : entry.home();
+  if (follows && write) record.hint = env_.node();
+  send(record.asked, write ? Kind::get_exclusive : Kind::get_shared, page, has_copy ? sc::kHasCopy : std::uint8_t{0}, 0, env_.node());
+}
+
+void Ivy::install(PageId page, PageEntry& entry) {
+  Grants grants;
+  {
+    const std::scoped_lock latch(entry.latch);
+    Record& record = record_of(page, entry);
+    Copy copy = load(entry);
+    const bool write = copy.phase != Phase::IS;
+    if (copy.with_data) env_.count(page, Stat::pages_fetched);
+    env_.set_access(page, write ? Access::write : Access::read);
+    record.blank = record.blank && !write;
+    store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, static_cast<std::uint64_t>(env_.env().now())});
+    settle(page, entry, record, grants);
+  }
+  deliver(page, grants);
+}
+
+// ---- messages -------------------------------------------------------------------------------------------------------------
+
+void Ivy::on_message(NodeId from, std::span<const std::byte> body) {
+  std::span<const std::byte> more;
+  const Message message = sc::decode(body, name(), &more);
+  const PageId page{message.page};
+  NETVM_CHECK(env_.is_shared(page) && message.node.value < env_.nodes(), "%s: node %u speaks of page %llu and node %u", name(), from.value,
+              number(page), message.node.value);
+  PageEntry& entry = env_.entry(page);
+  Grants grants;
+  {
+    const std::scoped_lock latch(entry.latch);
+    switch (message.kind) {
+      case Kind::get_shared:
+      case Kind::get_exclusive:
+        on_request(page, entry, {message.node, message.kind == Kind::get_exclusive, (message.flags & sc::kHasCopy) != 0, message.hops},
+                   grants);
+        break;
+      case Kind::grant:
+        on_grant(page, entry, from, message, more);
+        break;
+      case Kind::chased:
+        on_chased(page, entry);
+        break;
+      case Kind::invalidate:
+        on_invalidate(page, entry, from, grants);
+        break;
+      case Kind::invalidated:
+        on_invalidated(page, entry, from);
+        break;
+      case Kind::resume:
+        if (entry.data == 0) break;  // freed meanwhile
+        record_of(page, entry).timer = false;
+        settle(page, entry, record_of(page, entry), grants);
+        break;
+      default:
+        NETVM_CHECK(false, "%s: node %u sent message %u", name(), from.value, static_cast<unsigned>(message.kind));
+    }
+  }
+  deliver(page, grants);
+}
+
+void Ivy::deliver(PageId page, Grants& grants) {
+  for (const Grant& grant : grants) {
+    if ((grant.message.flags & sc::kWithData) != 0) {
+      sc::push_page(env_, page, grant.to, grant.message, grant.copyset);
+    } else {
+      env_.send(grant.to, std::as_bytes(std::span(&grant.message, 1)), grant.copyset);
+    }
+  }
+}
+
+// ---- requests ---------------------------------------------------------------------------------------------------------------
+
+void Ivy::on_request(PageId page, PageEntry& entry, const Request& request, Grants& grants) {
+  Record& record = record_of(page, entry);
+  const Phase phase = load(entry).phase;
+  const bool will_own = record.owner || phase == Phase::IM || phase == Phase::SM;
+  if (follows_owner(entry.home())) {
+    const NodeId next = record.hint;
+    if (request.exclusive) record.hint = request.node;
+    // A read may as well be served here, before the one that takes the ownership away.
+    const bool stays = next == env_.node() || (!request.exclusive && will_own) || !passes_on(request);
+    if (!stays) return pass_on(page, request, next);
+  }
+  NETVM_CHECK(request.node != env_.node(), "%s: a request of this node for page %llu came back", name(), number(page));
+  const bool last_leaves = !record.waiting.empty() && record.waiting.back().exclusive;
+  NETVM_CHECK(!(last_leaves && request.exclusive), "%s: two nodes are to get page %llu from this one", name(), number(page));
+  record.waiting.insert(record.waiting.end() - (last_leaves ? 1 : 0), request);
+  settle(page, entry, record, grants);
+}
+
+// A write request meets each node once at most, as what comes after it goes to its requester. A read may follow an ownership that moves as fast
+// as it does, and asks for it in the end.
+void Ivy::pass_on(PageId page, const Request& request, NodeId to) {
+  if (!request.exclusive && request.hops >= most_hops()) return send(request.node, Kind::chased, page);
+  NETVM_CHECK(request.hops <= env_.nodes(), "%s: a request of node %u for page %llu goes round in circles", name(), request.node.value,
+              number(page));
+  send(to, request.exclusive ? Kind::get_exclusive : Kind::get_shared, page, request.has_copy ? sc::kHasCopy : std::uint8_t{0},
+       static_cast<std::uint16_t>(request.hops + 1), request.node);
+}
+
+// Does what waits for this node, as far as that can be done now.
+void Ivy::settle(PageId page, PageEntry& entry, Record& record, Grants& grants) {
+  if (record.invalidator != kNobody && !in_transit(load(entry).phase)) {
+    if (kept(page, load(entry), record)) return;
+    give_up_copy(page, entry, record);
+  }
+  while (!record.waiting.empty()) {
+    const Request request = record.waiting.front();
+    const Copy copy = load(entry);
+    if (!may_serve(request, record.owner, in_transit(copy.phase))) return;
+    const bool costs_right = request.exclusive ? copy.phase != Phase::I : copy.phase == Phase::M;
+    if (costs_right && kept(page, copy, record)) return;
+    record.waiting.erase(record.waiting.begin());
+    if (request.exclusive) {
+      hand_over(page, entry, record, request, grants);
+    } else {
+      share(page, entry, record, request, grants);
+    }
+  }
+}
+
+void Ivy::give_up_copy(PageId page, PageEntry& entry, Record& record) {
+  lose(page, entry, Access::none);
+  if (learns_owner()) record.hint = record.invalidator;
+  send(std::exchange(record.invalidator, kNobody), Kind::invalidated, page);
+}
+
+// Invariant 7.
+bool Ivy::kept(PageId page, const Copy& copy, Record& record) {
+  if (record.timer) return true;
+  const Nanos until = sc::kept_until(copy, sc::kQuick, env_.env());
+  if (until == 0) return false;
+  record.timer = true;
+  env_.env().at(until, [this, page] { send(env_.node(), Kind::resume, page); });
+  return true;
+}
+
+void Ivy::lose(PageId page, PageEntry& entry, Access to) {
+  Copy copy = load(entry);
+  if (copy.phase == Phase::I) return;
+  lower_access(page, to);
+  if (to == Access::none) env_.count(page, Stat::invalidations);
+  sc::note_loss(copy, env_.env().now());
+  copy.phase = to == Access::none ? Phase::I : Phase::S;
+  store(entry, copy);
+}
+
+void Ivy::share(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants) {
+  if (load(entry).phase == Phase::M) lose(page, entry, Access::read);
+  record.copyset.add(request.node);
+  const std::uint8_t flags = record.blank ? std::uint8_t{0} : sc::kWithData;
+  grants.push_back({request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}});
+}
+
+void Ivy::hand_over(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants) {
+  lose(page, entry, Access::none);
+  const bool data = !record.blank && needs_data(request.has_copy, record.copyset.contains(request.node));
+  record.copyset.remove(request.node);
+  const auto flags = static_cast<std::uint8_t>(sc::kExclusive | (data ? sc::kWithData : 0));
+  grants.push_back({request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}});
+  record.copyset.append_to(grants.back().copyset);
+  record.copyset.clear();
+  record.owner = record.blank = false;
+}
+
+// ---- answers ----------------------------------------------------------------------------------------------------------------
+
+void Ivy::on_grant(PageId page, PageEntry& entry, NodeId from, const Message& message, std::span<const std::byte> more) {
+  Copy copy = load(entry);
+  const bool exclusive = (message.flags & sc::kExclusive) != 0;
+  const bool expected = exclusive ? copy.phase == Phase::IM || copy.phase == Phase::SM : copy.phase == Phase::IS;
+  Record& record = record_of(page, entry);
+  NETVM_CHECK(expected && !copy.granted && !record.owner, "%s: node %u granted page %llu to a node in phase %u", name(), from.value,
+              number(page), static_cast<unsigned>(copy.phase));
+  copy.with_data = (message.flags & sc::kWithData) != 0;
+  store(entry, copy);
+  NodeSet copies;
+  const bool well = NodeSet::decode(more, env_.nodes(), &copies) && !copies.contains(env_.node()) && (exclusive || copies.empty());
+  NETVM_CHECK(well, "%s: node %u granted page %llu with a malformed copyset of %zu bytes", name(), from.value, number(page), more.size());
+  if (!exclusive) {
+    if (learns_owner() && record.hint == record.asked) record.hint = from;
+    return let_go_on(page, entry);
+  }
+  record.owner = true;
+  record.copyset = std::move(copies);
+  invalidate_copies(page, entry, record);
+}
+
+void Ivy::invalidate_copies(PageId page, PageEntry& entry, Record& record) {
+  if (record.copyset.empty()) return let_go_on(page, entry);
+  record.copyset.for_each([&](NodeId sharer) { send(sharer, Kind::invalidate, page); });
+}
+
+void Ivy::on_invalidated(PageId page, PageEntry& entry, NodeId from) {
+  const Phase phase = load(entry).phase;
+  Record& record = record_of(page, entry);
+  NETVM_CHECK(record.owner && (phase == Phase::IM || phase == Phase::SM) && record.copyset.contains(from),
+              "%s: node %u acknowledges an invalidation of page %llu that nobody asked for", name(), from.value, number(page));
+  record.copyset.remove(from);
+  if (record.copyset.empty()) let_go_on(page, entry);
+}
+
+void Ivy::let_go_on(PageId page, PageEntry& entry) {
+  Copy copy = load(entry);
+  copy.granted = true;
+  store(entry, copy);
+  word_of(page).announce(env_.env());
+}
+
+void Ivy::on_chased(PageId page, PageEntry& entry) {
+  const Copy copy = load(entry);
+  NETVM_CHECK(copy.phase == Phase::IS && !copy.granted, "%s: page %llu was not asked for", name(), number(page));
+  ask(page, entry, record_of(page, entry), true);
+}
+
+void Ivy::on_invalidate(PageId page, PageEntry& entry, NodeId from, Grants& grants) {
+  Copy copy = load(entry);
+  Record& record = record_of(page, entry);
+  const bool has_or_gets_copy = copy.phase == Phase::S || copy.phase == Phase::SM || copy.phase == Phase::IS;
+  NETVM_CHECK(has_or_gets_copy && !record.owner && record.invalidator == kNobody, "%s: node %u invalidates page %llu at a node in phase %u",
+              name(), from.value, number(page), static_cast<unsigned>(copy.phase));
+  if (copy.phase != Phase::SM) {
+    record.invalidator = from;
+    return settle(page, entry, record, grants);
+  }
+  // This node wants to write, too, and comes later: its copy is of no use to the waiting thread.
+  lower_access(page, Access::none);
+  env_.count(page, Stat::invalidations);
+  copy.phase = Phase::IM;
+  store(entry, copy);
+  send(from, Kind::invalidated, page);
+}
+
+// ---- the end of an allocation -----------------------------------------------------------------------------------------------
+
+void Ivy::on_detach(PageRange pages) {
+  for (std::uint64_t i = pages.first.value; i < pages.end(); ++i) {
+    const PageId page{i};
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    if (entry.state.load() != 0) {
+      env_.set_access(page, Access::none);
+      entry.state.store(0);
+    }
+    if (entry.data == 0) continue;
+    records_.give(record_of(page, entry));
+    entry.data = 0;
+  }
+}
+
+}  // namespace netvm::dsm
