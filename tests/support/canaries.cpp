@@ -2,9 +2,9 @@
 
 #include "dsm/protocols/entry.hpp"
 #include "dsm/protocols/hlrc.hpp"
-#include "dsm/protocols/sc_directory.hpp"
 #include "dsm/protocols/scope.hpp"
 #include "runtime/check.hpp"
+#include "tests/support/canary_parts.hpp"
 
 namespace netvm::test {
 
@@ -12,18 +12,7 @@ namespace {
 
 using dsm::Entry;
 using dsm::Hlrc;
-using dsm::ProtocolEnv;
-using dsm::ScDirectory;
 using dsm::Scope;
-
-template <class P>
-std::unique_ptr<dsm::Protocol> make(ProtocolEnv& env) {
-  return std::make_unique<P>(env);
-}
-
-// One of so many chances is missed.
-constexpr std::uint64_t kOneOf = 8;
-bool misses(ProtocolEnv& env) { return env.env().random() % kOneOf == 0; }
 
 class HlrcDropsInvalidation final : public Hlrc {
  public:
@@ -89,53 +78,23 @@ class EntryKeepsToItself final : public Entry {
   [[nodiscard]] bool passes_on() const override { return false; }
 };
 
-class ScDropsInvalidation final : public ScDirectory {
- public:
-  using ScDirectory::ScDirectory;
-
- private:
-  void lower_access(PageId page, Access to) override {
-    if (to == Access::none && env().entry(page).access() == Access::read && misses(env())) return;
-    ScDirectory::lower_access(page, to);
-  }
-};
-
-class ScUpgradesWithoutData final : public ScDirectory {
- public:
-  using ScDirectory::ScDirectory;
-
- private:
-  [[nodiscard]] bool needs_data(bool has_copy, bool) const override { return !has_copy; }
-};
-
-// The bytes are sent home while the application may still write.
-class ScWritesBackTooEarly final : public ScDirectory {
- public:
-  using ScDirectory::ScDirectory;
-
- private:
-  void lower_access(PageId page, Access to) override {
-    if (to == Access::read && env().entry(page).access() == Access::write && misses(env())) return;
-    ScDirectory::lower_access(page, to);
-  }
-};
-
 }  // namespace
 
 const std::vector<Canary>& canaries() {
-  static const std::vector<Canary> all = {
-      {"drops an invalidation", "hlrc", make<HlrcDropsInvalidation>},
-      {"forgets the notice of a page that was flushed early", "hlrc", make<HlrcForgetsEarlyFlush>},
-      {"drops an invalidation", "sc-directory", make<ScDropsInvalidation>},
-      {"grants an upgrade without data", "sc-directory", make<ScUpgradesWithoutData>},
-      {"writes a page back without revoking write access", "sc-directory", make<ScWritesBackTooEarly>},
-      {"drops an invalidation", "scope", make<ScopeDropsInvalidation>},
-      {"does not pass on the notices of third nodes", "scope", make<ScopeKeepsNoticesToItself>},
-      {"tells a lock only what its own release flushed", "scope", make<ScopeTellsLastFlushOnly>},
-      {"does not enter received data in its twins", "entry", make<EntryForgetsTwins>},
-      {"sends bound data again at the barrier", "entry", make<EntryTellsTwice>},
-      {"does not pass on what came with a lock", "entry", make<EntryKeepsToItself>},
-  };
+  static const std::vector<Canary> all = [] {
+    std::vector<Canary> made = {
+        {"drops an invalidation", "hlrc", make_canary<HlrcDropsInvalidation>},
+        {"forgets the notice of a page that was flushed early", "hlrc", make_canary<HlrcForgetsEarlyFlush>},
+        {"drops an invalidation", "scope", make_canary<ScopeDropsInvalidation>},
+        {"does not pass on the notices of third nodes", "scope", make_canary<ScopeKeepsNoticesToItself>},
+        {"tells a lock only what its own release flushed", "scope", make_canary<ScopeTellsLastFlushOnly>},
+        {"does not enter received data in its twins", "entry", make_canary<EntryForgetsTwins>},
+        {"sends bound data again at the barrier", "entry", make_canary<EntryTellsTwice>},
+        {"does not pass on what came with a lock", "entry", make_canary<EntryKeepsToItself>},
+    };
+    add_sc_canaries(made);
+    return made;
+  }();
   return all;
 }
 
