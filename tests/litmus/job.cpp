@@ -3,6 +3,7 @@
 //   netvmrun -n 4 --protocol sc-directory netvm_litmus_job litmus --iterations=200 --seeds=4
 //   netvmrun -n 3 --threads 2 netvm_litmus_job random --seeds=20
 //   netvmrun -n 4 --protocol sc-directory netvm_litmus_job hammer --iterations=2000
+//   netvmrun -n 4 --protocol sc-fixed netvm_litmus_job histories --seeds=100
 //
 // Exit status 1 if a forbidden outcome or a wrong load was seen.
 #include <CLI/CLI.hpp>
@@ -15,6 +16,7 @@
 #include "netvm/netvm.hpp"
 #include "tests/litmus/litmus.hpp"
 #include "tests/support/drf_program.hpp"
+#include "tests/support/history_program.hpp"
 #include "tests/support/job_machine.hpp"
 
 namespace netvm {
@@ -66,6 +68,30 @@ bool run_random(Job& job, test::Machine& machine, const Options& options) {
   return true;
 }
 
+// One order must explain what racy programs see, if the protocol promises it. With one thread a node: threads of one node share its memory as the
+// hardware orders it, which on x86 is not sequential.
+bool run_histories(Job& job, test::Machine& machine, const Options& options) {
+  const auto index = static_cast<std::size_t>(dsm::find_protocol(job.protocol()));
+  const bool promised = dsm::protocols()[index].traits.consistency == dsm::Consistency::sequential && machine.threads() == 1;
+  std::uint64_t operations = 0;
+  std::uint64_t violated = 0;
+  for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.seeds; ++seed) {
+    const test::HistoryResult result =
+        test::run_history_program(machine, {.protocol = job.protocol(), .seed = seed, .most_steps = 20, .longest_pause = 3'000});
+    operations += result.operations;
+    if (result.verdict == test::Verdict::violated) ++violated;
+    if (result.well && (!promised || result.verdict != test::Verdict::violated)) continue;
+    if (job.node() == 0) std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(seed), result.text.c_str());
+    return false;
+  }
+  if (job.node() == 0) {
+    std::printf("%llu racy programs, %llu loads and stores; not sequentially consistent (%s): %llu\n",
+                static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(operations),
+                promised ? "forbidden" : "allowed", static_cast<unsigned long long>(violated));
+  }
+  return true;
+}
+
 // One instruction that needs two pages at once. A protocol that takes one away while it brings the other would never let it through.
 void store_across(Place place, std::uint64_t value) {
   struct [[gnu::packed]] Word {
@@ -114,6 +140,7 @@ int main(int argc, char** argv) {
   const CLI::App* litmus = app.add_subcommand("litmus", "the table of litmus tests");
   const CLI::App* random = app.add_subcommand("random", "random programs against a ledger");
   app.add_subcommand("hammer", "everybody stores to the same pages at once");
+  app.add_subcommand("histories", "racy programs, and whether one order explains what they saw");
   app.add_option("--seed", options.first_seed, "first seed")->capture_default_str();
   app.add_option("--seeds", options.seeds, "how many seeds")->capture_default_str();
   app.add_option("--iterations", options.iterations, "of each litmus test and seed")->capture_default_str();
@@ -128,5 +155,6 @@ int main(int argc, char** argv) {
   if (litmus->parsed()) well = netvm::run_litmus(job, machine, options);
   if (random->parsed()) well = netvm::run_random(job, machine, options);
   if (hammer->parsed()) well = netvm::run_hammer(job, machine, options, checked);
+  if (app.get_subcommand("histories")->parsed()) well = netvm::run_histories(job, machine, options);
   return well ? 0 : 1;
 }

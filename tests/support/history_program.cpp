@@ -76,11 +76,11 @@ HistoryResult run_history_program(Machine& machine, const HistoryOptions& option
     result.text += ": " + ending.text;
     return result;
   }
-  machine.free(plan.area);
   for (std::size_t t = 0; t < plan.history.size(); ++t) {
     for (std::size_t i = 0; i < plan.history[t].size(); ++i) ledger->read(slot(t, i), &plan.history[t][i].value, 8);
     result.operations += plan.history[t].size();
   }
+  machine.free(plan.area);  // on processes a barrier, too: only then may the ledger be used again
   const Explanation explanation = explain(plan.history);
   result.verdict = explanation.verdict;
   result.states = explanation.states;
