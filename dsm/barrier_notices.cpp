@@ -10,10 +10,7 @@ void BarrierNotices::encode(std::span<const PageId> written, sync::Bytes& out) {
   sync::Bytes pages;
   encode_pages(written, pages);
   put_varint(out, 1);
-  put_varint(out, env_.node().value);
-  put_varint(out, epoch_ + 1);
-  put_varint(out, pages.size());
-  out.insert(out.end(), pages.begin(), pages.end());
+  append_interval({env_.node(), epoch_ + 1, pages, epoch_ + 1}, out);
   env_.count(Stat::notices_sent, written.size());
 }
 

@@ -43,6 +43,14 @@ bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vec
 
 // ---- sets of intervals ---------------------------------------------------------------------------------------------------
 
+void append_interval(const IntervalView& interval, std::vector<std::byte>& out) {
+  put_varint(out, interval.node.value);
+  put_varint(out, interval.index);
+  put_varint(out, interval.index - interval.first);
+  put_varint(out, interval.pages.size());
+  out.insert(out.end(), interval.pages.begin(), interval.pages.end());
+}
+
 bool decode_intervals(std::span<const std::byte> wire, std::uint32_t nodes, PageRange within, std::vector<IntervalView>& out) {
   if (wire.empty()) return true;
   WireReader reader(wire);
@@ -51,12 +59,13 @@ bool decode_intervals(std::span<const std::byte> wire, std::uint32_t nodes, Page
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t node = reader.varint();
     const std::uint64_t index = reader.varint();
+    const std::uint64_t more = reader.varint();
     const std::uint64_t bytes = reader.varint();
     const std::span<const std::byte> pages = reader.bytes(bytes);
-    if (!reader.ok() || node >= nodes || index == 0) return false;
+    if (!reader.ok() || node >= nodes || more >= index) return false;
     scratch.clear();
     if (!decode_pages(pages, within, scratch)) return false;
-    out.push_back({NodeId{static_cast<std::uint32_t>(node)}, index, pages});
+    out.push_back({NodeId{static_cast<std::uint32_t>(node)}, index, pages, index - more});
   }
   return reader.ok() && reader.at_end();
 }
@@ -82,8 +91,9 @@ void IntervalLog::close(std::span<const PageId> pages) {
   if (told_) {
     growing_.clear();
     sorted_ = 0;
-    histories_[self_.value].intervals.emplace_back();
-    ++clock_[self_.value];
+    History& own = histories_[self_.value];
+    own.join_old();
+    own.spans.push_back({++clock_[self_.value], {}});
     told_ = false;
   }
   for (const PageId page : pages) {
@@ -102,7 +112,7 @@ void IntervalLog::compact_growing() {
 void IntervalLog::tell() {
   if (told_) return;
   compact_growing();
-  encode_pages(growing_, histories_[self_.value].intervals.back());
+  encode_pages(growing_, histories_[self_.value].spans.back().pages);
   told_ = true;
 }
 
@@ -115,12 +125,14 @@ bool IntervalLog::add(std::span<const IntervalView> intervals) {
   for (const IntervalView& interval : sorted) {
     std::uint64_t& known = next[interval.node.value];
     if (interval.index <= known) continue;
-    if (interval.index != known + 1 || interval.node == self_) return false;
+    if (interval.first > known + 1 || interval.node == self_) return false;
     known = interval.index;
   }
   for (const IntervalView& interval : sorted) {
     if (covers(interval.node, interval.index)) continue;
-    histories_[interval.node.value].intervals.emplace_back(interval.pages.begin(), interval.pages.end());
+    History& history = histories_[interval.node.value];
+    history.join_old();
+    history.spans.push_back({interval.index, {interval.pages.begin(), interval.pages.end()}});
     clock_[interval.node.value] = interval.index;
   }
   return true;
@@ -141,14 +153,53 @@ bool IntervalLog::decode_clock(std::span<const std::byte> wire, VectorClock* clo
   return true;
 }
 
+std::size_t IntervalLog::History::lacking(std::uint64_t after) const {
+  const auto first = std::partition_point(spans.begin(), spans.end(), [after](const Span& span) { return span.last <= after; });
+  return static_cast<std::size_t>(spans.end() - first);
+}
+
+namespace {
+std::vector<std::byte> join_pages(std::span<const std::byte> a, std::span<const std::byte> b) {
+  constexpr PageRange kAnywhere{PageId{0}, UINT64_MAX};
+  std::vector<PageRange> ranges;
+  NETVM_CHECK(decode_pages(a, kAnywhere, ranges) && decode_pages(b, kAnywhere, ranges), "write notices cannot be read back");
+  std::sort(ranges.begin(), ranges.end(), [](const PageRange& x, const PageRange& y) { return x.first < y.first; });
+  std::vector<std::byte> joined;
+  std::uint64_t end = 0;  // of the range encoded before
+  for (std::size_t i = 0; i < ranges.size();) {
+    std::uint64_t last = ranges[i].end();
+    std::size_t j = i + 1;
+    for (; j < ranges.size() && ranges[j].first.value <= last; ++j) last = std::max(last, ranges[j].end());
+    put_varint(joined, ranges[i].first.value - end);
+    put_varint(joined, last - ranges[i].first.value);
+    end = last;
+    i = j;
+  }
+  return joined;
+}
+}  // namespace
+
+// Makes room for one more by joining the older half in pairs. The newest spans stay as they are: they are the ones that are asked for.
+void IntervalLog::History::join_old() {
+  if (spans.size() < kMostSpans) return;
+  std::deque<Span> kept;
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    if (i + 1 < kMostSpans / 2) {
+      kept.push_back({spans[i + 1].last, join_pages(spans[i].pages, spans[i + 1].pages)});
+      ++i;
+    } else {
+      kept.push_back(std::move(spans[i]));
+    }
+  }
+  spans = std::move(kept);
+}
+
 void IntervalLog::append_range(NodeId node, std::uint64_t after, std::vector<std::byte>& out) const {
   const History& history = histories_[node.value];
-  for (std::uint64_t index = after + 1; index <= clock_[node.value]; ++index) {
-    const std::vector<std::byte>& pages = history.intervals[index - history.base - 1];
-    put_varint(out, node.value);
-    put_varint(out, index);
-    put_varint(out, pages.size());
-    out.insert(out.end(), pages.begin(), pages.end());
+  for (std::size_t i = history.spans.size() - history.lacking(after); i < history.spans.size(); ++i) {
+    const Span& span = history.spans[i];
+    const std::uint64_t before = i == 0 ? history.base : history.spans[i - 1].last;
+    append_interval({node, span.last, span.pages, before + 1}, out);
   }
 }
 
@@ -156,9 +207,7 @@ std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<s
   std::size_t count = 0;
   // A clock older than what was dropped is that of a request which waited across barriers: the requester has passed them since.
   const auto after = [&](std::size_t node) { return std::max(theirs[node], histories_[node].base); };
-  for (std::size_t node = 0; node < clock_.size(); ++node) {
-    if (clock_[node] > after(node)) count += clock_[node] - after(node);
-  }
+  for (std::size_t node = 0; node < clock_.size(); ++node) count += histories_[node].lacking(after(node));
   if (count == 0) return 0;
   if (clock_[self_.value] > after(self_.value)) tell();
   put_varint(out, count);
@@ -168,7 +217,7 @@ std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<s
 
 std::size_t IntervalLog::encode_own_since_barrier(std::vector<std::byte>& out) {
   const std::uint64_t after = last_barrier_[self_.value];
-  const std::size_t count = clock_[self_.value] - after;
+  const std::size_t count = histories_[self_.value].lacking(after);
   if (count == 0) return 0;
   tell();
   put_varint(out, count);
@@ -179,9 +228,10 @@ std::size_t IntervalLog::encode_own_since_barrier(std::vector<std::byte>& out) {
 void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
   for (std::size_t node = 0; node < histories_.size(); ++node) {
     History& history = histories_[node];
-    const std::uint64_t keep_after = std::max(last_barrier_[node], history.base);
-    history.intervals.erase(history.intervals.begin(), history.intervals.begin() + static_cast<std::ptrdiff_t>(keep_after - history.base));
-    history.base = keep_after;
+    while (!history.spans.empty() && history.spans.front().last <= last_barrier_[node]) {
+      history.base = history.spans.front().last;
+      history.spans.pop_front();
+    }
   }
   for (const IntervalView& interval : announced) {
     std::uint64_t& known = last_barrier_[interval.node.value];
@@ -191,14 +241,14 @@ void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
 
 std::size_t IntervalLog::size() const {
   std::size_t count = 0;
-  for (const History& history : histories_) count += history.intervals.size();
+  for (const History& history : histories_) count += history.spans.size();
   return count;
 }
 
 std::size_t IntervalLog::bytes() const {
   std::size_t bytes = 0;
   for (const History& history : histories_) {
-    for (const std::vector<std::byte>& pages : history.intervals) bytes += pages.size();
+    for (const Span& span : history.spans) bytes += span.pages.size();
   }
   return bytes;
 }

@@ -8,8 +8,10 @@
 //  2. An interval that nobody has been told of may still grow; one that was told never changes. So releases that nobody acquires from cost no memory.
 //  3. Garbage goes at barriers, one barrier late: when a node passes barrier k everybody has passed k-1, and with it everything k-1 announced.
 //  4. Input from the wire is checked before anything changes.
-// Wire: a set of intervals: count, then for each: node, index, bytes of its pages, its pages. Pages: ranges, each as distance from the end of the
-// range before, and count. All integers are varints. A clock: one varint a node.
+//  5. Where there are no barriers, neighbouring old intervals of a node are joined into a span when there are more than kMostSpans: whoever lacks only some of
+//     a span's intervals is told all of its pages. So a log holds at most kMostSpans sets of pages for each node.
+// Wire: a set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: ranges, each as
+// distance from the end of the range before, and count. All integers are varints. A clock: one varint a node.
 // Threads: not synchronised; the owner guards it with a lock that it never holds while it blocks.
 #pragma once
 
@@ -25,18 +27,21 @@ namespace netvm::dsm {
 
 using VectorClock = std::vector<std::uint64_t>;
 
-/// One interval as it lies in a wire buffer.
+/// One interval, or a span of several, as it lies in a wire buffer.
 struct IntervalView {
   NodeId node{};
-  std::uint64_t index = 0;           ///< 1, 2, ... for each node
+  std::uint64_t index = 0;           ///< of the last: 1, 2, ... for each node
   std::span<const std::byte> pages;  ///< encoded; decode_pages() has checked it
+  std::uint64_t first = 0;           ///< index of the first
 };
 
 /// Sorted page numbers without duplicates -> encoded ranges.
 void encode_pages(std::span<const PageId> pages, std::vector<std::byte>& out);
 /// Appends the ranges to `out`. False, and nothing appended, if malformed or not inside `within`.
 [[nodiscard]] bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vector<PageRange>& out);
-/// Splits and checks a set of intervals (empty input: none). False if malformed: a node >= `nodes`, index 0, pages not inside `within`, bytes left over.
+/// Appends one interval or span to a set, after the set's count.
+void append_interval(const IntervalView& interval, std::vector<std::byte>& out);
+/// Splits and checks a set of intervals (empty input: none). False if malformed: a node >= `nodes`, an index below 1, pages not inside `within`, bytes left over.
 [[nodiscard]] bool decode_intervals(std::span<const std::byte> wire, std::uint32_t nodes, PageRange within, std::vector<IntervalView>& out);
 /// Makes one set of two. Both must be well formed.
 void merge_interval_sets(std::vector<std::byte>& sum, std::span<const std::byte> other);
@@ -47,6 +52,8 @@ class IntervalLog {
 
   [[nodiscard]] const VectorClock& clock() const { return clock_; }
   [[nodiscard]] bool covers(NodeId node, std::uint64_t index) const { return index <= clock_[node.value]; }
+  /// The least index that what is closed from now on can have.
+  [[nodiscard]] std::uint64_t next_own() const { return clock_[self_.value] + (told_ ? 1 : 0); }
 
   /// Ends this node's interval: the pages that it wrote. Nothing happens without pages.
   void close(std::span<const PageId> pages);
@@ -71,9 +78,16 @@ class IntervalLog {
   [[nodiscard]] std::size_t bytes() const;
 
  private:
+  static constexpr std::size_t kMostSpans = 128;
+  struct Span {
+    std::uint64_t last = 0;  // the first is the one after the span before
+    std::vector<std::byte> pages;
+  };
   struct History {
-    std::uint64_t base = 0;                        // index of the newest dropped interval
-    std::deque<std::vector<std::byte>> intervals;  // base + 1, ...: encoded pages
+    std::uint64_t base = 0;  // index of the newest dropped interval
+    std::deque<Span> spans;
+    [[nodiscard]] std::size_t lacking(std::uint64_t after) const;  // how many spans end after that interval
+    void join_old();
   };
   void append_range(NodeId node, std::uint64_t after, std::vector<std::byte>& out) const;
   void compact_growing();

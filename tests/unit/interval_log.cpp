@@ -183,3 +183,46 @@ TEST_CASE("interval_log: what was closed between a barrier's arrival and leaving
   CHECK(log.encode_own_since_barrier(next) == 1);
   CHECK(pages_of(views(next, 2)[0]) == pages({101}));
 }
+
+TEST_CASE("interval_log: without barriers old intervals are joined, and nobody misses a page") {
+  constexpr std::uint64_t kIntervals = 5000;
+  IntervalLog log(NodeId{0}, 2);
+  std::vector<VectorClock> at;  // what a peer knew after each interval
+  std::vector<std::byte> told;
+  for (std::uint64_t i = 0; i < kIntervals; ++i) {
+    log.close(pages({100 + i % 37, 500 + i % 11}));
+    told.clear();
+    log.encode_lacking({log.clock()[0] - 1, 0}, told);
+    at.push_back(log.clock());
+  }
+  CHECK(log.size() <= 128);
+  CHECK(log.bytes() < 128 * 100);
+  SplitMix64 random(5);
+  for (int round = 0; round < 100; ++round) {
+    const std::uint64_t knows = round == 0 ? 0 : random.below(kIntervals);
+    std::vector<std::byte> wire;
+    CHECK(log.encode_lacking({knows, 0}, wire) > 0);
+    const std::vector<IntervalView> spans = views(wire, 2);
+    CHECK(spans.front().first <= knows + 1);
+    CHECK(spans.back().index == kIntervals);
+    std::vector<PageId> named;
+    for (const IntervalView& span : spans) {
+      for (const PageId page : pages_of(span)) named.push_back(page);
+    }
+    for (std::uint64_t i = knows; i < kIntervals && i < knows + 40; ++i) {
+      CHECK(std::find(named.begin(), named.end(), PageId{100 + i % 37}) != named.end());
+    }
+    // A peer that knows some of a span takes the rest; one that lacks something before it does not.
+    IntervalLog peer(NodeId{1}, 2);
+    if (knows == 0) {
+      CHECK(peer.add(spans));
+      CHECK(peer.clock()[0] == kIntervals);
+      CHECK(peer.size() <= 128);
+      std::vector<std::byte> again;
+      peer.encode_lacking({0, 0}, again);
+      CHECK(views(again, 2).front().first == 1);
+    } else if (spans.front().first > 1) {
+      CHECK_FALSE(peer.add(spans));
+    }
+  }
+}
