@@ -133,7 +133,8 @@ std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page
   return bytes;
 }
 
-void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out) {
+namespace {
+void encode_runs(std::span<const DiffRun> runs, std::vector<std::byte>& out) {
   NETVM_CHECK(runs.size() <= kMaxDiffRuns, "%zu runs in one page", runs.size());
   const auto count = static_cast<std::uint16_t>(runs.size());
   append(out, &count, sizeof(count));
@@ -141,7 +142,17 @@ void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vect
     const WireRun wire{run.offset, run.bytes};
     append(out, &wire, sizeof(wire));
   }
+}
+}  // namespace
+
+void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out) {
+  encode_runs(runs, out);
   for (const DiffRun& run : runs) append(out, page + run.offset, run.bytes);
+}
+
+void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte> bytes, std::vector<std::byte>& out) {
+  encode_runs(runs, out);
+  out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
 std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin) {
@@ -173,6 +184,20 @@ std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::by
     data += run.bytes;
   }
   return header + bytes;
+}
+
+void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out) {
+  std::uint16_t count = 0;
+  std::memcpy(&count, wire.data(), sizeof(count));
+  const std::byte* runs = wire.data() + sizeof(count);
+  const std::byte* data = runs + std::size_t{count} * sizeof(WireRun);
+  for (std::size_t i = 0; i < count; ++i) {
+    WireRun run;
+    std::memcpy(&run, runs + i * sizeof(WireRun), sizeof(run));
+    out.push_back({page_offset + run.offset, data, run.bytes});
+    data += run.bytes;
+  }
+  NETVM_CHECK(data <= wire.data() + wire.size(), "a diff is shorter than it says");
 }
 
 }  // namespace netvm::dsm

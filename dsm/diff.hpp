@@ -39,8 +39,13 @@ std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page
 
 /// Appends the wire form: run count (16 bit), then for each run offset and length (16 bit each), then the bytes of all runs.
 void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out);
+/// The same with the bytes of all runs at hand, one after the other.
+void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte> bytes, std::vector<std::byte>& out);
 /// Reads one encoded diff from the front of `wire`, copies its bytes into `page` and, if not null, into `twin` (so that this node's next diff does
 /// not echo them). Returns the bytes consumed; 0 if the input is malformed, and then nothing was written.
 [[nodiscard]] std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin);
+/// Appends an encoded diff as segments of a vectored write to the page that begins at `page_offset` of a region; the bytes stay where they are. The diff must
+/// be well formed: apply_diff() has taken it, or this node made it.
+void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out);
 
 }  // namespace netvm::dsm

@@ -1,0 +1,192 @@
+// lrc: how changes and copies get from node to node: the question, the answer, and putting the answers together.
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <tuple>
+
+#include "dsm/protocols/lrc_messages.hpp"
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace {
+unsigned long long number(PageId page) { return page.value; }
+}  // namespace
+
+// ---- the node that asks ----------------------------------------------------------------------------------------------------------
+
+// One message for each node asked; waits for all answers together.
+void Lrc::fetch(PageId page, std::span<const Ask> asks, std::vector<Reply>& replies) {
+  Fetch fetch{page, asks.size(), replies};
+  std::uint64_t id = 0;
+  {
+    const std::scoped_lock guard(fetch_lock_);
+    id = ++last_fetch_;
+    fetches_.emplace(id, &fetch);
+  }
+  for (const Ask& ask : asks) {
+    const Message message{Message::ask, ask.copy ? Message::kWithCopy : std::uint8_t{0}, {}, page.value, id, ask.after, ask.up_to};
+    env_.send(ask.node, std::as_bytes(std::span(&message, 1)));
+  }
+  env_.wait_until(
+      words_[id % words_.size()],
+      [&] {
+        const std::scoped_lock guard(fetch_lock_);
+        return fetch.awaited == 0;
+      },
+      "changes of a page");
+  const std::scoped_lock guard(fetch_lock_);
+  fetches_.erase(id);
+}
+
+void Lrc::take_reply(NodeId from, const Message& message, std::span<const std::byte> body) {
+  {
+    const std::scoped_lock guard(fetch_lock_);
+    const auto found = fetches_.find(message.fetch);
+    NETVM_CHECK(found != fetches_.end() && found->second->page.value == message.page && found->second->awaited > 0,
+                "lrc: node %u answers a question about page %llu that this node did not ask", from.value,
+                static_cast<unsigned long long>(message.page));
+    Fetch& fetch = *found->second;
+    fetch.replies.push_back(
+        {from, (message.flags & Message::kWithCopy) != 0, message.after, message.up_to, Bytes(body.begin(), body.end())});
+    --fetch.awaited;
+  }
+  words_[message.fetch % words_.size()].announce(env_.env());
+}
+
+void Lrc::install(PageId page, PageEntry& entry, Record& record, std::span<const Reply> replies) {
+  std::vector<ChangeView> changes;
+  bool copied = false;
+  for (const Reply& reply : replies) {
+    std::span<const std::byte> body = reply.body;
+    if (reply.copy) {
+      install_copy(page, record, reply.from, body);
+      copied = true;
+    }
+    NETVM_CHECK(decode_changes(body, reply.from, changes) && body.empty(), "lrc: node %u sent malformed changes of page %llu",
+                reply.from.value, number(page));
+    Writer& writer = writer_of(record, reply.from);
+    writer.ordinal = std::max(writer.ordinal, reply.newest);
+    writer.settled = std::max(writer.settled, settles(reply.up_to, writer.noticed));
+  }
+  // A copy may lack what others wrote before this node's own changes: those wait until it is complete.
+  if (!copied) apply(page, entry, record, changes);
+}
+
+// The front of the body: whose changes the copy has, then its bytes.
+void Lrc::install_copy(PageId page, Record& record, NodeId from, std::span<const std::byte>& body) {
+  for (Writer& writer : record.writers) writer.ordinal = writer.settled = 0;
+  record.own_settled = 0;
+  WireReader reader(body);
+  const std::uint64_t count = reader.varint();
+  for (std::uint64_t i = 0; i < count && reader.ok(); ++i) {
+    const std::uint64_t node = reader.varint();
+    const std::uint64_t ordinal = reader.varint();
+    const std::uint64_t settled = reader.varint();
+    NETVM_CHECK(reader.ok() && node < env_.nodes(), "lrc: node %u sent a malformed copy of page %llu", from.value, number(page));
+    const NodeId writer{static_cast<std::uint32_t>(node)};
+    if (writer == env_.node()) {
+      record.own_settled = ordinal;
+      continue;
+    }
+    writer_of(record, writer).ordinal = ordinal;
+    writer_of(record, writer).settled = settled;
+  }
+  const std::span<const std::byte> bytes = reader.bytes(bytes_of(page));
+  NETVM_CHECK(reader.ok(), "lrc: node %u sent a malformed copy of page %llu", from.value, number(page));
+  std::memcpy(env_.frame(page), bytes.data(), bytes.size());
+  env_.count(page, Stat::pages_fetched);
+  record.copy = Copy::held;
+  record.own_behind = record.own_settled < record.changes.newest();
+  body = reader.rest();
+}
+
+// This node's own changes since the page was complete last are among them: where a program races, all nodes end with the same bytes.
+void Lrc::apply(PageId page, PageEntry& entry, Record& record, std::vector<ChangeView>& changes) {
+  NETVM_CHECK(entry.twin == nullptr, "lrc: page %llu is written while changes of others are missing", number(page));
+  Bytes own;
+  record.changes.encode_all(record.own_settled, own);
+  std::span<const std::byte> rest = own;
+  NETVM_CHECK(decode_changes(rest, env_.node(), changes), "lrc: changes of page %llu cannot be read back", number(page));
+  std::sort(changes.begin(), changes.end(), [](const ChangeView& a, const ChangeView& b) {
+    return std::tuple(a.order, a.node, a.ordinal) < std::tuple(b.order, b.node, b.ordinal);
+  });
+  if (!in_order()) std::reverse(changes.begin(), changes.end());
+  for (const ChangeView& change : changes) {
+    NETVM_CHECK(apply_diff(change.diff, env_.frame(page), nullptr) == change.diff.size(), "lrc: node %u sent a malformed diff of page %llu",
+                change.node.value, number(page));
+  }
+  record.own_settled = record.changes.newest();
+  record.own_behind = false;
+}
+
+// ---- the node that is asked ----------------------------------------------------------------------------------------------------------
+
+void Lrc::on_message(NodeId from, std::span<const std::byte> body) {
+  Message message;
+  NETVM_CHECK(body.size() >= sizeof message, "lrc: node %u sent a message of %zu bytes", from.value, body.size());
+  std::memcpy(&message, body.data(), sizeof message);
+  body = body.subspan(sizeof message);
+  NETVM_CHECK(env_.is_shared(PageId{message.page}), "lrc: node %u speaks of page %llu, which is not shared", from.value,
+              static_cast<unsigned long long>(message.page));
+  if (message.kind == Message::reply) return take_reply(from, message, body);
+  NETVM_CHECK(message.kind == Message::ask && body.empty(), "lrc: node %u sent message kind %u", from.value, unsigned{message.kind});
+  if (serve(from, message, false)) return;
+  const PageRange page{PageId{message.page}, 1};
+  if (const FramePins pins = env_.try_pin(page, false); pins.holds()) {
+    (void)serve(from, message, true);
+    return;
+  }
+  // It was evicted: bringing it in would block this handler.
+  (void)env_.spawn([this, from, message, page] {
+    const FramePins pins = env_.pin(page, false);
+    (void)serve(from, message, true);
+  });
+}
+
+// False, and nothing has happened, if the frame is needed and not pinned.
+bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
+  const PageId page{request.page};
+  PageEntry& entry = env_.entry(page);
+  const bool copy = (request.flags & Message::kWithCopy) != 0;
+  Bytes body;
+  Message reply = request;
+  reply.kind = Message::reply;
+  reply.after = request.after;
+  {
+    const std::scoped_lock latch(entry.latch);
+    Record* record = find_record(entry);
+    const bool asked_for =
+        record != nullptr && entry.twin != nullptr && record->pending.first != 0 && record->pending.first <= request.up_to;
+    if ((copy || asked_for) && !pinned) return false;
+    if (asked_for) make_change(page, entry, *record);
+    if (copy) {
+      const std::uint64_t own = record != nullptr ? record->changes.newest() : 0;
+      put_varint(body, record != nullptr ? record->writers.size() + 1 : 1);
+      put_varint(body, env_.node().value);
+      put_varint(body, own);
+      put_varint(body, request.up_to);
+      if (record != nullptr) {
+        for (const Writer& writer : record->writers) {
+          put_varint(body, writer.node.value);
+          put_varint(body, writer.ordinal);
+          put_varint(body, writer.settled);
+        }
+      }
+      // The running interval's writes are not part of the copy.
+      const std::byte* bytes = entry.twin != nullptr ? entry.twin : env_.frame(page);
+      body.insert(body.end(), bytes, bytes + bytes_of(page));
+      reply.after = own;
+      put_varint(body, 0);
+    } else if (record != nullptr) {
+      reply.after = record->changes.encode_told(request.after, request.up_to, body);
+    } else {
+      put_varint(body, 0);
+    }
+  }
+  env_.send(from, std::as_bytes(std::span(&reply, 1)), body);
+  return true;
+}
+
+}  // namespace netvm::dsm
