@@ -2,23 +2,25 @@
 
 #include "dsm/protocol.hpp"
 #include "dsm/protocols/entry.hpp"
+#include "dsm/protocols/erc.hpp"
 #include "dsm/protocols/hlrc.hpp"
+#include "dsm/protocols/lrc.hpp"
 #include "dsm/protocols/sc_directory.hpp"
 #include "dsm/protocols/sc_dynamic.hpp"
 #include "dsm/protocols/sc_fixed.hpp"
 #include "dsm/protocols/scope.hpp"
+#include "dsm/protocols/update.hpp"
 
 namespace netvm::dsm {
 
 std::span<const ProtocolEntry> protocols() {
   // The place in this list is a protocol's number on the wire: append only.
   static constexpr std::array kProtocols{
-      ProtocolEntry{Hlrc::kTraits, Hlrc::make},
-      ProtocolEntry{ScDirectory::kTraits, ScDirectory::make},
-      ProtocolEntry{Scope::kTraits, Scope::make},
-      ProtocolEntry{Entry::kTraits, Entry::make},
-      ProtocolEntry{ScFixed::kTraits, ScFixed::make},
-      ProtocolEntry{ScDynamic::kTraits, ScDynamic::make},
+      ProtocolEntry{Hlrc::kTraits, Hlrc::make},       ProtocolEntry{ScDirectory::kTraits, ScDirectory::make},
+      ProtocolEntry{Scope::kTraits, Scope::make},     ProtocolEntry{Entry::kTraits, Entry::make},
+      ProtocolEntry{ScFixed::kTraits, ScFixed::make}, ProtocolEntry{ScDynamic::kTraits, ScDynamic::make},
+      ProtocolEntry{Lrc::kTraits, Lrc::make},         ProtocolEntry{Erc::kTraits, Erc::make},
+      ProtocolEntry{Update::kTraits, Update::make},
   };
   return kProtocols;
 }

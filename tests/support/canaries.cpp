@@ -93,6 +93,7 @@ const std::vector<Canary>& canaries() {
         {"does not pass on what came with a lock", "entry", make_canary<EntryKeepsToItself>},
     };
     add_sc_canaries(made);
+    add_release_canaries(made);
     return made;
   }();
   return all;

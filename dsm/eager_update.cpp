@@ -1,0 +1,387 @@
+// EagerUpdate: faults and releases; what a member does.
+#include "dsm/eager_update.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "dsm/eager_update_wire.hpp"
+#include "dsm/regions.hpp"
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace {
+
+// PageEntry::state, under the page's latch.
+constexpr std::uint64_t kDirty = 1;
+
+// How many latches are held at once.
+constexpr std::uint64_t kChunk = 64;
+
+bool is_dirty(const PageEntry& entry) {
+  return (entry.state.load(std::memory_order_relaxed) & kDirty) != 0;  // relaxed: under the page's latch
+}
+void set_dirty(PageEntry& entry, bool dirty) {
+  entry.state.store(dirty ? kDirty : 0, std::memory_order_relaxed);  // relaxed: under the page's latch
+}
+unsigned long long number(PageId page) { return page.value; }
+
+}  // namespace
+
+// ---- records ---------------------------------------------------------------------------------------------------------------
+
+EagerUpdate::Record& EagerUpdate::record_of(PageEntry& entry) {
+  if (entry.data == 0) {
+    const std::scoped_lock guard(pool_lock_);
+    if (unused_.empty()) unused_.push_back(&pool_.emplace_back());
+    entry.data = reinterpret_cast<std::uintptr_t>(unused_.back());
+    unused_.pop_back();
+  }
+  return *find_record(entry);
+}
+
+// A release under way is waited for, so that no changes of the pages are on their way when they are handed out again.
+void EagerUpdate::on_detach(PageRange pages) {
+  const std::scoped_lock releases(releases_);
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+    const PageId page{p};
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    env_.set_access(page, Access::none);
+    set_dirty(entry, false);  // what dirty_ still says of it is passed over at the next release
+    env_.drop_twin(page);
+    Record* record = find_record(entry);
+    if (record == nullptr) continue;
+    const std::scoped_lock guard(pool_lock_);
+    *record = Record{};
+    entry.data = 0;
+    unused_.push_back(record);
+  }
+}
+
+std::uint64_t EagerUpdate::memory_bytes() {
+  std::uint64_t bytes = 0;
+  {
+    const std::scoped_lock guard(delivery_lock_);
+    bytes += deliveries_.size() * sizeof(Delivery);
+  }
+  const std::scoped_lock guard(pool_lock_);
+  return bytes + (pool_.size() - unused_.size()) * (sizeof(Record) + sizeof(Member));
+}
+
+// ---- faults: the page's long lock is held --------------------------------------------------------------------------------------
+
+void EagerUpdate::fault(PageId page, bool write) {
+  PageEntry& entry = env_.entry(page);
+  const NodeId home = env_.home_of(page);
+  FramePins pins;
+  while (!give(page, entry, write, home == env_.node())) {
+    // The home writes the bytes into the frame, which must be there for it.
+    if (!pins.holds()) pins = env_.pin({page, 1}, true);
+    env_.count(page, Stat::remote_faults);
+    Header message;
+    message.kind = Header::join;
+    message.flags = write ? Header::kWriter : std::uint8_t{0};
+    message.pages = pages_of(page);
+    message.page = page.value;
+    send(home, message);
+    env_.wait_until(
+        word_of(page),
+        [&] {
+          const std::scoped_lock latch(entry.latch);
+          return record_of(entry).granted;
+        },
+        "a copy of a page");
+  }
+}
+
+// Gives the right if this node's copy is current. Else the home must be asked: false.
+bool EagerUpdate::give(PageId page, PageEntry& entry, bool write, bool at_home) {
+  const std::scoped_lock latch(entry.latch);
+  Record& record = record_of(entry);
+  if (!at_home) {
+    const bool may_write = record.writer || !pushes_to_readers();
+    if (!record.held || (write && !may_write)) {
+      record.granted = false;
+      return false;
+    }
+    if (record.watched) {
+      record.watched = false;
+      Header message;
+      message.kind = Header::used;
+      message.page = page.value;
+      send(entry.home(), message);
+    }
+  }
+  if (write && (!at_home || !record.members.empty())) mark_dirty(page, entry);
+  env_.set_access(page, write ? Access::write : Access::read);
+  return true;
+}
+
+void EagerUpdate::mark_dirty(PageId page, PageEntry& entry) {
+  if (entry.twin == nullptr) env_.make_twin(page);
+  if (is_dirty(entry)) return;
+  set_dirty(entry, true);
+  const std::scoped_lock guard(dirty_lock_);
+  dirty_.push_back(page);
+}
+
+// ---- release ---------------------------------------------------------------------------------------------------------------------
+
+void EagerUpdate::on_release(SyncId) { flush(); }
+void EagerUpdate::on_barrier_arrive(Bytes&) { flush(); }
+
+void EagerUpdate::flush() {
+  const std::scoped_lock guard(releases_);
+  std::vector<PageId> pages;
+  {
+    const std::scoped_lock dirty(dirty_lock_);
+    pages.swap(dirty_);
+  }
+  if (pages.empty()) return;
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  std::vector<PageId> sent;
+  const std::size_t chunk = std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kChunk);
+  for (std::size_t i = 0; i < pages.size(); i += chunk) flush_chunk(std::span(pages).subspan(i, std::min(chunk, pages.size() - i)), sent);
+  env_.wait_until(
+      over_, [this] { return awaited_.load() == 0; }, "the acknowledgement of changes");
+  for (const PageId page : sent) {
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    if (Record* record = find_record(entry)) record->on_their_way.clear();
+  }
+}
+
+void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>& sent) {
+  std::vector<FramePins> pins;
+  for (const PageId page : pages) pins.push_back(env_.pin({page, 1}, false));
+  std::vector<Change> own;
+  std::deque<Bytes> diffs;
+  Outbox outbox;
+  for (const PageId page : pages) env_.entry(page).latch.lock();
+  ++last_flush_;
+  take_changes(pages, own, diffs, outbox);
+  for (const PageId page : pages) env_.entry(page).latch.unlock();
+  sent.insert(sent.end(), pages.begin(), pages.end());
+  for (const auto& [home, body] : outbox.changes) {
+    awaited_.fetch_add(1);
+    Header message;
+    message.kind = Header::flush;
+    message.number = last_flush_;
+    send(home, message, body);
+  }
+  if (own.empty()) return;
+  awaited_.fetch_add(1);
+  const auto delivery = std::make_shared<Delivery>();
+  delivery->from = env_.node();
+  at_home(env_.node(), own, delivery);
+  delivered(delivery);
+}
+
+void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) {
+  runs.resize(kMaxDiffRuns);
+  runs.resize(env_.diff(page, runs.data()));
+}
+
+// Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
+void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox) {
+  for (std::size_t i = 0; i < pages.size();) {
+    std::size_t j = i;
+    while (j < pages.size() && is_dirty(env_.entry(pages[j])) && pages[j].value == pages[i].value + (j - i)) ++j;
+    if (j > i) env_.set_access(PageRange{pages[i], j - i}, Access::read);
+    i = std::max(j, i + 1);
+  }
+  std::vector<DiffRun> runs;
+  for (const PageId page : pages) {
+    PageEntry& entry = env_.entry(page);
+    if (!is_dirty(entry)) continue;
+    find_changes(page, runs);
+    env_.drop_twin(page);
+    set_dirty(entry, false);
+    if (right_after_diff() == Access::write) env_.set_access(page, Access::write);
+    // Freed meanwhile: nobody waits for the changes, and the memory may soon be somebody else's.
+    if (runs.empty() || !env_.parts().regions.find(page)) continue;
+    Bytes& diff = diffs.emplace_back();
+    encode_diff(runs, env_.frame(page), diff);
+    if (entry.home() == env_.node()) {
+      own.push_back({page, pages_of(page), false, diff});
+      continue;
+    }
+    append_change(page, pages_of(page), false, diff, outbox.changes[entry.home()]);
+    record_of(entry).flush = last_flush_;
+    std::vector<std::uint64_t>& mine = record_of(entry).on_their_way;
+    mine.assign(bytes_of(page) / 64, 0);
+    for (const DiffRun& run : runs) {
+      for (std::size_t b = run.offset; b < std::size_t{run.offset} + run.bytes; ++b) mine[b / 64] |= std::uint64_t{1} << (b % 64);
+    }
+  }
+}
+
+// ---- messages ----------------------------------------------------------------------------------------------------------------------
+
+void EagerUpdate::send(NodeId to, const Header& header, std::span<const std::byte> body) {
+  env_.send(to, std::as_bytes(std::span(&header, 1)), body);
+}
+
+std::vector<EagerUpdate::Change> EagerUpdate::decode(NodeId from, std::span<const std::byte> body) const {
+  std::vector<Change> changes;
+  WireReader reader(body);
+  while (!reader.at_end()) {
+    Change change;
+    change.page = PageId{reader.varint()};
+    change.pages = reader.varint();
+    change.may_leave = reader.varint() != 0;
+    change.diff = reader.bytes(reader.varint());
+    const PageRange all = env_.parts().table.range();
+    const bool sorted = changes.empty() || changes.back().page < change.page;
+    NETVM_CHECK(reader.ok() && sorted && all.contains(change.page) && change.pages > 0 && change.pages <= all.end() - change.page.value,
+                "%s: node %u sent malformed changes", traits().name.data(), from.value);
+    changes.push_back(change);
+  }
+  return changes;
+}
+
+void EagerUpdate::on_message(NodeId from, std::span<const std::byte> body) {
+  Header message;
+  NETVM_CHECK(body.size() >= sizeof message, "%s: node %u sent a message of %zu bytes", traits().name.data(), from.value, body.size());
+  std::memcpy(&message, body.data(), sizeof message);
+  body = body.subspan(sizeof message);
+  const bool about_page =
+      message.kind == Header::join || message.kind == Header::grant || message.kind == Header::watch || message.kind == Header::used;
+  NETVM_CHECK(!about_page || env_.is_shared(PageId{message.page}), "%s: node %u speaks of page %llu, which is not shared",
+              traits().name.data(), from.value, static_cast<unsigned long long>(message.page));
+  switch (message.kind) {
+    case Header::join:
+      return handle_join(from, message);
+    case Header::grant:
+      return handle_grant(message);
+    case Header::flush:
+      return handle_flush(from, message, body);
+    case Header::over:
+      NETVM_CHECK(awaited_.fetch_sub(1) > 0, "%s: node %u acknowledges changes that this node did not send", traits().name.data(),
+                  from.value);
+      return over_.announce(env_.env());
+    case Header::update:
+      return handle_update(from, message, body);
+    case Header::ack:
+      return handle_ack(from, message, body);
+    case Header::watch:
+      return handle_watch(from, message);
+    case Header::used:
+      return handle_used(from, message);
+    default:
+      NETVM_CHECK(false, "%s: node %u sent message kind %u", traits().name.data(), from.value, unsigned{message.kind});
+  }
+}
+
+// ---- a member ------------------------------------------------------------------------------------------------------------------------
+
+// The bytes are in the frame already: they were written before the message, on the same channel.
+void EagerUpdate::handle_grant(const Header& message) {
+  const PageId page{message.page};
+  PageEntry& entry = env_.entry(page);
+  {
+    const std::scoped_lock latch(entry.latch);
+    Record& record = record_of(entry);
+    const bool upgrade = (message.flags & Header::kUpgrade) != 0;
+    if (!upgrade) {
+      record.held = true;
+      record.watched = false;
+      env_.count(page, Stat::pages_fetched);
+    }
+    record.writer = record.held && (message.flags & Header::kWriter) != 0;
+    record.granted = true;
+  }
+  word_of(page).announce(env_.env());
+}
+
+void EagerUpdate::handle_update(NodeId from, const Header& message, std::span<const std::byte> body) {
+  Bytes left;
+  std::vector<Change> late;
+  for (const Change& change : decode(from, body)) {
+    PageEntry& entry = env_.entry(change.page);
+    const FramePins pins = env_.try_pin({change.page, change.pages}, true);
+    const std::scoped_lock latch(entry.latch);
+    Record* record = find_record(entry);
+    if (record == nullptr || !record->held) continue;
+    if (leaves(change, pins.holds())) {
+      put_varint(left, change.page.value);
+    } else if (pins.holds()) {
+      patch(change, entry, *record, from, message.flushes);
+    } else {
+      late.push_back(change);
+    }
+  }
+  Header answer = message;
+  answer.kind = Header::ack;
+  if (late.empty()) return send(from, answer, left);
+  // Pages with a twin that were evicted: bringing them in would block this handler. The release waits for them.
+  auto kept = std::make_shared<Bytes>();
+  for (const Change& change : late) append_change(change.page, change.pages, false, change.diff, *kept);
+  (void)env_.spawn([this, from, answer, left, kept] {
+    for (const Change& change : decode(from, *kept)) {
+      PageEntry& entry = env_.entry(change.page);
+      const FramePins pins = env_.pin({change.page, change.pages}, true);
+      const std::scoped_lock latch(entry.latch);
+      Record* record = find_record(entry);
+      if (record != nullptr && record->held) patch(change, entry, *record, from, answer.flushes);
+    }
+    send(from, answer, left);
+  });
+}
+
+// Whether this node's copy goes instead of being patched: nobody uses it, or it is not even in memory. Latch held.
+bool EagerUpdate::leaves(const Change& change, bool resident) {
+  PageEntry& entry = env_.entry(change.page);
+  Record& record = *find_record(entry);
+  if (entry.twin != nullptr || !record.on_their_way.empty() || (resident && !(change.may_leave && record.watched))) return false;
+  record.held = record.writer = record.watched = false;
+  env_.set_access(change.page, Access::none);
+  env_.count(change.page, Stat::invalidations);
+  return true;
+}
+
+// `flushes`: the newest of this node's that the changes come after.
+void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, NodeId from, std::uint64_t flushes) {
+  if (flushes >= record.flush) record.on_their_way.clear();
+  std::byte* frame = env_.frame(change.page);
+  std::byte* twin = patches_twin() ? entry.twin : nullptr;
+  std::size_t taken = 0;
+  if (record.on_their_way.empty()) {
+    taken = apply_diff(change.diff, frame, twin);
+  } else {
+    // Invariant 3. Applied to two different backgrounds, the diff shows which bytes it has.
+    std::vector<std::byte> zeros(change.pages * kPageSize, std::byte{0});
+    std::vector<std::byte> ones(change.pages * kPageSize, std::byte{0xff});
+    taken = apply_diff(change.diff, zeros.data(), ones.data());
+    for (std::size_t b = 0; b < zeros.size(); ++b) {
+      if (zeros[b] != ones[b] || (record.on_their_way[b / 64] >> (b % 64) & 1) != 0) continue;
+      frame[b] = zeros[b];
+      if (twin != nullptr) twin[b] = zeros[b];
+    }
+  }
+  NETVM_CHECK(taken == change.diff.size(), "%s: node %u sent a malformed diff of page %llu", traits().name.data(), from.value,
+              number(change.page));
+}
+
+// Takes the right away, to see whether the copy is used. A page that this node writes is.
+void EagerUpdate::handle_watch(NodeId from, const Header& message) {
+  const PageId page{message.page};
+  PageEntry& entry = env_.entry(page);
+  const std::scoped_lock latch(entry.latch);
+  Record* record = find_record(entry);
+  if (record == nullptr || !record->held) return;
+  if (entry.twin == nullptr) {
+    record->watched = true;
+    env_.set_access(page, Access::none);
+    return;
+  }
+  Header answer = message;
+  answer.kind = Header::used;
+  send(from, answer);
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,221 @@
+// EagerUpdate: what a page's home does: it takes nodes in, patches its own copy, and passes changes on.
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "dsm/eager_update_wire.hpp"
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace {
+// After how many updates a member is asked whether it uses its copy: at first, and at most.
+constexpr std::uint32_t kFirstLimit = 4;
+constexpr std::uint32_t kLastLimit = 1U << 20;
+
+unsigned long long number(PageId page) { return page.value; }
+}  // namespace
+
+void EagerUpdate::Push::ended(nic::Completion& self, void* context) {
+  const std::unique_ptr<Push> me(static_cast<Push*>(context));
+  if (self.status() == Status::cancelled) return;  // the job ends
+  NETVM_CHECK(ok(self.status()), "writing changes into the copies at node %u failed: %s", me->to.value, to_string(self.status()).data());
+  if (me->protocol.waits_for_members()) me->protocol.delivered(me->delivery);
+}
+
+void EagerUpdate::Fill::ended(nic::Completion& self, void* context) {
+  const std::unique_ptr<Fill> me(static_cast<Fill*>(context));
+  if (self.status() == Status::cancelled) return;  // the job ends
+  NETVM_CHECK(ok(self.status()), "writing a copy of page %llu to node %u failed: %s", number(me->page), me->to.value,
+              to_string(self.status()).data());
+  me->filled->store(true);
+}
+
+// ---- members come and go -----------------------------------------------------------------------------------------------------------
+
+void EagerUpdate::handle_join(NodeId from, const Header& message) {
+  const PageId page{message.page};
+  const bool writer = (message.flags & Header::kWriter) != 0;
+  const PageRange all = env_.table().range();
+  NETVM_CHECK(message.pages > 0 && message.pages <= all.end() - page.value, "%s: node %u sent a malformed join", traits().name.data(),
+              from.value);
+  env_.learn_home(page, env_.node());
+  if (const FramePins pins = env_.try_pin({page, message.pages}, false); pins.holds()) return join(from, page, message.pages, writer);
+  // It was evicted: bringing it in would block this handler.
+  (void)env_.spawn([this, from, page, writer, pages = message.pages] {
+    const FramePins pins = env_.pin({page, pages}, false);
+    join(from, page, pages, writer);
+  });
+}
+
+void EagerUpdate::join(NodeId from, PageId page, std::uint32_t pages, bool writer) {
+  PageEntry& entry = env_.entry(page);
+  const std::scoped_lock latch(entry.latch);
+  Record& record = record_of(entry);
+  Header answer;
+  answer.kind = Header::grant;
+  answer.flags = writer ? Header::kWriter : std::uint8_t{0};
+  answer.page = page.value;
+  const auto known = std::find_if(record.members.begin(), record.members.end(), [from](const Member& m) { return m.node == from; });
+  if (known != record.members.end()) {
+    known->writer |= writer;
+    answer.flags |= Header::kUpgrade;
+    return send(from, answer);
+  }
+  if (entry.access() == Access::write && entry.twin == nullptr && ends_exclusive()) {
+    env_.set_access(page, Access::read);
+    mark_dirty(page, entry);
+  }
+  const auto filled = std::make_shared<std::atomic<bool>>(false);
+  record.members.push_back({from, writer, false, 0, kFirstLimit, filled});
+  fill(from, page, pages, entry.twin != nullptr ? entry.twin : env_.frame(page), filled);
+  send(from, answer);
+}
+
+// What is not released yet is not part of the copy: the twin serves.
+void EagerUpdate::fill(NodeId to, PageId page, std::uint32_t pages, const std::byte* bytes,
+                       const std::shared_ptr<std::atomic<bool>>& filled) {
+  auto* operation = new Fill(to, page, filled);
+  const nic::Segment whole{env_.offset_of(page), bytes, static_cast<std::uint32_t>(pages * kPageSize)};
+  env_.post_segments(to, {&whole, 1}, &operation->completion);
+}
+
+void EagerUpdate::handle_used(NodeId from, const Header& message) {
+  PageEntry& entry = env_.entry(PageId{message.page});
+  const std::scoped_lock latch(entry.latch);
+  Record* record = find_record(entry);
+  if (record == nullptr) return;
+  for (Member& member : record->members) {
+    if (member.node != from) continue;
+    member.watches = false;
+    member.updates = 0;
+    member.limit = std::min(member.limit * 2, kLastLimit);
+  }
+}
+
+void EagerUpdate::handle_ack(NodeId from, const Header& message, std::span<const std::byte> body) {
+  WireReader reader(body);
+  while (!reader.at_end()) {
+    const PageId page{reader.varint()};
+    NETVM_CHECK(reader.ok() && env_.is_shared(page), "%s: node %u sent a malformed acknowledgement", traits().name.data(), from.value);
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    if (Record* record = find_record(entry)) std::erase_if(record->members, [from](const Member& m) { return m.node == from; });
+  }
+  if (!waits_for_members()) return;
+  std::shared_ptr<Delivery> delivery;
+  {
+    const std::scoped_lock guard(delivery_lock_);
+    const auto found = deliveries_.find(message.number);
+    NETVM_CHECK(found != deliveries_.end(), "%s: node %u acknowledges changes that it was not sent", traits().name.data(), from.value);
+    delivery = found->second;
+  }
+  delivered(delivery);
+}
+
+// ---- changes ---------------------------------------------------------------------------------------------------------------------------
+
+void EagerUpdate::handle_flush(NodeId from, const Header& message, std::span<const std::byte> body) {
+  const std::vector<Change> changes = decode(from, body);
+  const auto delivery = std::make_shared<Delivery>();
+  delivery->from = from;
+  delivery->flush = message.number;
+  std::vector<FramePins> pins;
+  for (const Change& change : changes) {
+    pins.push_back(env_.try_pin({change.page, change.pages}, true));
+    if (pins.back().holds()) continue;
+    // One was evicted: bringing it in would block this handler. Pages one by one, so that the pins are few.
+    auto kept = std::make_shared<Bytes>(body.begin(), body.end());
+    (void)env_.spawn([this, from, kept, delivery] {
+      for (const Change& one : decode(from, *kept)) {
+        const FramePins pin = env_.pin({one.page, one.pages}, true);
+        at_home(from, {&one, 1}, delivery);
+      }
+      delivered(delivery);
+    });
+    return;
+  }
+  at_home(from, changes, delivery);
+  delivered(delivery);
+}
+
+// Frames pinned. The latches are held until the updates are on their way: who joins afterwards finds the changes in the copy, who joined before gets them in order.
+void EagerUpdate::at_home(NodeId from, std::span<const Change> changes, const std::shared_ptr<Delivery>& delivery) {
+  Outbox outbox;
+  for (const Change& change : changes) env_.entry(change.page).latch.lock();
+  taken_[from.value] = delivery->flush;
+  for (const Change& change : changes) {
+    PageEntry& entry = env_.entry(change.page);
+    Record* record = find_record(entry);
+    if (record == nullptr) continue;  // freed meanwhile: who writes a page is a member
+    if (from != env_.node()) patch(change, entry, *record, from, 0);
+    route(from, change, *record, outbox);
+  }
+  post(outbox, delivery);
+  for (const Change& change : changes) env_.entry(change.page).latch.unlock();
+}
+
+void EagerUpdate::route(NodeId from, const Change& change, Record& record, Outbox& outbox) {
+  for (Member& member : record.members) {
+    if (member.node == from) {
+      member.updates = 0;
+      continue;
+    }
+    ++member.updates;
+    if (member.updates == member.limit) {
+      member.watches = true;
+      outbox.watches.emplace_back(member.node, change.page);
+    }
+    const bool may_leave = member.watches && member.updates >= 2 * member.limit;
+    if (pushes_to_readers() && !member.writer && !may_leave && member.filled->load()) {
+      append_diff_segments(change.diff, env_.offset_of(change.page), outbox.pieces[member.node]);
+    } else {
+      append_change(change.page, change.pages, may_leave, change.diff, outbox.changes[member.node]);
+    }
+  }
+}
+
+void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery) {
+  if (waits_for_members()) delivery->awaited.fetch_add(outbox.changes.size() + outbox.pieces.size());
+  if (!outbox.changes.empty()) {
+    const std::scoped_lock guard(delivery_lock_);
+    if (delivery->number == 0) delivery->number = ++last_delivery_;
+    deliveries_.emplace(delivery->number, delivery);
+  }
+  for (const auto& [node, body] : outbox.changes) {
+    Header message;
+    message.kind = Header::update;
+    message.number = delivery->number;
+    message.flushes = taken_[node.value];
+    send(node, message, body);
+  }
+  for (const auto& [node, pieces] : outbox.pieces) {
+    auto* push = new Push(*this, node, delivery);
+    env_.post_segments(node, pieces, &push->completion);
+  }
+  for (const auto& [node, page] : outbox.watches) {
+    Header message;
+    message.kind = Header::watch;
+    message.page = page.value;
+    send(node, message);
+  }
+}
+
+// One push or acknowledgement less to wait for, or all are known.
+void EagerUpdate::delivered(const std::shared_ptr<Delivery>& delivery) {
+  if (delivery->awaited.fetch_sub(1) != 1) return;
+  if (delivery->number != 0) {
+    const std::scoped_lock guard(delivery_lock_);
+    deliveries_.erase(delivery->number);
+  }
+  if (delivery->from == env_.node()) {
+    awaited_.fetch_sub(1);
+    return over_.announce(env_.env());
+  }
+  Header message;
+  message.kind = Header::over;
+  send(delivery->from, message);
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,81 @@
+// What the nodes of erc and update say to each other, and what is under way at a home. Private to eager_update*.cpp.
+//
+//   join    node -> home      a copy, please (kWriter: I am going to write)      grant   home -> node    it is in your frame (kUpgrade: you have one)
+//   flush   writer -> home    my changes of these pages                          over    home -> writer  every copy has them
+//   update  home -> member    changes of these pages                             ack     member -> home  I have them; of these pages I have no copy any more
+//   watch   home -> member    is that copy used?                                 used    member -> home  it is
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "dsm/eager_update.hpp"
+#include "dsm/wire_codec.hpp"
+#include "nic/nic.hpp"
+
+namespace netvm::dsm {
+
+/// Followed by: changes (flush, update), page numbers as varints (ack), nothing else. A change: page, pages, 1 if the copy may be given up, length, diff.
+struct EagerUpdate::Header {
+  enum Kind : std::uint8_t { join = 1, grant, flush, over, update, ack, watch, used };
+  static constexpr std::uint8_t kWriter = 1;
+  static constexpr std::uint8_t kUpgrade = 2;
+
+  std::uint8_t kind = 0;
+  std::uint8_t flags = 0;
+  std::uint8_t reserved[2] = {};
+  std::uint32_t pages = 1;    ///< join: how many the unit has
+  std::uint64_t page = 0;     ///< join, grant, watch, used
+  std::uint64_t number = 0;   ///< update, ack: of the delivery, at the home. Flush: of the flush, at the writer; ascending
+  std::uint64_t flushes = 0;  ///< update: the newest of the receiver's flushes that the home has taken before
+};
+
+inline void append_change(PageId page, std::uint64_t pages, bool may_leave, std::span<const std::byte> diff, std::vector<std::byte>& out) {
+  put_varint(out, page.value);
+  put_varint(out, pages);
+  put_varint(out, may_leave ? 1 : 0);
+  put_varint(out, diff.size());
+  out.insert(out.end(), diff.begin(), diff.end());
+}
+
+/// One flush at its home, until all members have it.
+struct EagerUpdate::Delivery {
+  NodeId from{};
+  std::uint64_t flush = 0;                ///< its number, at the writer
+  std::uint64_t number = 0;               ///< of the delivery, once there is a message to acknowledge
+  std::atomic<std::uint64_t> awaited{1};  ///< pushes and acknowledgements, and one until all of them are known
+};
+
+/// What goes out for one chunk of pages: by node, messages' bodies and one-sided pieces.
+struct EagerUpdate::Outbox {
+  std::map<NodeId, Bytes> changes;
+  std::map<NodeId, std::vector<nic::Segment>> pieces;
+  std::vector<std::pair<NodeId, PageId>> watches;
+};
+
+/// A one-sided write of changes on its way; deletes itself.
+struct EagerUpdate::Push {
+  EagerUpdate& protocol;
+  NodeId to;
+  std::shared_ptr<Delivery> delivery;
+  nic::Completion completion{&Push::ended, this};
+
+  Push(EagerUpdate& owner, NodeId member, std::shared_ptr<Delivery> of) : protocol(owner), to(member), delivery(std::move(of)) {}
+  static void ended(nic::Completion& self, void* context);
+};
+
+/// A copy on its way to a new member; deletes itself.
+struct EagerUpdate::Fill {
+  NodeId to;
+  PageId page;
+  std::shared_ptr<std::atomic<bool>> filled;
+  nic::Completion completion{&Fill::ended, this};
+
+  Fill(NodeId member, PageId what, std::shared_ptr<std::atomic<bool>> flag) : to(member), page(what), filled(std::move(flag)) {}
+  static void ended(nic::Completion& self, void* context);
+};
+
+}  // namespace netvm::dsm
