@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cctype>
 #include <charconv>
 #include <iterator>
@@ -65,6 +66,18 @@ void apply_protocol(Settings& s, std::string_view variable, std::string_view val
   if (value.empty()) reject(variable, value, "the name of a protocol, such as hlrc or sc-directory");
   s.protocol = value;
 }
+
+void apply_granularity(Settings& s, std::string_view variable, std::string_view value) {
+  constexpr std::uint64_t kLeast = kPageSize;
+  constexpr std::uint64_t kMost = 16 * kPageSize;
+  const std::uint64_t bytes = parse_bytes(value, variable);
+  if (bytes < kLeast || bytes > kMost || !std::has_single_bit(bytes)) reject(variable, value, "a power of two from 4K to 64K");
+  s.granularity = static_cast<std::uint32_t>(bytes);
+}
+
+void apply_read_ahead(Settings& s, std::string_view variable, std::string_view value) { s.read_ahead = on_or_off(variable, value); }
+
+void apply_home_moves(Settings& s, std::string_view variable, std::string_view value) { s.home_moves = on_or_off(variable, value); }
 
 void apply_trap(Settings& s, std::string_view variable, std::string_view value) {
   static constexpr std::array<std::string_view, 4> kNames{"auto", "userfaultfd", "mprotect", "checked"};
@@ -136,6 +149,15 @@ constexpr std::array kInfos{
     SettingInfo{"NETVM_PROTOCOL", "--protocol", "NAME", "hlrc",
                 "Coherence protocol of every allocation that names none. docs/protocols/ describes them."},
     SettingInfo{
+        "NETVM_GRANULARITY", "--granularity", "BYTES", "4K",
+        "How much memory is kept coherent as one, of every allocation that names no granularity: 4K, 8K, 16K, 32K or 64K. More means "
+        "fewer faults and messages, and more false sharing. The same on all nodes."},
+    SettingInfo{"NETVM_READ_AHEAD", "--read-ahead", "on|off", "on",
+                "Fetch pages that a thread will want next when it reads one after the other."},
+    SettingInfo{
+        "NETVM_HOME_MOVES", "--home-moves", "on|off", "on",
+        "At barriers, let a page's home become the node that alone writes it, where the protocol knows how (hlrc). The same on all nodes."},
+    SettingInfo{
         "NETVM_TRAP", "--trap", "NAME", "auto",
         "How a missing right to a page is noticed: userfaultfd (Linux 6.4), mprotect (any Linux), auto (the first of these two that works "
         "here), or checked (no hardware: for tests)."},
@@ -181,9 +203,9 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol,     apply_trap,  apply_shm,     apply_address_space, apply_memory,         apply_backing,
-    apply_threads,      apply_spin,  apply_bind,    apply_start_timeout, apply_system_buffers, apply_peer_timeout,
-    apply_check_frames, apply_stats, apply_verbose, apply_seed,
+    apply_protocol,     apply_granularity,  apply_read_ahead, apply_home_moves, apply_trap, apply_shm,           apply_address_space,
+    apply_memory,       apply_backing,      apply_threads,    apply_spin,       apply_bind, apply_start_timeout, apply_system_buffers,
+    apply_peer_timeout, apply_check_frames, apply_stats,      apply_verbose,    apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

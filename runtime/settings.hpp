@@ -50,6 +50,9 @@ enum class ShmMode : std::uint8_t {
 /// What one node runs with.
 struct Settings {
   std::string protocol = "hlrc";            // NETVM_PROTOCOL: default of every allocation that names none
+  std::uint32_t granularity = kPageSize;    // NETVM_GRANULARITY: bytes of a coherence unit, of every allocation that names none
+  bool read_ahead = true;                   // NETVM_READ_AHEAD: fetch pages that a sequential reader will want
+  bool home_moves = true;                   // NETVM_HOME_MOVES: pages move to the node that alone writes them
   TrapChoice trap = TrapChoice::automatic;  // NETVM_TRAP: auto | userfaultfd | mprotect | checked
   ShmMode shm_mode = ShmMode::direct;       // NETVM_SHM: direct | packet
   std::uint64_t address_space = std::uint64_t{64}

@@ -66,6 +66,30 @@ std::string_view stat_name(Stat stat) {
       return "redirected_bytes";
     case Stat::redirect_drains:
       return "redirect_drains";
+    case Stat::read_faults_away:
+      return "read_faults_away";
+    case Stat::write_faults_away:
+      return "write_faults_away";
+    case Stat::home_moves:
+      return "home_moves";
+    case Stat::read_ahead_pages:
+      return "read_ahead_pages";
+    case Stat::read_ahead_hits:
+      return "read_ahead_hits";
+    case Stat::read_ahead_wasted:
+      return "read_ahead_wasted";
+    case Stat::data_bytes:
+      return "data_bytes";
+    case Stat::protocol_bytes:
+      return "protocol_bytes";
+    case Stat::sync_bytes:
+      return "sync_bytes";
+    case Stat::barrier_imbalance_ns:
+      return "barrier_imbalance_ns";
+    case Stat::protocol_ns:
+      return "protocol_ns";
+    case Stat::handler_ns:
+      return "handler_ns";
     case Stat::kCount:
       break;
   }

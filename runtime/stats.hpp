@@ -16,6 +16,8 @@ enum class Stat : std::uint8_t {
   read_faults,
   write_faults,
   remote_faults,  // application faults; those of them that needed another node
+  read_faults_away,
+  write_faults_away,  // of pages whose home is another node
   twins,
   diffs,
   diff_bytes,
@@ -23,6 +25,13 @@ enum class Stat : std::uint8_t {
   notices_sent,
   notices_received,
   pages_fetched,
+  home_moves,  // this node became the home of a page that had another one
+  read_ahead_pages,
+  read_ahead_hits,
+  read_ahead_wasted,  // pages fetched before anybody asked; those of them that were used then; that were given up unused
+  data_bytes,
+  protocol_bytes,
+  sync_bytes,  // what travelled: contents of pages; messages and payloads of protocols; messages of locks and barriers without those payloads
   messages_sent,
   message_bytes,  // two-sided: packets handed to a handler
   one_sided_ops,
@@ -32,7 +41,10 @@ enum class Stat : std::uint8_t {
   lock_wait_ns,
   barriers,
   barrier_wait_ns,
+  barrier_imbalance_ns,  // of barrier_wait_ns: what the last one to arrive did not wait
   fault_ns,
+  protocol_ns,
+  handler_ns,  // in releases and acquires, of locks and barriers; in handlers of protocols' messages
   engine_wakeups,
   page_ins,
   evictions,

@@ -61,6 +61,9 @@ TEST_CASE("without variables every setting has its documented default") {
   const Environment environment({});
   const Settings read = Settings::from_environment();
   CHECK(read.protocol == "hlrc");
+  CHECK(read.granularity == 4096);
+  CHECK(read.read_ahead);
+  CHECK(read.home_moves);
   CHECK(read.trap == netvm::TrapChoice::automatic);
   CHECK(read.shm_mode == netvm::ShmMode::direct);
   CHECK(read.address_space == std::uint64_t{64} << 30);
@@ -80,6 +83,9 @@ TEST_CASE("setting every variable to its documented default changes nothing") {
   const Settings read = Settings::from_environment();
   const Settings defaults;
   CHECK(read.protocol == defaults.protocol);
+  CHECK(read.granularity == defaults.granularity);
+  CHECK(read.read_ahead == defaults.read_ahead);
+  CHECK(read.home_moves == defaults.home_moves);
   CHECK(read.trap == defaults.trap);
   CHECK(read.shm_mode == defaults.shm_mode);
   CHECK(read.address_space == defaults.address_space);
@@ -95,6 +101,9 @@ TEST_CASE("setting every variable to its documented default changes nothing") {
 
 TEST_CASE("every variable is read into its own setting") {
   const Environment environment({{"NETVM_PROTOCOL", "sc-directory"},
+                                 {"NETVM_GRANULARITY", "16K"},
+                                 {"NETVM_READ_AHEAD", "off"},
+                                 {"NETVM_HOME_MOVES", "off"},
                                  {"NETVM_TRAP", "mprotect"},
                                  {"NETVM_SHM", "packet"},
                                  {"NETVM_ADDRESS_SPACE", "2G"},
@@ -109,6 +118,9 @@ TEST_CASE("every variable is read into its own setting") {
                                  {"NETVM_RENDEZVOUS", "set by the launcher"}});
   const Settings read = Settings::from_environment();
   CHECK(read.protocol == "sc-directory");
+  CHECK(read.granularity == 16384);
+  CHECK_FALSE(read.read_ahead);
+  CHECK_FALSE(read.home_moves);
   CHECK(read.trap == netvm::TrapChoice::mprotect);
   CHECK(read.shm_mode == netvm::ShmMode::packet);
   CHECK(read.address_space == std::uint64_t{2} << 30);
@@ -151,6 +163,10 @@ TEST_CASE("a malformed value is an error that names variable, value and what is 
       {"NETVM_VERBOSE", "3", "from 0 to 2"},
       {"NETVM_SEED", "99999999999999999999999", "whole number"},
       {"NETVM_PROTOCOL", "", "name of a protocol"},
+      {"NETVM_GRANULARITY", "2K", "a power of two from 4K to 64K"},
+      {"NETVM_GRANULARITY", "12K", "a power of two from 4K to 64K"},
+      {"NETVM_GRANULARITY", "128K", "a power of two from 4K to 64K"},
+      {"NETVM_READ_AHEAD", "maybe", "on or off"},
   };
   for (const auto& entry : cases) {
     const std::string& variable = entry[0];
