@@ -77,8 +77,11 @@ Status Collectives::run(const CollectiveCall& call, std::span<std::byte> value, 
   Status status = Status::ok;
   if (last) {
     status = lead(op);
+    stats_.add(Stat::barrier_imbalance_ns, threads_ * (waited_ns_ - std::min(waited_ns_, least_wait_ns_)));
     {
       const std::lock_guard guard(arrival_);
+      led_at_ = begin;
+      waited_ns_ = static_cast<std::uint64_t>(nic_.env().now() - begin);
       std::swap(result_, value_);
       outcome_ = status;
       arrived_ = 0;
@@ -88,7 +91,10 @@ Status Collectives::run(const CollectiveCall& call, std::span<std::byte> value, 
     ended_.announce(nic_.env());
   } else {
     status = nic_.wait_until(ended_, ended);
-    if (ended()) status = outcome_;
+    if (ended()) {
+      status = outcome_;
+      stats_.add(Stat::barrier_imbalance_ns, static_cast<std::uint64_t>(std::max<Nanos>(led_at_ - begin, 0)));
+    }
   }
   if (ok(status) && !value.empty()) std::copy(result_.begin(), result_.end(), value.begin());
   stats_.add(Stat::barrier_wait_ns, static_cast<std::uint64_t>(nic_.env().now() - begin));
@@ -119,16 +125,19 @@ void Collectives::join(const CollectiveCall& call, std::span<const std::byte> va
 
 Status Collectives::lead(const Combine* op) {
   const std::uint64_t number = number_.load(std::memory_order_relaxed);  // relaxed: only a leader changes it
+  least_wait_ns_ = waited_ns_;
   Bytes sum;
   hook_.on_barrier_arrive(sum);
   if (const Status status = gather(op, &sum); !ok(status)) return status;
   if (place_.has_parent) {
     nic_.send(NodeId{place_.parent}, nic::MessageKind::sync_collective,
-              encode_collective(CollectiveDirection::up, call_, number, has_value_, value_, sum));
+              encode_collective(CollectiveDirection::up, call_, number, has_value_, value_, sum, least_wait_ns_));
+    count_payload(sum.size());
     const Result<Bytes> body = take_from(inbox_.size() - 1);
     if (!body) return body.status();
     const auto message = decode_collective(*body);
     check_same(place_.parent, message->call, message->number);
+    least_wait_ns_ = message->least_wait_ns;
     has_value_ = message->has_value;
     value_.assign(message->value.begin(), message->value.end());
     sum.assign(message->payload.begin(), message->payload.end());
@@ -136,11 +145,18 @@ Status Collectives::lead(const Combine* op) {
   NETVM_CHECK(!carries_value(call_.kind) || has_value_, "node %u: the %s number %llu brought no value", nic_.node().value,
               to_string(call_.kind), printable(number));
   if (!place_.children.empty()) {
-    const Bytes down = encode_collective(CollectiveDirection::down, call_, number, has_value_, value_, sum);
+    const Bytes down = encode_collective(CollectiveDirection::down, call_, number, has_value_, value_, sum, least_wait_ns_);
     for (const std::uint32_t child : place_.children) nic_.send(NodeId{child}, nic::MessageKind::sync_collective, down);
+    count_payload(sum.size() * place_.children.size());
   }
   hook_.on_barrier_leave(sum);
   return Status::ok;
+}
+
+// The NIC counts what collectives send as theirs; this much of it was the coherence layer's.
+void Collectives::count_payload(std::size_t bytes) {
+  stats_.add(Stat::protocol_bytes, bytes);
+  stats_.add(Stat::sync_bytes, ~std::uint64_t{bytes} + 1);
 }
 
 // Merges the children's parts into this node's, in their order.
@@ -150,6 +166,7 @@ Status Collectives::gather(const Combine* op, Bytes* sum) {
     if (!body) return body.status();
     const auto message = decode_collective(*body);
     check_same(place_.children[i], message->call, message->number);
+    least_wait_ns_ = std::min(least_wait_ns_, message->least_wait_ns);
     hook_.on_barrier_merge(*sum, message->payload);
     if (!message->has_value) continue;
     if (op != nullptr) {

@@ -59,6 +59,7 @@ class Collectives final : public nic::MessageHandler {
   void join(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op);
   Status lead(const Combine* op);
   Status gather(const Combine* op, Bytes* sum);
+  void count_payload(std::size_t bytes);
   Result<Bytes> take_from(std::size_t inbox);
   [[nodiscard]] bool filled(std::size_t inbox) const;
   void check_same(std::uint32_t other_node, const CollectiveCall& theirs, std::uint64_t their_number) const;
@@ -77,6 +78,11 @@ class Collectives final : public nic::MessageHandler {
   Bytes value_;
   Bytes result_;  // of the collective that ended last; stays until all local threads have arrived at the next
   Status outcome_ = Status::ok;
+  // How long this node's last thread to arrive waited in the collective before; the least of all nodes' is what a collective costs, the rest of each is
+  // imbalance. And when it arrived in this one.
+  std::uint64_t waited_ns_ = 0;
+  std::uint64_t least_wait_ns_ = 0;
+  Nanos led_at_ = 0;
   std::atomic<std::uint64_t> number_{0};  // of the collective under way: how many have ended
   WaitWord ended_;
 

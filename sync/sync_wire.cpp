@@ -45,7 +45,7 @@ const char* to_string(CollectiveKind kind) {
 }
 
 Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
-                        std::span<const std::byte> value, std::span<const std::byte> payload) {
+                        std::span<const std::byte> value, std::span<const std::byte> payload, std::uint64_t least_wait_ns) {
   CollectiveHeader header;
   header.direction = static_cast<std::uint8_t>(direction);
   header.kind = static_cast<std::uint8_t>(call.kind);
@@ -53,6 +53,7 @@ Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& cal
   header.root = call.root;
   header.number = number;
   header.value_bytes = call.value_bytes;
+  header.least_wait_ns = least_wait_ns;
   Bytes body(sizeof header);
   body.reserve(sizeof header + (has_value ? value.size() : 0) + payload.size());
   std::memcpy(body.data(), &header, sizeof header);
@@ -69,12 +70,13 @@ std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> bo
                                header.direction == static_cast<std::uint8_t>(CollectiveDirection::down);
   const bool known_kind = header.kind >= static_cast<std::uint8_t>(CollectiveKind::barrier) &&
                           header.kind <= static_cast<std::uint8_t>(CollectiveKind::farewell);
-  if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0 || header.reserved2 != 0) return std::nullopt;
+  if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0) return std::nullopt;
   std::span<const std::byte> rest = body.subspan(sizeof header);
   CollectiveMessage message;
   message.direction = static_cast<CollectiveDirection>(header.direction);
   message.call = {static_cast<CollectiveKind>(header.kind), header.root, header.value_bytes};
   message.number = header.number;
+  message.least_wait_ns = header.least_wait_ns;
   message.has_value = header.has_value != 0;
   if (message.has_value) {
     if (header.value_bytes > rest.size()) return std::nullopt;

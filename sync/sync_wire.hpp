@@ -67,7 +67,7 @@ struct CollectiveHeader {
   std::uint32_t root = 0;
   std::uint64_t number = 0;
   std::uint64_t value_bytes = 0;
-  std::uint64_t reserved2 = 0;  // keeps the value aligned to 16
+  std::uint64_t least_wait_ns = 0;  // in the collective before: up, of the subtree; down, of all nodes
 };
 static_assert(sizeof(CollectiveHeader) == 32);
 
@@ -75,14 +75,16 @@ static_assert(sizeof(CollectiveHeader) == 32);
 struct CollectiveMessage {
   CollectiveDirection direction{};
   CollectiveCall call;
-  std::uint64_t number = 0;  ///< of the collective, counted from 0 on each node
+  std::uint64_t number = 0;         ///< of the collective, counted from 0 on each node
+  std::uint64_t least_wait_ns = 0;  ///< see CollectiveHeader: a statistic that travels along
   bool has_value = false;
   std::span<const std::byte> value;  ///< call.value_bytes of it, if has_value
   std::span<const std::byte> payload;
 };
 
 [[nodiscard]] Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
-                                      std::span<const std::byte> value, std::span<const std::byte> payload);
+                                      std::span<const std::byte> value, std::span<const std::byte> payload,
+                                      std::uint64_t least_wait_ns = 0);
 /// Nothing if the body is not one of ours.
 [[nodiscard]] std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> body);
 
