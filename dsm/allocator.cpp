@@ -90,16 +90,21 @@ Allocator::Live& Allocator::add_extent(const AllocRequest& request, PageRange pa
   live.extent.home = key.home;
   live.extent.protocol = request.protocol;
   live.extent.placement = request.placement;
+  live.extent.unit_shift = slot_bytes == 0 ? request.unit_shift : std::uint8_t{0};
   if (slot_bytes != 0) live.used_slots.assign((slots_of(live.extent) + 63) / 64, 0);
   return live_.emplace(pages.first.value, std::move(live)).first->second;
 }
 
 Result<Allocation> Allocator::allocate(const AllocRequest& request) {
-  if (request.bytes == 0 || request.alignment > kMaxAlignment || !std::has_single_bit(request.alignment)) return Status::invalid;
+  const bool right = request.bytes != 0 && request.alignment <= kMaxAlignment && std::has_single_bit(request.alignment) &&
+                     request.unit_shift <= kMaxUnitShift;
+  if (!right) return Status::invalid;
   const std::uint32_t slot = slot_for(request.bytes, request.alignment);
   if (slot != 0) return allocate_slot(request, slot);
-  const std::uint64_t count = request.bytes / kPageSize + (request.bytes % kPageSize != 0 ? 1 : 0);
-  const std::uint64_t alignment_pages = std::max<std::uint64_t>(request.alignment / kPageSize, 1);
+  const std::uint64_t unit = std::uint64_t{1} << request.unit_shift;
+  const std::uint64_t used = request.bytes / kPageSize + (request.bytes % kPageSize != 0 ? 1 : 0);
+  const std::uint64_t count = (used + unit - 1) / unit * unit;
+  const std::uint64_t alignment_pages = std::max<std::uint64_t>(request.alignment / kPageSize, unit);
   const std::optional<PageRange> pages = take_pages(count, alignment_pages);
   if (!pages) return Status::exhausted;
   const Live& live = add_extent(request, *pages, 0);

@@ -6,7 +6,8 @@
 //     and with first touch those of one node only, so that nodes that allocate for themselves do not share pages by accident.
 //  3. A freed slot is not handed out again before its whole slab was retired: only then is it known to be zero on every node.
 //     (Nodes recycle their own small objects before they come back here: allocation_service.hpp.)
-//  4. Offsets count from the start of the global range, as everywhere.
+//  4. An extent begins at a multiple of its coherence unit and is whole units long: a unit never straddles extents, and so never homes or protocols.
+//  5. Offsets count from the start of the global range, as everywhere.
 // Threads: one at a time (messages to node 0 are handled one after the other).
 #pragma once
 
@@ -29,7 +30,8 @@ struct AllocRequest {
   std::uint32_t home = 0;
   std::uint8_t protocol = 0;
   Placement placement = Placement::first_touch;
-  std::uint8_t reserved[6] = {};  ///< no padding: requests travel as bytes
+  std::uint8_t unit_shift = 0;    ///< as in Extent; slabs ignore it
+  std::uint8_t reserved[5] = {};  ///< no padding: requests travel as bytes
 };
 
 struct Allocation {

@@ -45,25 +45,26 @@ MaskFunction function_of(DiffKernel kernel) {
   return detail::diff_masks_portable;
 }
 
-std::size_t runs_from_masks(const std::uint64_t* masks, DiffRun* runs) {
-  std::size_t count = 0;
-  bool open = false;  // the last run reaches to the end of the word before
+// Appends the runs of one page's masks. `base`: where the page begins in its unit. A run that ends where the page begins goes on.
+std::size_t append_runs(const std::uint64_t* masks, std::uint32_t base, DiffRun* runs, std::size_t count) {
+  bool open = count > 0 && runs[count - 1].offset + runs[count - 1].bytes == base;  // the last run reaches to the end of the word before
   for (std::size_t word = 0; word < detail::kMaskWords; ++word) {
     std::uint64_t mask = masks[word];
     if (mask == 0) {
       open = false;
       continue;
     }
+    const auto word_at = base + static_cast<std::uint32_t>(word * 64);
     if (mask == ~std::uint64_t{0}) {
-      if (!open) runs[count++] = {static_cast<std::uint16_t>(word * 64), 0};
-      runs[count - 1].bytes = static_cast<std::uint16_t>(runs[count - 1].bytes + 64);
+      if (!open) runs[count++] = {word_at, 0};
+      runs[count - 1].bytes += 64;
       open = true;
       continue;
     }
     unsigned at = 0;
     if (open) {
       const unsigned more = static_cast<unsigned>(std::countr_one(mask));
-      runs[count - 1].bytes = static_cast<std::uint16_t>(runs[count - 1].bytes + more);
+      runs[count - 1].bytes += more;
       at = more;
       mask >>= more;  // more < 64: the mask is not all ones
     }
@@ -73,7 +74,7 @@ std::size_t runs_from_masks(const std::uint64_t* masks, DiffRun* runs) {
       mask >>= gap;
       at += gap;
       const unsigned length = static_cast<unsigned>(std::countr_one(mask));
-      runs[count++] = {static_cast<std::uint16_t>(word * 64 + at), static_cast<std::uint16_t>(length)};
+      runs[count++] = {word_at + at, length};
       at += length;
       open = at == 64;
       if (open) break;
@@ -83,9 +84,19 @@ std::size_t runs_from_masks(const std::uint64_t* masks, DiffRun* runs) {
   return count;
 }
 
+std::size_t find_runs(MaskFunction masks_of, const std::byte* twin, const std::byte* page, DiffRun* runs, std::size_t bytes) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < bytes; at += kPageSize) {
+    std::uint64_t masks[detail::kMaskWords];
+    masks_of(twin + at, page + at, masks);
+    count = append_runs(masks, static_cast<std::uint32_t>(at), runs, count);
+  }
+  return count;
+}
+
 struct WireRun {
   std::uint16_t offset;
-  std::uint16_t bytes;
+  std::uint16_t bytes_less_one;  // all of the largest unit may have changed
 };
 static_assert(sizeof(WireRun) == 4);
 
@@ -110,17 +121,13 @@ DiffKernel best_diff_kernel() {
   return DiffKernel::portable;
 }
 
-std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::byte* page, DiffRun* runs) {
-  std::uint64_t masks[detail::kMaskWords];
-  function_of(kernel)(twin, page, masks);
-  return runs_from_masks(masks, runs);
+std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::byte* page, DiffRun* runs, std::size_t bytes) {
+  return find_runs(function_of(kernel), twin, page, runs, bytes);
 }
 
-std::size_t find_diff_runs(const std::byte* twin, const std::byte* page, DiffRun* runs) {
+std::size_t find_diff_runs(const std::byte* twin, const std::byte* page, DiffRun* runs, std::size_t bytes) {
   static const MaskFunction best = function_of(best_diff_kernel());
-  std::uint64_t masks[detail::kMaskWords];
-  best(twin, page, masks);
-  return runs_from_masks(masks, runs);
+  return find_runs(best, twin, page, runs, bytes);
 }
 
 std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
@@ -135,11 +142,11 @@ std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page
 
 namespace {
 void encode_runs(std::span<const DiffRun> runs, std::vector<std::byte>& out) {
-  NETVM_CHECK(runs.size() <= kMaxDiffRuns, "%zu runs in one page", runs.size());
+  NETVM_CHECK(runs.size() <= max_diff_runs(kMaxGranularity), "%zu runs in one coherence unit", runs.size());
   const auto count = static_cast<std::uint16_t>(runs.size());
   append(out, &count, sizeof(count));
   for (const DiffRun& run : runs) {
-    const WireRun wire{run.offset, run.bytes};
+    const WireRun wire{static_cast<std::uint16_t>(run.offset), static_cast<std::uint16_t>(run.bytes - 1)};
     append(out, &wire, sizeof(wire));
   }
 }
@@ -155,30 +162,30 @@ void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
-std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin) {
+std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin, std::size_t page_bytes) {
   std::uint16_t count = 0;
   if (wire.size() < sizeof(count)) return 0;
   std::memcpy(&count, wire.data(), sizeof(count));
   const std::size_t header = sizeof(count) + std::size_t{count} * sizeof(WireRun);
-  if (count > kMaxDiffRuns || wire.size() < header) return 0;
+  if (count > max_diff_runs(page_bytes) || wire.size() < header) return 0;
   const auto run_at = [&](std::size_t i) {
     WireRun run;
     std::memcpy(&run, wire.data() + sizeof(count) + i * sizeof(WireRun), sizeof(run));
-    return run;
+    return DiffRun{run.offset, std::uint32_t{run.bytes_less_one} + 1};
   };
   std::size_t bytes = 0;
   std::size_t end = 0;  // of the run before: runs ascend and never touch
   for (std::size_t i = 0; i < count; ++i) {
-    const WireRun run = run_at(i);
+    const DiffRun run = run_at(i);
     const bool apart = i == 0 || run.offset > end;
-    if (run.bytes == 0 || !apart || std::size_t{run.offset} + run.bytes > kPageSize) return 0;
     end = std::size_t{run.offset} + run.bytes;
+    if (!apart || end > page_bytes) return 0;
     bytes += run.bytes;
   }
   if (wire.size() - header < bytes) return 0;
   const std::byte* data = wire.data() + header;
   for (std::size_t i = 0; i < count; ++i) {
-    const WireRun run = run_at(i);
+    const DiffRun run = run_at(i);
     std::memcpy(page + run.offset, data, run.bytes);
     if (twin != nullptr) std::memcpy(twin + run.offset, data, run.bytes);
     data += run.bytes;
@@ -194,8 +201,9 @@ void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_of
   for (std::size_t i = 0; i < count; ++i) {
     WireRun run;
     std::memcpy(&run, runs + i * sizeof(WireRun), sizeof(run));
-    out.push_back({page_offset + run.offset, data, run.bytes});
-    data += run.bytes;
+    const std::uint32_t bytes = std::uint32_t{run.bytes_less_one} + 1;
+    out.push_back({page_offset + run.offset, data, bytes});
+    data += bytes;
   }
   NETVM_CHECK(data <= wire.data() + wire.size(), "a diff is shorter than it says");
 }

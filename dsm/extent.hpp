@@ -1,5 +1,8 @@
-// Extent: a run of whole pages that one protocol and one placement govern. A large allocation is an extent of its own; small ones share
-// extents called slabs, cut into slots of one size.
+// Extent: a run of whole coherence units that one protocol and one placement govern. A large allocation is an extent of its own; small ones
+// share extents called slabs, cut into slots of one size.
+//
+// A coherence unit is 1, 2, 4, 8 or 16 pages that a protocol treats as one: fetched, compared, invalidated and homed together. It begins at a multiple
+// of its size; it is named by its first page, its head. Objects in slabs have units of one page: a page of them is shared by accident often enough.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +11,10 @@
 #include "runtime/ids.hpp"
 
 namespace netvm::dsm {
+
+/// The largest unit has 16 pages (kMaxGranularity).
+inline constexpr std::uint8_t kMaxUnitShift = 4;
+static_assert(kPageSize << kMaxUnitShift == kMaxGranularity);
 
 struct Extent {
   PageRange pages;
@@ -18,9 +25,14 @@ struct Extent {
   std::uint32_t home = 0;        ///< Placement::at_node
   std::uint8_t protocol = 0;     ///< index into protocols()
   Placement placement = Placement::first_touch;
-  std::uint8_t reserved[2] = {};  ///< no padding: extents travel as bytes
+  std::uint8_t unit_shift = 0;    ///< log2 of the pages of a coherence unit
+  std::uint8_t reserved[1] = {};  ///< no padding: extents travel as bytes
 
   [[nodiscard]] bool is_slab() const { return slot_bytes != 0; }
+  [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift; }
+  [[nodiscard]] std::uint64_t units() const { return pages.count >> unit_shift; }
+  /// First page of the unit that the page lies in.
+  [[nodiscard]] PageId head_of(PageId page) const { return PageId{page.value >> unit_shift << unit_shift}; }
   [[nodiscard]] std::uint64_t slots_per_page() const { return kPageSize / slot_bytes; }
   friend bool operator==(const Extent&, const Extent&) = default;
 };

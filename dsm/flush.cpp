@@ -7,14 +7,15 @@ namespace netvm::dsm {
 
 void DiffFlush::add(PageId page, NodeId home) {
   FramePins pins = env_.pin({page, 1}, false);
-  const std::size_t count = env_.diff(page, runs_.data());
+  const std::size_t count = env_.diff(page, &runs_);
   env_.drop_twin(page);
   if (count == 0) return;
   Batch& batch = batches_[home];
   batch.bytes += append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
   if (batch.segments.size() >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
+  pinned_pages_ += pins.pages().count;
   pins_.push_back(std::move(pins));
-  if (pins_.size() >= std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kMaxPins)) post_all();
+  if (pinned_pages_ >= std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kMaxPins)) post_all();
 }
 
 void DiffFlush::post_all() {
@@ -22,6 +23,7 @@ void DiffFlush::post_all() {
     if (!batch.segments.empty()) post(home, batch);
   }
   pins_.clear();
+  pinned_pages_ = 0;
 }
 
 void DiffFlush::post(NodeId home, Batch& batch) {

@@ -17,7 +17,7 @@ namespace netvm::dsm {
 
 class DiffFlush {
  public:
-  explicit DiffFlush(ProtocolEnv& env) : env_(env), runs_(kMaxDiffRuns) {}
+  explicit DiffFlush(ProtocolEnv& env) : env_(env) {}
   DiffFlush(const DiffFlush&) = delete;
   DiffFlush& operator=(const DiffFlush&) = delete;
 
@@ -47,7 +47,8 @@ class DiffFlush {
   std::vector<DiffRun> runs_;
   std::map<NodeId, Batch> batches_;
   std::deque<Posted> posted_;
-  std::vector<FramePins> pins_;  // of the pages that batches_ points into
+  std::vector<FramePins> pins_;     // of the pages that batches_ points into
+  std::uint64_t pinned_pages_ = 0;  // by pins_
 };
 
 }  // namespace netvm::dsm

@@ -3,11 +3,15 @@
 #include <atomic>
 
 #include "runtime/check.hpp"
+#include "runtime/random.hpp"
 
 namespace netvm::dsm {
 
 NodeId Homes::arbiter(PageId page) const {
-  return NodeId{static_cast<std::uint32_t>((page.value - config_.layout.shared.first.value) % nic_.nodes())};
+  const std::uint64_t nodes = nic_.nodes();
+  const std::uint64_t index = page.value - config_.layout.shared.first.value;
+  // A rotation of each group of `nodes` pages: one word a group at every node, as claim_offset() needs it.
+  return NodeId{static_cast<std::uint32_t>((index % nodes + mix64(index / nodes) % nodes) % nodes)};
 }
 
 std::uint64_t Homes::claim_offset(PageId page) const {
@@ -15,12 +19,12 @@ std::uint64_t Homes::claim_offset(PageId page) const {
 }
 
 NodeId Homes::compute(PageId page, const Extent& extent, std::uint32_t nodes) {
-  const std::uint64_t index = page.value - extent.pages.first.value;
+  const std::uint64_t index = (page.value - extent.pages.first.value) >> extent.unit_shift;
   switch (extent.placement) {
     case Placement::at_node:
       return NodeId{extent.home};
     case Placement::block: {
-      const std::uint64_t per_node = (extent.pages.count + nodes - 1) / nodes;
+      const std::uint64_t per_node = (extent.units() + nodes - 1) / nodes;
       return NodeId{static_cast<std::uint32_t>(index / per_node)};
     }
     case Placement::cyclic:
@@ -42,19 +46,29 @@ Result<NodeId> Homes::find(PageId page, const Extent& extent) {
   const Result<std::uint64_t> old = nic_.atomic(config_.system[arbiter(page).value], claim_offset(page), claim);
   if (!old) return old.status();
   if (*old == 0) return nic_.node();
-  NETVM_CHECK(*old <= nic_.nodes(), "the claim of page %llu names node %llu, which does not exist",
-              static_cast<unsigned long long>(page.value), static_cast<unsigned long long>(*old - 1));
-  return NodeId{static_cast<std::uint32_t>(*old - 1)};
+  return claimed_by(page, *old);
+}
+
+NodeId Homes::claimed_by(PageId page, std::uint64_t claim) const {
+  NETVM_CHECK(claim <= nic_.nodes(), "the claim of page %llu names node %llu, which does not exist",
+              static_cast<unsigned long long>(page.value), static_cast<unsigned long long>(claim - 1));
+  return NodeId{static_cast<std::uint32_t>(claim - 1)};
+}
+
+Result<std::optional<NodeId>> Homes::look_up(PageId page, const Extent& extent) {
+  if (computable(extent)) return std::optional(compute(page, extent, nic_.nodes()));
+  std::uint64_t claim = 0;
+  const Status status = nic_.read(config_.system[arbiter(page).value], claim_offset(page), &claim, sizeof claim);
+  if (!ok(status)) return status;
+  if (claim == 0) return std::optional<NodeId>();
+  return std::optional(claimed_by(page, claim));
 }
 
 void Homes::forget_claims(const Extent& extent) {
   if (computable(extent)) return;
-  const std::uint64_t nodes = nic_.nodes();
-  const std::uint64_t shared_first = config_.layout.shared.first.value;
-  const std::uint64_t first_index = extent.pages.first.value - shared_first;
-  // The first page of the extent that this node arbitrates, then every nodes-th.
-  for (std::uint64_t i = (nic_.node().value + nodes - first_index % nodes) % nodes; i < extent.pages.count; i += nodes) {
-    const PageId page{extent.pages.first.value + i};
+  for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); p += extent.unit_pages()) {
+    const PageId page{p};
+    if (arbiter(page) != nic_.node()) continue;
     std::byte* word = vm_.frame(config_.layout.system.first) + claim_offset(page);
     const std::atomic_ref<std::uint64_t> claim(*reinterpret_cast<std::uint64_t*>(word));
     if (claim.load() != 0) claim.store(0);  // never claimed: the word's page need not even exist

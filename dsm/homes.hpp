@@ -1,7 +1,10 @@
 // Homes: which node keeps the master copy of a page. Block, cyclic and fixed placement are computed; first touch is claimed.
 //
-// First touch: the page's arbiter (node: page number modulo nodes) holds one word a page in its system area: 0, or home + 1. Who touches the page
-// first swaps itself in with one NIC compare_swap; everybody else learns the winner from the same operation, once.
+// First touch: a page's arbiter holds one word for it in its system area: 0, or home + 1. Who touches the page first swaps itself in with one
+// NIC compare_swap; everybody else learns the winner from the same operation, once. Of each `nodes` consecutive pages every node arbitrates one; which
+// one is scattered, so that the heads of larger coherence units do not all fall to the same node.
+//
+// Pages in this interface are heads of coherence units; homes are dealt out by units.
 //
 // Invariants
 //  1. A page has one home from the first claim until its extent is retired.
@@ -10,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "dsm/dsm.hpp"
 #include "dsm/extent.hpp"
@@ -27,6 +31,9 @@ class Homes {
   /// Finds the home of a page of the extent; with first touch the caller claims it. Blocks (first touch only). The NIC's error if that fails.
   Result<NodeId> find(PageId page, const Extent& extent);
 
+  /// The same without claiming: none if nobody has claimed the page yet. Blocks.
+  Result<std::optional<NodeId>> look_up(PageId page, const Extent& extent);
+
   /// Whether placement alone says it, without asking anybody.
   [[nodiscard]] static bool computable(const Extent& extent) { return extent.placement != Placement::first_touch; }
   /// Requires computable().
@@ -36,7 +43,8 @@ class Homes {
   void forget_claims(const Extent& extent);
 
  private:
-  [[nodiscard]] NodeId arbiter(PageId page) const;
+  [[nodiscard]] NodeId claimed_by(PageId page, std::uint64_t claim) const;
+  [[nodiscard]] NodeId arbiter(PageId page) const;              // of the page's claim
   [[nodiscard]] std::uint64_t claim_offset(PageId page) const;  // in the arbiter's system region
 
   const DsmConfig& config_;

@@ -1,8 +1,10 @@
 #include "dsm/interval_log.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 
+#include "dsm/extent.hpp"
 #include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
 
@@ -10,14 +12,31 @@ namespace netvm::dsm {
 
 // ---- page sets -----------------------------------------------------------------------------------------------------------
 
+namespace {
+
+constexpr unsigned kStrideBits = 3;  // in the number that also holds a run's count
+
+// log2 of the distance between two pages of a run; kMaxUnitShift + 1 if no run has that distance.
+unsigned stride_shift(PageId from, PageId to) {
+  const std::uint64_t distance = to.value - from.value;
+  const bool regular = std::has_single_bit(distance) && distance <= std::uint64_t{1} << kMaxUnitShift;
+  return regular ? static_cast<unsigned>(std::countr_zero(distance)) : kMaxUnitShift + 1U;
+}
+
+}  // namespace
+
 void encode_pages(std::span<const PageId> pages, std::vector<std::byte>& out) {
-  std::uint64_t end = 0;  // of the range before
+  std::uint64_t end = 0;  // of the run before: behind its last page
   for (std::size_t i = 0; i < pages.size();) {
     std::size_t j = i + 1;
-    while (j < pages.size() && pages[j].value == pages[j - 1].value + 1) ++j;
+    unsigned shift = 0;
+    if (j < pages.size() && stride_shift(pages[i], pages[j]) <= kMaxUnitShift) {
+      shift = stride_shift(pages[i], pages[j]);
+      while (j < pages.size() && stride_shift(pages[j - 1], pages[j]) == shift) ++j;
+    }
     put_varint(out, pages[i].value - end);
-    put_varint(out, j - i);
-    end = pages[i].value + (j - i);
+    put_varint(out, std::uint64_t{j - i} << kStrideBits | shift);
+    end = pages[j - 1].value + 1;
     i = j;
   }
 }
@@ -28,15 +47,22 @@ bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vec
   std::uint64_t end = 0;
   while (!reader.at_end()) {
     const std::uint64_t distance = reader.varint();
-    const std::uint64_t count = reader.varint();
+    const std::uint64_t packed = reader.varint();
+    const std::uint64_t count = packed >> kStrideBits;
+    const auto shift = static_cast<unsigned>(packed & ((1U << kStrideBits) - 1));
     const std::uint64_t first = end + distance;
-    const bool inside = first >= end && first >= within.first.value && first < within.end() && count != 0 && count <= within.end() - first;
+    const bool inside = first >= end && first >= within.first.value && first < within.end() && count != 0 && shift <= kMaxUnitShift &&
+                        count - 1 <= (within.end() - 1 - first) >> shift;
     if (!reader.ok() || !inside) {
       out.resize(before);
       return false;
     }
-    out.push_back({PageId{first}, count});
-    end = first + count;
+    end = first + ((count - 1) << shift) + 1;
+    if (shift == 0) {
+      out.push_back({PageId{first}, count});
+    } else {
+      for (std::uint64_t i = 0; i < count; ++i) out.push_back({PageId{first + (i << shift)}, 1});
+    }
   }
   return true;
 }

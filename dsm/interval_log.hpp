@@ -10,8 +10,9 @@
 //  4. Input from the wire is checked before anything changes.
 //  5. Where there are no barriers, neighbouring old intervals of a node are joined into a span when there are more than kMostSpans: whoever lacks only some of
 //     a span's intervals is told all of its pages. So a log holds at most kMostSpans sets of pages for each node.
-// Wire: a set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: ranges, each as
-// distance from the end of the range before, and count. All integers are varints. A clock: one varint a node.
+// Wire: a set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: runs of pages
+// that are `1 << s` apart (s <= 4, so that neighbouring coherence units of any size are one run), each as distance from the end of the run before, and
+// count * 8 + s. All integers are varints. A clock: one varint a node.
 // Threads: not synchronised; the owner guards it with a lock that it never holds while it blocks.
 #pragma once
 
@@ -35,9 +36,10 @@ struct IntervalView {
   std::uint64_t first = 0;           ///< index of the first
 };
 
-/// Sorted page numbers without duplicates -> encoded ranges.
+/// Sorted page numbers (heads of coherence units) without duplicates -> encoded runs.
 void encode_pages(std::span<const PageId> pages, std::vector<std::byte>& out);
-/// Appends the ranges to `out`. False, and nothing appended, if malformed or not inside `within`.
+/// Appends the pages as ranges to `out`: one range a run of neighbouring pages, one range for each page of any other run. False, and nothing appended, if
+/// malformed or not inside `within`.
 [[nodiscard]] bool decode_pages(std::span<const std::byte> encoded, PageRange within, std::vector<PageRange>& out);
 /// Appends one interval or span to a set, after the set's count.
 void append_interval(const IntervalView& interval, std::vector<std::byte>& out);

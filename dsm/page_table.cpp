@@ -32,11 +32,14 @@ PageTable::PageTable(PageRange pages) : pages_(pages), entries_(pages.count) {
               static_cast<unsigned long long>(pages.count));
 }
 
-void PageTable::attach(PageRange pages, unsigned protocol, std::uint32_t region) {
-  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+void PageTable::attach(PageRange pages, unsigned protocol, std::uint32_t region, std::uint8_t unit_shift) {
+  // Backwards: who finds any page of a unit attached finds its head attached, or waits for the head's lock.
+  for (std::uint64_t p = pages.end(); p-- > pages.first.value;) {
     PageEntry& entry = (*this)[PageId{p}];
     entry.region_ = region;
-    entry.protocol_.store(static_cast<std::uint8_t>(protocol + 1), std::memory_order_release);  // release: publishes region_ to attached()
+    entry.unit_shift_ = unit_shift;
+    entry.protocol_.store(static_cast<std::uint8_t>(protocol + 1),
+                          std::memory_order_release);  // release: publishes the fields above to attached()
   }
 }
 

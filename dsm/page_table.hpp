@@ -1,5 +1,8 @@
 // PageTable: what one node knows of each shared page. Sparse: entries of pages that nobody met cost no memory and read as zeros.
 //
+// Of a coherence unit of several pages (extent.hpp) the entry of the head counts: lock, latch, access, home, twin and the protocol's words. The entries
+// of the others say only, once attached, whose they are and where their head is.
+//
 // Invariants
 //  1. An entry of zeros is a page of nobody: no protocol, home unknown, no access, no twin, protocol state 0.
 //  2. `lock` (long) is held by the faulting thread from the fault until the right is given, by a release while it flushes and by an
@@ -53,13 +56,14 @@ class PageEntry {
  private:
   std::atomic<std::uint8_t> access_{0};
   std::atomic<std::uint8_t> protocol_{0};  // number + 1
+  std::uint8_t unit_shift_ = 0;
 
  public:
   /// For the protocol; 0 at first. Values belong to the protocol alone.
   std::atomic<std::uint64_t> state{0};
   /// For the protocol; 0 at first. Guarded as the protocol likes.
   std::uint64_t data = 0;
-  /// Copy of the page as it was before this node wrote; null if there is none. Made and dropped by ProtocolEnv, under the long lock.
+  /// Copy of the coherence unit as it was before this node wrote; null if there is none. Made and dropped by ProtocolEnv, under the long lock.
   std::byte* twin = nullptr;
 
   /// The application's right to the page.
@@ -74,6 +78,9 @@ class PageEntry {
   }
   /// Which allocation region: index for ProtocolEnv::count(). Requires attached().
   [[nodiscard]] std::uint32_t region() const { return region_; }
+  /// log2 of the pages of the coherence unit that the page lies in; 0 until attached() was seen true.
+  [[nodiscard]] std::uint8_t unit_shift() const { return unit_shift_; }
+  [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift_; }
 
   [[nodiscard]] bool home_known() const { return home_.load(std::memory_order_relaxed) != 0; }  // relaxed: the value alone matters
   /// Requires home_known().
@@ -116,7 +123,7 @@ class PageTable {
   }
 
   /// The pages belong to a protocol and a region from now on. Idempotent. The caller tells the protocol (Protocol::on_attach).
-  void attach(PageRange pages, unsigned protocol, std::uint32_t region);
+  void attach(PageRange pages, unsigned protocol, std::uint32_t region, std::uint8_t unit_shift = 0);
   /// The pages belong to nobody: their entries become zeros. Access must be none, twins dropped, nobody may hold their locks.
   void detach(PageRange pages);
 

@@ -24,7 +24,7 @@ Runs by_definition(const Page& twin, const Page& page) {
     if (!runs.empty() && std::size_t{runs.back().offset} + runs.back().bytes == i) {
       ++runs.back().bytes;
     } else {
-      runs.push_back({static_cast<std::uint16_t>(i), 1});
+      runs.push_back({static_cast<std::uint32_t>(i), 1});
     }
   }
   return runs;
@@ -138,7 +138,42 @@ TEST_CASE("diff: malformed input is refused before anything is written") {
   CHECK(with(0, 5000) == 0);  // more runs than a page has
   CHECK(with(2, 4096) == 0);  // a run behind the page
   CHECK(with(4, 4090) == 0);  // a run over the page's end
-  CHECK(with(4, 0) == 0);     // an empty run
+  CHECK(with(4, 4095) == 0);  // a run of a whole page that begins behind its start
   CHECK(with(6, 5) == 0);     // runs that do not ascend
   CHECK(target == Page{});
+}
+
+TEST_CASE("diff: of a coherence unit of several pages, runs go on over the borders of its pages") {
+  SplitMix64 random(23);
+  for (const std::size_t pages : {2, 4, 16}) {
+    const std::size_t bytes = pages * kPageSize;
+    for (const std::uint64_t one_in : {1, 2, 40, 4000}) {
+      std::vector<std::byte> twin(bytes);
+      for (std::byte& b : twin) b = static_cast<std::byte>(random.next());
+      std::vector<std::byte> page = twin;
+      Runs expected;
+      for (std::size_t i = 0; i < bytes; ++i) {
+        if (random.below(one_in) != 0 && i % kPageSize > 3 && i % kPageSize < kPageSize - 3) continue;
+        page[i] = ~page[i];
+        if (!expected.empty() && expected.back().offset + expected.back().bytes == i) {
+          ++expected.back().bytes;
+        } else {
+          expected.push_back({static_cast<std::uint32_t>(i), 1});
+        }
+      }
+      for (const DiffKernel kernel : {DiffKernel::portable, DiffKernel::avx2, DiffKernel::avx512}) {
+        if (!diff_kernel_usable(kernel)) continue;
+        Runs runs(max_diff_runs(bytes));
+        runs.resize(find_diff_runs(kernel, twin.data(), page.data(), runs.data(), bytes));
+        CHECK(runs == expected);
+      }
+      std::vector<std::byte> wire;
+      encode_diff(expected, page.data(), wire);
+      std::vector<std::byte> target = twin;
+      CHECK(apply_diff(wire, target.data(), nullptr, bytes / 2) == 0);  // a receiver whose unit is smaller
+      CHECK(target == twin);
+      CHECK(apply_diff(wire, target.data(), nullptr, bytes) == wire.size());
+      CHECK(target == page);
+    }
+  }
 }

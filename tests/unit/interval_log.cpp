@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "dsm/wire_codec.hpp"
 #include "runtime/random.hpp"
 
 using namespace netvm;
@@ -64,6 +65,37 @@ TEST_CASE("interval_log: page sets survive encoding, as ranges") {
   std::vector<std::byte> wire;
   encode_pages(all, wire);
   CHECK(wire.size() <= 4);
+}
+
+TEST_CASE("interval_log: neighbouring coherence units of any size are as short as neighbouring pages") {
+  for (const std::uint64_t unit : {1, 2, 4, 8, 16}) {
+    std::vector<PageId> heads;
+    for (std::uint64_t p = 112; p + unit <= kShared.end(); p += unit) heads.push_back(PageId{p});
+    std::vector<std::byte> wire;
+    encode_pages(heads, wire);
+    CHECK(wire.size() <= 3);
+    CHECK(pages_of({NodeId{0}, 1, wire}) == heads);
+  }
+  // Irregular distances, also powers of two that are too large.
+  const std::vector<PageId> mixed = pages({100, 102, 103, 105, 109, 117, 133, 165, 197, 229, 230, 231, 1099});
+  std::vector<std::byte> wire;
+  encode_pages(mixed, wire);
+  CHECK(pages_of({NodeId{0}, 1, wire}) == mixed);
+}
+
+TEST_CASE("interval_log: a run that leaves the shared area, or with an impossible stride, is refused") {
+  const auto refused = [](std::uint64_t first, std::uint64_t count, std::uint64_t shift) {
+    std::vector<std::byte> wire;
+    put_varint(wire, first);
+    put_varint(wire, count << 3 | shift);
+    std::vector<PageRange> ranges;
+    return !decode_pages(wire, kShared, ranges);
+  };
+  CHECK_FALSE(refused(100, 63, 4));
+  CHECK(refused(100, 64, 4));
+  CHECK(refused(100, 0, 0));
+  CHECK(refused(100, 1, 5));
+  CHECK(refused(100, UINT64_MAX >> 3, 4));
 }
 
 TEST_CASE("interval_log: pages outside the shared area, and cut input, are refused") {

@@ -101,20 +101,38 @@ TEST_CASE("page_table: whoever waits for the long lock gets it after a holder th
 }
 
 TEST_CASE("page_table: twins are recycled, and the most that were in use is known") {
+  const auto shift_of = [](int i) { return static_cast<std::uint8_t>(i % 5); };
   TwinPool pool;
   std::vector<std::byte*> twins;
   for (int i = 0; i < 100; ++i) {
-    twins.push_back(pool.take());
-    twins.back()[0] = twins.back()[kPageSize - 1] = static_cast<std::byte>(i);
+    twins.push_back(pool.take(shift_of(i)));
+    twins.back()[0] = twins.back()[(kPageSize << shift_of(i)) - 1] = static_cast<std::byte>(i);
   }
   for (int i = 0; i < 100; ++i) {
     CHECK(twins[i][0] == static_cast<std::byte>(i));
-    CHECK(twins[i][kPageSize - 1] == static_cast<std::byte>(i));
+    CHECK(twins[i][(kPageSize << shift_of(i)) - 1] == static_cast<std::byte>(i));
   }
-  CHECK(pool.in_use() == 100);
-  for (std::byte* twin : twins) pool.give(twin);
-  CHECK(pool.in_use() == 0);
+  constexpr std::uint64_t kBytes = 20 * 31 * kPageSize;  // 20 of each size
+  CHECK(pool.bytes_in_use() == kBytes);
+  for (int i = 0; i < 100; ++i) pool.give(twins[i], shift_of(i));
+  CHECK(pool.bytes_in_use() == 0);
   std::byte* again = pool.take();
   CHECK(std::find(twins.begin(), twins.end(), again) != twins.end());
-  CHECK(pool.peak() == 100);
+  CHECK(pool.peak_bytes() == kBytes);
+}
+
+TEST_CASE("page_table: every page of a coherence unit knows where its head is, until it is detached") {
+  PageTable table({PageId{0}, 64});
+  table.attach({PageId{16}, 16}, 1, 3, 4);
+  table.attach({PageId{32}, 1}, 0, 2);
+  for (std::uint64_t p = 16; p < 32; ++p) {
+    CHECK(table[PageId{p}].attached());
+    CHECK(table[PageId{p}].unit_pages() == 16);
+    CHECK(table[PageId{p}].region() == 3);
+  }
+  CHECK(table[PageId{32}].unit_pages() == 1);
+  CHECK(table[PageId{15}].unit_pages() == 1);
+  table.detach({PageId{16}, 16});
+  CHECK_FALSE(table[PageId{20}].attached());
+  CHECK(table[PageId{20}].unit_pages() == 1);
 }
