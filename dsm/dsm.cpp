@@ -23,15 +23,20 @@ Dsm::Impl::Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, St
       table_(config.layout.shared),
       homes_(config_, vm, nic),
       sharing_(config_, vm, nic),
+      read_ahead_(config.read_ahead_from),
       background_(env),
       in_use_(protocols().size()),
+      peak_bytes_(protocols().size()),
       service_(config.layout.shared, env, nic, *this) {
   NETVM_CHECK(config_.shared.size() == nic.nodes() && config_.system.size() == nic.nodes(), "a region of each node's memory is needed");
   const int chosen = find_protocol(config_.default_protocol);
   NETVM_CHECK(chosen >= 0, "no protocol is called %s", config_.default_protocol.c_str());
+  const std::uint32_t granularity = config_.default_granularity;
+  NETVM_CHECK(std::has_single_bit(granularity) && granularity >= kMinGranularity && granularity <= kMaxGranularity,
+              "a coherence granularity of %u bytes", granularity);
   default_protocol_ = static_cast<unsigned>(chosen);
   vm.wire(config_.layout.system);  // the tables in there are looked at and written at any time
-  const DsmParts parts{config_, env, vm, nic, stats, table_, homes_, twins_, regions_, sharing_, background_};
+  const DsmParts parts{config_, env, vm, nic, stats, table_, homes_, twins_, regions_, sharing_, background_, *this};
   for (unsigned i = 0; i < protocols().size(); ++i) {
     envs_.push_back(std::make_unique<ProtocolEnv>(parts, i));
     const bool replaced = i < config_.factories.size() && config_.factories[i] != nullptr;
@@ -51,14 +56,22 @@ std::optional<RegionDirectory::Found> Dsm::Impl::extent_of(PageId page) {
   return RegionDirectory::Found{*extent, regions_.add(*extent)};
 }
 
-bool Dsm::Impl::attach(PageId page, PageEntry& entry) {
+std::optional<PageId> Dsm::Impl::head_of(PageId page) {
+  const PageEntry& entry = table_[page];
+  if (entry.attached()) return PageId{page.value >> entry.unit_shift() << entry.unit_shift()};
   const auto found = extent_of(page);
+  if (!found) return std::nullopt;
+  return found->extent.head_of(page);
+}
+
+bool Dsm::Impl::attach(PageId head, PageEntry& entry) {
+  const auto found = extent_of(head);
   if (!found) return false;
   const Extent& extent = found->extent;
-  if (Homes::computable(extent)) entry.learn_home(Homes::compute(page, extent, nic_.nodes()));
-  table_.attach({page, 1}, extent.protocol, found->region);
+  if (!entry.home_known() && Homes::computable(extent)) entry.learn_home(Homes::compute(head, extent, nic_.nodes()));
+  table_.attach({head, extent.unit_pages()}, extent.protocol, found->region, extent.unit_shift);
   use(extent.protocol);
-  protocols_[extent.protocol]->on_attach({page, 1});
+  protocols_[extent.protocol]->on_attach({head, 1});
   return true;
 }
 
@@ -71,7 +84,7 @@ bool Dsm::Impl::needs_drain(const Extent& extent) const { return !protocols_[ext
 
 void Dsm::Impl::withdraw(const Extent& extent) {
   Protocol& protocol = *protocols_[extent.protocol];
-  for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); ++p) {
+  for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); p += extent.unit_pages()) {
     PageEntry& entry = table_[PageId{p}];
     const bool touched = entry.attached() || entry.home_known() || entry.data != 0 || entry.state.load() != 0;
     if (!touched) continue;
@@ -90,33 +103,19 @@ void Dsm::Impl::detach(const Extent& extent) {
   sharing_.forget(extent.pages);
 }
 
-// ---- Impl: faults and messages ---------------------------------------------------------------------------------------------------
-
-bool Dsm::Impl::fault(PageId page, bool write) {
-  PageEntry& entry = table_[page];
-  const PageGuard guard(env_, entry);
-  if (!entry.attached() && !attach(page, entry)) return false;
-  // Another thread may have got the right while this one waited for the lock.
-  if (entry.access() >= (write ? Access::write : Access::read)) return true;
-  const Nanos began = env_.now();
-  ProtocolEnv& protocol_env = *envs_[entry.protocol()];
-  const FramePins pins = protocol_env.pin({page, 1}, false);
-  Protocol& protocol = *protocols_[entry.protocol()];
-  if (write) {
-    protocol.on_write_fault(page);
-  } else {
-    protocol.on_read_fault(page);
-  }
-  protocol_env.count(page, write ? Stat::write_faults : Stat::read_faults);
-  protocol_env.count(page, Stat::fault_ns, static_cast<std::uint64_t>(env_.now() - began));
-  return true;
-}
+// ---- Impl: messages ---------------------------------------------------------------------------------------------------
 
 void Dsm::Impl::on_message(NodeId from, std::span<const std::byte> body) noexcept {
   if (body.size() < kProtocolHeaderBytes) return;
   const auto protocol = static_cast<unsigned>(body[0]);
   if (protocol >= protocols_.size()) return;
   body = body.subspan(kProtocolHeaderBytes);
+  const Nanos began = env_.now();
+  deliver(protocol, from, body);
+  stats_.add(Stat::handler_ns, static_cast<std::uint64_t>(env_.now() - began));
+}
+
+void Dsm::Impl::deliver(unsigned protocol, NodeId from, std::span<const std::byte> body) {
   if (reinterpret_cast<std::uintptr_t>(body.data()) % 8 == 0) return protocols_[protocol]->on_message(from, body);
   std::vector<std::uint64_t> aligned((body.size() + 7) / 8);
   std::memcpy(aligned.data(), body.data(), body.size());
@@ -146,9 +145,13 @@ void Dsm::Impl::write_zeros(std::uint64_t offset, std::uint64_t bytes) {
 Dsm::Dsm(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, Stats& stats)
     : impl_(std::make_unique<Impl>(config, env, vm, nic, stats)) {
   vm.set_fault_handler(this);
+  vm.set_page_owner(impl_.get());
 }
 
-Dsm::~Dsm() { impl_->vm_.set_fault_handler(nullptr); }
+Dsm::~Dsm() {
+  impl_->vm_.set_page_owner(nullptr);
+  impl_->vm_.set_fault_handler(nullptr);
+}
 
 void Dsm::close() {
   impl_->service_.close();
@@ -158,11 +161,16 @@ void Dsm::close() {
 namespace {
 
 /// Empty if the options are right, else what is wrong with them.
-std::string complaint(std::uint64_t bytes, const AllocOptions& options, std::uint32_t nodes) {
+std::string complaint(std::uint64_t bytes, const AllocOptions& options, std::uint32_t nodes, unsigned default_protocol) {
   if (bytes == 0) return "an allocation of 0 bytes";
   if (!std::has_single_bit(options.alignment) || options.alignment > Allocator::kMaxAlignment) {
     return fmt::format("an alignment of {} bytes: it must be a power of two, at most {}", options.alignment,
                        format_bytes(Allocator::kMaxAlignment));
+  }
+  if (options.granularity != 0 &&
+      !(std::has_single_bit(options.granularity) && options.granularity >= kMinGranularity && options.granularity <= kMaxGranularity)) {
+    return fmt::format("a coherence granularity of {} bytes: it must be a power of two from {} to {}", options.granularity,
+                       format_bytes(kMinGranularity), format_bytes(kMaxGranularity));
   }
   if (options.placement == Placement::at_node && options.home.value >= nodes) {
     return fmt::format("placement at node {}: this job has the nodes 0 to {}", options.home.value, nodes - 1);
@@ -172,13 +180,25 @@ std::string complaint(std::uint64_t bytes, const AllocOptions& options, std::uin
     for (const ProtocolEntry& entry : protocols()) names += fmt::format("{}{}", names.empty() ? "" : ", ", entry.traits.name);
     return fmt::format("protocol \"{}\" does not exist; there are: {}", options.protocol, names);
   }
+  const auto chosen = options.protocol.empty() ? default_protocol : static_cast<unsigned>(find_protocol(options.protocol));
+  const Traits traits = protocols()[chosen].traits;
+  if (options.needs && traits.consistency > *options.needs) {
+    std::string names;
+    for (const ProtocolEntry& entry : protocols()) {
+      if (entry.traits.consistency <= *options.needs) names += fmt::format("{}{}", names.empty() ? "" : ", ", entry.traits.name);
+    }
+    return fmt::format(
+        "protocol {} gives {}, but this memory needs {}: choose one of {} for it (AllocationOptions::protocol) or for the "
+        "run (netvmrun --protocol)",
+        traits.name, to_string(traits.consistency), to_string(*options.needs), names);
+  }
   return {};
 }
 
 }  // namespace
 
 Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& options, std::string* why) {
-  std::string wrong = complaint(bytes, options, impl_->nic_.nodes());
+  std::string wrong = complaint(bytes, options, impl_->nic_.nodes(), impl_->default_protocol_);
   if (!wrong.empty()) {
     if (why != nullptr) *why = std::move(wrong);
     return Status::invalid;
@@ -189,6 +209,13 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   request.requester = impl_->nic_.node().value;
   request.protocol =
       static_cast<std::uint8_t>(options.protocol.empty() ? static_cast<int>(impl_->default_protocol_) : find_protocol(options.protocol));
+  const std::size_t granularity = options.granularity != 0 ? options.granularity : impl_->config_.default_granularity;
+  // Where the budget is so small that a unit could not be brought in at once, units are smaller.
+  const std::uint64_t unit_pages = std::bit_floor(std::clamp<std::uint64_t>(impl_->vm_.most_pins(), 1, granularity / kPageSize));
+  const bool large_units = impl_->protocols_[request.protocol]->takes_large_units();
+  request.unit_shift = large_units ? static_cast<std::uint8_t>(std::countr_zero(unit_pages)) : std::uint8_t{0};
+  // Also where the protocol has units of one page: who asks for a granularity relies on its alignment.
+  if (options.granularity != 0) request.alignment = std::max<std::uint64_t>(request.alignment, bytes > Allocator::kMaxSlot ? options.granularity : 1);
   request.placement = options.placement;
   request.home = options.placement == Placement::at_node ? options.home.value : 0;
   if (const auto kept = impl_->small_objects_.take(request)) return *kept;
@@ -223,18 +250,6 @@ Dsm::Usage Dsm::usage() {
   return {usage.used, usage.available};
 }
 
-bool Dsm::touch(std::uint64_t offset, std::uint64_t bytes, bool write) {
-  if (bytes == 0) return true;
-  if (!impl_->inside_shared(offset, bytes)) return false;
-  const Access wanted = write ? Access::write : Access::read;
-  const std::uint64_t last = (offset + bytes - 1) / kPageSize;
-  for (std::uint64_t page = offset / kPageSize; page <= last; ++page) {
-    if (impl_->table_[PageId{page}].access() < wanted && !impl_->fault(PageId{page}, write)) return false;
-    impl_->vm_.use_now(PageId{page}, write);
-  }
-  return true;
-}
-
 bool Dsm::bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes) {
   if (bytes == 0) return true;
   if (!impl_->inside_shared(offset, bytes)) return false;
@@ -247,16 +262,35 @@ bool Dsm::bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes) {
 
 Result<NodeId> Dsm::home_of(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
-  const PageId page{offset / kPageSize};
-  const PageEntry& entry = impl_->table_[page];
-  if (entry.home_known()) return entry.home();
-  const auto found = impl_->extent_of(page);
+  const auto found = impl_->extent_of(PageId{offset / kPageSize});
   if (!found) return Status::invalid;
-  if (Homes::computable(found->extent)) return Homes::compute(page, found->extent, impl_->nic_.nodes());
+  const PageId head = found->extent.head_of(PageId{offset / kPageSize});
+  const PageEntry& entry = impl_->table_[head];
+  if (entry.home_known()) return entry.home();
+  if (Homes::computable(found->extent)) return Homes::compute(head, found->extent, impl_->nic_.nodes());
   return Status::unmapped;
 }
 
-bool Dsm::on_fault(PageId page, bool write) noexcept { return impl_->table_.contains(page) && impl_->fault(page, write); }
+void Dsm::Impl::note_memory() {
+  for (unsigned i = 0; i < protocols_.size(); ++i) {
+    if (!in_use(i)) continue;
+    std::atomic<std::uint64_t>& peak = peak_bytes_[i];
+    const std::uint64_t now = protocols_[i]->memory_bytes();
+    if (now > peak.load(std::memory_order_relaxed)) peak.store(now, std::memory_order_relaxed);  // relaxed, both: a statistic
+  }
+}
+
+Dsm::MemoryReport Dsm::memory_report() {
+  impl_->note_memory();
+  MemoryReport report;
+  report.peak_twin_bytes = impl_->twins_.peak_bytes();
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (!impl_->in_use(i)) continue;
+    const std::uint64_t peak = impl_->peak_bytes_[i].load(std::memory_order_relaxed);  // relaxed: a statistic
+    report.peak_protocol_bytes.emplace_back(protocols()[i].traits.name, peak);
+  }
+  return report;
+}
 
 std::vector<RegionReport> Dsm::report() const { return impl_->regions_.report(); }
 

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dsm/layout.hpp"
@@ -16,6 +19,7 @@ namespace netvm::dsm {
 
 class Protocol;
 class ProtocolEnv;
+enum class Consistency : std::uint8_t;
 
 /// Which node keeps the master copy of a page.
 enum class Placement : std::uint8_t {
@@ -25,18 +29,32 @@ enum class Placement : std::uint8_t {
   at_node,      ///< all at `home`
 };
 
+/// What AllocOptions::granularity may be.
+inline constexpr std::size_t kMinGranularity = kPageSize;
+inline constexpr std::size_t kMaxGranularity = 16 * kPageSize;
+
 struct AllocOptions {
   std::string_view protocol = {};  ///< empty: the run's default
   Placement placement = Placement::first_touch;
   NodeId home{};               ///< for Placement::at_node
   std::size_t alignment = 16;  ///< power of two, at most 1 GiB
+  /// Bytes that are kept coherent as one: a power of two from 4 KiB to 64 KiB; 0: the run's default. Objects up to 2 KiB ignore it.
+  std::size_t granularity = 0;
+  /// The program relies on this (protocol.hpp): a protocol that gives less is refused.
+  std::optional<Consistency> needs = std::nullopt;
 };
 
 struct DsmConfig {
   Layout layout;
   std::string default_protocol = "hlrc";
-  std::vector<nic::RemoteRegion> shared;  ///< for each node: the region over its frames of layout.shared
-  std::vector<nic::RemoteRegion> system;  ///< for each node: the region over its frames of layout.system (first-touch claims)
+  std::uint32_t default_granularity = kPageSize;  ///< of allocations that name none
+  bool read_ahead = true;                         ///< fetch units that a sequential reader will want
+  std::uint32_t read_ahead_from = 2;              ///< from which miss in a row on; 1: from every miss (tests)
+  std::vector<nic::RemoteRegion> shared;          ///< for each node: the region over its frames of layout.shared
+  std::vector<nic::RemoteRegion> system;          ///< for each node: the region over its frames of layout.system (first-touch claims)
+  /// Whether only threads that take part in barriers use this node's memory; asked while they wait in one. Empty: so it is.
+  std::function<bool()> all_threads_wait = {};
+  bool home_moves = true;  ///< homes follow their writers, where the protocol knows how
   /// For tests: makes protocol i by factories[i] instead of protocols()[i].make, where there is one that is not null.
   std::vector<std::unique_ptr<Protocol> (*)(ProtocolEnv&)> factories = {};
 };
@@ -45,6 +63,7 @@ struct DsmConfig {
 struct RegionReport {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t granularity = 0;
   std::string protocol;
   std::uint64_t stats[kStatCount] = {};
 };
@@ -94,6 +113,12 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void on_barrier_leave(std::span<const std::byte> sum) override;
 
   [[nodiscard]] std::vector<RegionReport> report() const;
+  /// The most memory that coherence took on this node, beside the frames: looked at when barriers end and when asked.
+  struct MemoryReport {
+    std::uint64_t peak_twin_bytes = 0;
+    std::vector<std::pair<std::string, std::uint64_t>> peak_protocol_bytes = {};  ///< of protocols in use
+  };
+  [[nodiscard]] MemoryReport memory_report();
 
  private:
   class Impl;

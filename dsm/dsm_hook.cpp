@@ -10,7 +10,38 @@ std::vector<PayloadSection> Dsm::Impl::sections_of(std::span<const std::byte> pa
   return sections;
 }
 
+namespace {
+
+/// Adds the time until its end to a statistic.
+class Timed {
+ public:
+  Timed(Env& env, Stats& stats, Stat stat) : env_(env), stats_(stats), stat_(stat), began_(env.now()) {}
+  ~Timed() { stats_.add(stat_, static_cast<std::uint64_t>(env_.now() - began_)); }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  Env& env_;
+  Stats& stats_;
+  Stat stat_;
+  Nanos began_;
+};
+
+}  // namespace
+
+// The messages of sync/ carry these bytes, and it counts them as its own.
+void Dsm::Impl::count_payload(std::size_t bytes) {
+  if (bytes == 0) return;
+  stats_.add(Stat::protocol_bytes, bytes);
+  stats_.add(Stat::sync_bytes, ~std::uint64_t{bytes} + 1);
+}
+
 void Dsm::on_release(sync::SyncId object) {
+  // An unlock with nothing to flush is too short to be timed.
+  std::optional<Timed> timed;
+  if (impl_->wrote_.load(std::memory_order_relaxed) && impl_->wrote_.exchange(false)) {  // relaxed: a statistic
+    timed.emplace(impl_->env_, impl_->stats_, Stat::protocol_ns);
+  }
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (impl_->in_use(i)) impl_->protocols_[i]->on_release(object);
   }
@@ -24,9 +55,12 @@ void Dsm::append_acquire_request(sync::SyncId object, sync::Bytes& out) {
     impl_->protocols_[i]->append_acquire_request(object, part);
     append_section(i, part, out);
   }
+  impl_->count_payload(out.size());
 }
 
 void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
+  const Timed timed(impl_->env_, impl_->stats_, Stat::handler_ns);
+  const std::size_t before = out.size();
   const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
   auto section = sections.begin();
   Bytes part;
@@ -40,9 +74,12 @@ void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std
     impl_->protocols_[i]->append_grant(object, acquirer, question, part);
     append_section(i, part, out);
   }
+  impl_->count_payload(out.size() - before);
 }
 
 void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) {
+  if (payload.empty()) return;
+  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(payload, "lock")) {
     impl_->use(section.protocol);
     impl_->protocols_[section.protocol]->on_acquire(object, granter, section.bytes);
@@ -50,6 +87,7 @@ void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::b
 }
 
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
+  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
   Bytes part;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (!impl_->in_use(i)) continue;
@@ -89,10 +127,12 @@ void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {
 }
 
 void Dsm::on_barrier_leave(std::span<const std::byte> sum) {
+  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(sum, "barrier")) {
     impl_->use(section.protocol);
     impl_->protocols_[section.protocol]->on_barrier_leave(section.bytes);
   }
+  impl_->note_memory();
 }
 
 }  // namespace netvm::dsm

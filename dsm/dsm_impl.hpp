@@ -1,4 +1,4 @@
-// Dsm::Impl: the parts of a node's DSM and how they hang together. Private to dsm.cpp and dsm_hook.cpp.
+// Dsm::Impl: the parts of a node's DSM and how they hang together. Private to dsm.cpp, dsm_fault.cpp and dsm_hook.cpp.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,7 @@
 #include "dsm/payload.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
+#include "dsm/read_ahead.hpp"
 #include "dsm/regions.hpp"
 #include "dsm/sharing_map.hpp"
 #include "dsm/small_objects.hpp"
@@ -21,7 +22,7 @@
 
 namespace netvm::dsm {
 
-class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler {
+class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public PageOwner, public ExtentSource {
  public:
   Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, Stats& stats);
   ~Impl() override;
@@ -35,11 +36,30 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler {
   // ---- messages of protocols -------------------------------------------------------------------------------------------------
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
 
+  // ---- ExtentSource ------------------------------------------------------------------------------------------------------
+  bool meet(PageId page) override { return extent_of(page).has_value(); }
+
+  // ---- PageOwner ---------------------------------------------------------------------------------------------------------
+  Departure on_evict(PageId page) noexcept override;
+
+  void deliver(unsigned protocol, NodeId from, std::span<const std::byte> body);
+
   /// The live extent of a page: what this node knows, else node 0's answer. Blocks.
   std::optional<RegionDirectory::Found> extent_of(PageId page);
-  /// The page becomes its protocol's here. Its long lock is held. False if it belongs to no allocation. Blocks.
-  bool attach(PageId page, PageEntry& entry);
-  bool fault(PageId page, bool write);
+  /// The head of the coherence unit that the page lies in; none if it belongs to no allocation. Blocks where this node has not met the page.
+  std::optional<PageId> head_of(PageId page);
+  /// The unit becomes its protocol's here. Its long lock is held. False if it belongs to no allocation. Blocks.
+  bool attach(PageId head, PageEntry& entry);
+  /// `wanted`: how many pages behind it the caller is going to read for sure; 0: see read_ahead.hpp.
+  bool fault(PageId page, bool write, std::uint64_t wanted = 0);
+  /// The right to a unit, under its long lock; *missed: it was not there. False if it belongs to no allocation.
+  bool serve(PageId head, bool write, bool* missed);
+  /// After a read fault of that unit: fetches what comes next, as far as nobody else works on it.
+  void read_ahead(PageId head, std::uint64_t wanted);
+  /// Takes the long locks of units that can be read ahead; in ascending order.
+  std::vector<PageId> take_for_read_ahead(const Extent& extent, PageId head, std::int64_t step, std::uint64_t count);
+  /// Whether the application may access the page already.
+  [[nodiscard]] bool has_access(PageId page, Access wanted);
 
   /// Writes zeros as the application does.
   void write_zeros(std::uint64_t offset, std::uint64_t bytes);
@@ -51,6 +71,10 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler {
   void use(unsigned protocol) {
     in_use_[protocol].store(true, std::memory_order_release);  // release: partner is in_use()
   }
+  /// Bytes of protocols in a message of sync/.
+  void count_payload(std::size_t bytes);
+  /// Looks how much memory the protocols have now.
+  void note_memory();
   /// Splits a payload of another node; a malformed one stops the process.
   std::vector<PayloadSection> sections_of(std::span<const std::byte> payload, const char* what) const;
 
@@ -65,12 +89,15 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler {
   Homes homes_;
   SharingMap sharing_;
   SmallObjects small_objects_;
+  ReadAhead read_ahead_;
   TaskGroup background_;                              // of the protocols
   std::vector<std::unique_ptr<ProtocolEnv>> envs_;    // by protocol
   std::vector<std::unique_ptr<Protocol>> protocols_;  // by protocol
   /// By protocol: whether this node met it, in an allocation or in a payload. Those it did not meet cost nothing.
   std::vector<std::atomic<bool>> in_use_;
   unsigned default_protocol_ = 0;
+  std::atomic<bool> wrote_{false};                      // there was a write fault since the last release that was timed
+  std::vector<std::atomic<std::uint64_t>> peak_bytes_;  // by protocol: the most that it had in logs and directories
   AllocationService service_;
 };
 

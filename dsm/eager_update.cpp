@@ -182,8 +182,7 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
 }
 
 void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) {
-  runs.resize(kMaxDiffRuns);
-  runs.resize(env_.diff(page, runs.data()));
+    runs.resize(env_.diff(page, &runs));
 }
 
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.

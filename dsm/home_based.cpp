@@ -1,11 +1,13 @@
 #include "dsm/home_based.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <utility>
 
 #include "dsm/flush.hpp"
 #include "dsm/sharing_map.hpp"
+#include "runtime/check.hpp"
 
 namespace netvm::dsm {
 
@@ -15,6 +17,8 @@ namespace {
 constexpr std::uint64_t kDirty = 1;
 constexpr std::uint64_t kExclusive = 2;  // at home: writable, nobody else reads it
 constexpr std::uint64_t kAnnounced = 4;  // elsewhere: the home was told that this node reads it
+
+constexpr std::uint64_t kHeld = 8;  // elsewhere: this node is about to become the home (home_moves.hpp), and keeps its copy
 
 // How many pages are locked at once while flushing or invalidating: bounds how long a fault on one of them waits.
 constexpr std::size_t kChunk = 256;
@@ -69,6 +73,31 @@ void HomeBased::on_write_fault(PageId page) {
   env_.set_access(page, Access::write);
 }
 
+// Neighbours of one home: one announcement, one transfer.
+void HomeBased::fetch_run(std::span<const PageId> run, NodeId home) {
+  const PageRange last = env_.unit(run.back());
+  const PageRange pages{run.front(), last.end() - run.front().value};
+  const bool announced =
+      std::all_of(run.begin(), run.end(), [this](PageId page) { return (state_of(env_.entry(page)) & kAnnounced) != 0; });
+  nic::Completion done[SharingMap::kMostSteps + 1];
+  std::size_t steps = 0;
+  if (!announced && announces_reads()) steps = env_.sharing().post_announce(pages, home, done);
+  env_.post_fetch(pages, home, &done[steps]);
+  for (std::size_t i = 0; i <= steps; ++i) env_.wait(done[i], "reading pages from their home", home);
+  for (const PageId page : run) set_state(env_.entry(page), kAnnounced);
+}
+
+void HomeBased::on_read_ahead(std::span<const PageId> units) {
+  for (std::size_t i = 0; i < units.size();) {
+    const NodeId home = env_.entry(units[i]).home();
+    std::size_t j = i + 1;
+    while (j < units.size() && units[j] == PageId{env_.unit(units[j - 1]).end()} && env_.entry(units[j]).home() == home) ++j;
+    if (home != env_.node()) fetch_run(units.subspan(i, j - i), home);
+    i = j;
+  }
+  env_.set_access(units, Access::read);
+}
+
 void HomeBased::mark_dirty(PageId page, PageEntry& entry) {
   set_state(entry, kDirty);
   const std::scoped_lock guard(dirty_lock_);
@@ -110,17 +139,13 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
 
 void HomeBased::flush_chunk(std::span<const PageId> pages) {
   for (const PageId page : pages) env_.entry(page).lock.lock(env_.env());
-  // Write access goes first, in ranges; only then may a page be compared with its twin.
-  for (std::size_t i = 0; i < pages.size();) {
-    std::size_t j = i;
-    while (j < pages.size() && is_dirty(env_.entry(pages[j])) && pages[j].value == pages[i].value + (j - i)) ++j;
-    if (j > i) env_.set_access(PageRange{pages[i], j - i}, Access::read);
-    i = std::max(j, i + 1);
-  }
+  std::vector<PageId> dirty;
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return is_dirty(env_.entry(page)); });
+  // Write access goes first; only then may a page be compared with its twin.
+  env_.set_access(dirty, Access::read);
   DiffFlush flush(env_);
-  for (const PageId page : pages) {
+  for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    if (!is_dirty(entry)) continue;
     clear_state(entry, kDirty);
     if (entry.home() == env_.node()) {
       env_.drop_twin(page);
@@ -155,29 +180,51 @@ bool HomeBased::is_stale(PageId page) {
 void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
   // Every lock is taken, also of pages without access: a fetch that another thread has begun may carry the old content.
   for (const PageId page : pages) env_.entry(page).lock.lock(env_.env());
-  std::vector<PageRange> runs;
-  for (const PageId page : pages) {
-    if (!is_stale(page)) continue;
-    if (!runs.empty() && runs.back().end() == page.value) {
-      ++runs.back().count;
-    } else {
-      runs.push_back({page, 1});
-    }
-    env_.count(page, Stat::invalidations);
-  }
-  for (const PageRange& run : runs) env_.set_access(run, Access::none);
+  std::vector<PageId> stale;
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(stale), [this](PageId page) { return is_stale(page); });
+  env_.set_access(stale, Access::none);
   DiffFlush flush(env_);
-  for (const PageRange& run : runs) {
-    for (std::uint64_t p = run.first.value; p != run.end(); ++p) {
-      PageEntry& entry = env_.entry(PageId{p});
-      if (!is_dirty(entry)) continue;
-      flush.add(PageId{p}, entry.home());
-      clear_state(entry, kDirty);
-      if (owes_early_flush()) owed_.push_back(PageId{p});
-    }
+  for (const PageId page : stale) {
+    env_.count(page, Stat::invalidations);
+    PageEntry& entry = env_.entry(page);
+    if (!is_dirty(entry)) continue;
+    flush.add(page, entry.home());
+    clear_state(entry, kDirty);
+    if (owes_early_flush()) owed_.push_back(page);
   }
   flush.finish();
   for (const PageId page : pages) env_.entry(page).lock.unlock(env_.env());
+}
+
+// The home has what a clean copy holds, and what it holds may be newer.
+Departure HomeBased::on_evict(PageId page) {
+  const PageEntry& entry = env_.entry(page);
+  if ((state_of(entry) & (kDirty | kHeld)) != 0 || !entry.home_known() || entry.home() == env_.node()) return Departure::save;
+  env_.set_access(page, Access::none);
+  return Departure::drop;
+}
+
+// ---- homes that move -----------------------------------------------------------------------------------------------------------------
+
+bool HomeBased::hold(PageId page) {
+  PageEntry& entry = env_.entry(page);
+  const PageGuard guard(env_.env(), entry);
+  const bool clean_copy = entry.attached() && entry.home() != env_.node() && entry.access() == Access::read && !is_dirty(entry);
+  if (!clean_copy || (state_of(entry) & kHeld) != 0) return false;
+  set_state(entry, kHeld);
+  return true;
+}
+
+void HomeBased::let_go(PageId page, bool at_home) {
+  PageEntry& entry = env_.entry(page);
+  const PageGuard guard(env_.env(), entry);
+  if (!entry.attached() || (state_of(entry) & kHeld) == 0) return;  // freed
+  clear_state(entry, kHeld);
+  if (!at_home) return;
+  NETVM_CHECK(entry.twin == nullptr, "page %llu comes home while its changes are not flushed", static_cast<unsigned long long>(page.value));
+  clear_state(entry, kAnnounced);
+  env_.sharing().inherit(page);
+  env_.count(page, Stat::home_moves);
 }
 
 // ---- pages that go -----------------------------------------------------------------------------------------------------------------
@@ -185,7 +232,7 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
 void HomeBased::on_detach(PageRange pages) {
   // The pages' locks are held. What dirty_ still says of them is passed over at the next release: kDirty is gone.
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
-    clear_state(env_.entry(PageId{p}), kDirty | kExclusive | kAnnounced);
+    clear_state(env_.entry(PageId{p}), kDirty | kExclusive | kAnnounced | kHeld);
     env_.drop_twin(PageId{p});
   }
 }

@@ -21,18 +21,26 @@
 #include <span>
 #include <vector>
 
+#include "dsm/home_moves.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
 
 namespace netvm::dsm {
 
-class HomeBased : public Protocol {
+class HomeBased : public Protocol, public HomeKeeper {
  public:
   explicit HomeBased(ProtocolEnv& env) : env_(env), intervals_(env.env()) {}
 
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
+  void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool takes_large_units() const override { return true; }
+  [[nodiscard]] bool reads_ahead() const override { return true; }
+  Departure on_evict(PageId page) override;
   void on_detach(PageRange pages) override;
+
+  bool hold(PageId page) override;
+  void let_go(PageId page, bool at_home) override;
 
  protected:
   // What the tests replace to prove that they notice.
@@ -58,6 +66,7 @@ class HomeBased : public Protocol {
  private:
   [[nodiscard]] bool at_home(PageId page) { return env_.home_of(page) == env_.node(); }
   void fetch(PageId page, PageEntry& entry);
+  void fetch_run(std::span<const PageId> run, NodeId home);
   void mark_dirty(PageId page, PageEntry& entry);
   // intervals_ held:
   void end_exclusive(std::vector<PageId>& dirty);

@@ -22,6 +22,8 @@ void Protocol::on_message(NodeId from, std::span<const std::byte>) {
   NETVM_CHECK(false, "node %u sent a message to protocol %s, which has none", from.value, traits().name.data());
 }
 
+Departure Protocol::on_evict(PageId) { return Departure::save; }
+void Protocol::on_read_ahead(std::span<const PageId>) {}
 void Protocol::on_release(SyncId) {}
 void Protocol::append_acquire_request(SyncId, Bytes&) {}
 void Protocol::append_grant(SyncId, NodeId, std::span<const std::byte>, Bytes&) {}

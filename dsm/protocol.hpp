@@ -6,6 +6,7 @@
 //  2. Write access is revoked before the page is diffed. A page flushed early still owes its write notice.
 //  3. Frames are filled before access is given; revocation is complete when set_access() returns.
 //  4. Diffs are byte-exact: only bytes that changed travel. The receiver of a diff patches its own twin too.
+// A PageId here is the head of a coherence unit, which may have several pages: protocol_env.hpp, invariant 2. Ranges count heads: all have count 1.
 #pragma once
 
 #include <cstddef>
@@ -53,6 +54,18 @@ class Protocol {
   /// The faulting thread; this page's lock is held; may block. Returns with the right given (it may be lost again before the access runs).
   virtual void on_read_fault(PageId page) = 0;
   virtual void on_write_fault(PageId page) = 0;
+  /// A thread will probably read these units soon: heads in ascending order, neighbours for the most part. Their long locks are held, they are attached,
+  /// pinned, without access and not waited for by anybody, and their homes are known. May fetch them and give the right to read, many with one transfer
+  /// and one set_access(); may leave any of them as it was. May block. Dsm asks for it when a node misses one unit after the other (read_ahead.hpp).
+  virtual void on_read_ahead(std::span<const PageId> units);
+  /// Whether it works with coherence units of several pages; else its allocations get units of one page, whatever they ask for.
+  [[nodiscard]] virtual bool takes_large_units() const { return false; }
+  /// Whether it does: else it is not asked.
+  [[nodiscard]] virtual bool reads_ahead() const { return false; }
+  /// With a memory budget: the pager wants this page's frame. Its long lock is held; must not block, nor take other locks but by try_lock. What is
+  /// dropped must be there to be had again elsewhere, and needs set_access(page, none) before. Asked for units of one page only: of larger ones
+  /// pages come and go one by one, and are saved.
+  virtual Departure on_evict(PageId page);
   /// Runs to completion: never blocks, never takes a page lock. `body` is 8-byte aligned.
   virtual void on_message(NodeId from, std::span<const std::byte> body);
 

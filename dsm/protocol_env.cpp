@@ -17,34 +17,66 @@ unsigned long long number(PageId page) { return page.value; }
 
 // ---- pages -------------------------------------------------------------------------------------------------------------
 
+PageRange ProtocolEnv::whole_units(PageRange pages) const {
+  PageTable& table = parts_.table;
+  const std::uint64_t last = pages.end() - 1;
+  const std::uint8_t first_shift = table[pages.first].unit_shift();
+  const std::uint8_t last_shift = table[PageId{last}].unit_shift();
+  const std::uint64_t first = pages.first.value >> first_shift << first_shift;
+  const std::uint64_t end = ((last >> last_shift) + 1) << last_shift;
+  return {PageId{first}, end - first};
+}
+
 FramePins ProtocolEnv::pin(PageRange pages, bool write) {
+  pages = whole_units(pages);
   Result<FramePins> pins = parts_.vm.pin(pages, write);
   NETVM_CHECK(pins.has_value(), "page %llu: the host cannot bring it in (%s) %s", number(pages.first), describe(pins.status()).data(),
               parts_.vm.failure().text);
   return std::move(*pins);
 }
 
-FramePins ProtocolEnv::try_pin(PageRange pages, bool write) { return parts_.vm.try_pin(pages, write); }
+FramePins ProtocolEnv::try_pin(PageRange pages, bool write) { return parts_.vm.try_pin(whole_units(pages), write); }
 
 std::uint64_t ProtocolEnv::most_pins() const { return parts_.vm.most_pins(); }
 
 bool ProtocolEnv::spawn(std::function<void()> task) { return parts_.background.spawn(std::move(task)); }
 
+void ProtocolEnv::note_access(PageRange units, Access to) {
+  for (std::uint64_t p = units.first.value; p != units.end();) {
+    PageEntry& head = entry(PageId{p});
+    head.access_.store(static_cast<std::uint8_t>(to), std::memory_order_relaxed);  // relaxed: lock or latch orders it
+    p += head.unit_pages();
+  }
+}
+
 void ProtocolEnv::set_access(PageRange pages, Access to) {
-  std::uint64_t at = pages.first.value;
-  while (at != pages.end()) {
+  if (pages.count == 0) return;
+  pages = whole_units(pages);
+  for (std::uint64_t at = pages.first.value; at != pages.end();) {
     const Access from = entry(PageId{at}).access();
-    std::uint64_t end = at + 1;
-    while (end != pages.end() && entry(PageId{end}).access() == from) ++end;
+    std::uint64_t end = at + entry(PageId{at}).unit_pages();
+    while (end != pages.end() && entry(PageId{end}).access() == from) end += entry(PageId{end}).unit_pages();
     if (from != to) {
       const PageRange run{PageId{at}, end - at};
       parts_.vm.set_access(run, from, to);
-      for (std::uint64_t p = at; p != end; ++p) {
-        entry(PageId{p}).access_.store(static_cast<std::uint8_t>(to), std::memory_order_relaxed);  // relaxed: lock or latch orders it
-      }
+      note_access(run, to);
     }
     at = end;
   }
+}
+
+void ProtocolEnv::set_access(std::span<const PageId> units, Access to) {
+  PageRange run{};
+  for (const PageId page : units) {
+    const PageRange next = unit(page);
+    if (run.count != 0 && run.end() == next.first.value) {
+      run.count += next.count;
+      continue;
+    }
+    set_access(run, to);
+    run = next;
+  }
+  set_access(run, to);
 }
 
 // ---- homes -------------------------------------------------------------------------------------------------------------
@@ -60,65 +92,111 @@ NodeId ProtocolEnv::home_of(PageId page) {
   return *home;
 }
 
+bool ProtocolEnv::look_up_home(PageId page) {
+  PageEntry& e = entry(page);
+  if (e.home_known()) return true;
+  const auto found = parts_.regions.find(page);
+  if (!found) return false;
+  const Result<std::optional<NodeId>> home = parts_.homes.look_up(page, found->extent);
+  if (!home) stop(home.status(), "looking up a page's home");
+  if (!home->has_value()) return false;
+  e.learn_home(**home);
+  return true;
+}
+
+std::uint64_t ProtocolEnv::serial_of(PageId page) const {
+  const auto found = parts_.regions.find(page);
+  return found ? found->extent.serial : 0;
+}
+
+bool ProtocolEnv::move_home(PageId page, std::uint64_t serial, NodeId home) {
+  // A node that never met the allocation would ask placement, or the claim of the first touch, for the home: it must know better before it does.
+  if (!parts_.regions.find(page) && !parts_.extents.meet(page)) return false;
+  return parts_.regions.while_known(page, serial, [&] { entry(page).learn_home(home); });
+}
+
+bool ProtocolEnv::all_threads_wait() const { return !parts_.config.all_threads_wait || parts_.config.all_threads_wait(); }
+
 // ---- twins and diffs -----------------------------------------------------------------------------------------------------
 
 void ProtocolEnv::make_twin(PageId page) {
   PageEntry& e = entry(page);
   NETVM_CHECK(e.twin == nullptr, "page %llu has a twin already", number(page));
-  e.twin = parts_.twins.take();
-  std::memcpy(e.twin, frame(page), kPageSize);
+  e.twin = parts_.twins.take(e.unit_shift());
+  std::memcpy(e.twin, frame(page), unit_bytes(page));
   count(page, Stat::twins);
 }
 
 void ProtocolEnv::drop_twin(PageId page) {
   PageEntry& e = entry(page);
   if (e.twin == nullptr) return;
-  parts_.twins.give(e.twin);
+  parts_.twins.give(e.twin, e.unit_shift());
   e.twin = nullptr;
 }
 
-std::size_t ProtocolEnv::diff(PageId page, DiffRun* runs) {
+std::size_t ProtocolEnv::diff(PageId page, std::vector<DiffRun>* runs) {
   PageEntry& e = entry(page);
   NETVM_CHECK(e.twin != nullptr, "page %llu has no twin to compare with", number(page));
   NETVM_CHECK(e.access() != Access::write, "page %llu is diffed while the application may write it", number(page));
-  const std::size_t runs_found = find_diff_runs(e.twin, frame(page), runs);
+  const std::size_t unit = unit_bytes(page);
+  if (runs->size() < max_diff_runs(unit)) runs->resize(max_diff_runs(unit));
+  const std::size_t runs_found = find_diff_runs(e.twin, frame(page), runs->data(), unit);
   std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < runs_found; ++i) bytes += runs[i].bytes;
+  for (std::size_t i = 0; i < runs_found; ++i) bytes += (*runs)[i].bytes;
   count(page, Stat::diffs);
   count(page, Stat::diff_bytes, bytes);
   return runs_found;
 }
 
+std::size_t ProtocolEnv::apply_diff(PageId page, std::span<const std::byte> wire) {
+  return dsm::apply_diff(wire, frame(page), entry(page).twin, unit_bytes(page));
+}
+
 // ---- one-sided transfers ---------------------------------------------------------------------------------------------------
+
+void ProtocolEnv::count_data(PageRange pages, bool fetched) {
+  if (fetched) count(pages.first, Stat::pages_fetched, pages.count);
+  count(pages.first, Stat::data_bytes, pages.count * kPageSize);
+}
 
 void ProtocolEnv::fetch_page(PageId page, NodeId from) { fetch_pages({page, 1}, from); }
 
 void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
+  pages = whole_units(pages);
   const FramePins pins = pin(pages, true);
   const Status status =
       parts_.nic.read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   NETVM_CHECK(ok(status), "page %llu cannot be read from its copy at node %u: %s", number(pages.first), from.value,
               describe(status).data());
-  count(pages.first, Stat::pages_fetched, pages.count);
+  count_data(pages, true);
 }
 
 void ProtocolEnv::post_fetch(PageRange pages, NodeId from, nic::Completion* completion) {
+  pages = whole_units(pages);
   (void)pin(pages, true);  // the caller's pins keep them; this one says that they change
-  count(pages.first, Stat::pages_fetched, pages.count);
+  count_data(pages, true);
   parts_.nic.post_read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize, completion);
 }
 
 void ProtocolEnv::put_page(PageId page, NodeId to) {
-  const Status status = parts_.nic.write(parts_.config.shared[to.value], offset_of(page), frame(page), kPageSize);
+  const PageRange pages = unit(page);
+  const Status status =
+      parts_.nic.write(parts_.config.shared[to.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   NETVM_CHECK(ok(status), "page %llu cannot be written to node %u: %s", number(page), to.value, describe(status).data());
+  count_data(pages, false);
 }
 
 void ProtocolEnv::post_put(PageRange pages, NodeId to, nic::Completion* completion) {
+  pages = whole_units(pages);
   parts_.nic.post_write(parts_.config.shared[to.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize, completion);
+  count_data(pages, false);
 }
 
 void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion) {
   parts_.nic.post_write_vector(parts_.config.shared[to.value], segments, completion);
+  std::uint64_t bytes = 0;
+  for (const nic::Segment& segment : segments) bytes += segment.bytes;
+  count(Stat::data_bytes, bytes);
 }
 
 void ProtocolEnv::wait(nic::Completion& completion, const char* what, NodeId peer) {

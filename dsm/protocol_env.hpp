@@ -3,8 +3,11 @@
 // Invariants
 //  1. Pages of a protocol's regions are touched through this object only: rights through set_access(), bytes through frame(), which are there
 //     only while the page is pinned. Of a page that faults, the Dsm holds a pin until the fault is over.
-//  2. Calls marked "blocks" drive the NIC while they wait; never from Protocol::on_message().
-//  3. A remote operation that fails has lost a node of the job: there is no coherent memory without it, and the process stops with a
+//  2. A PageId names a coherence unit (extent.hpp) by its head, and calls that take one act on the whole unit. Ranges are widened to whole units. So a
+//     protocol need not know how large its units are: it treats what it is given as pages. Neighbouring units are not neighbouring page numbers:
+//     what acts on many takes a list. A unit whose extent this node never met counts as one page (messages may come before).
+//  3. Calls marked "blocks" drive the NIC while they wait; never from Protocol::on_message().
+//  4. A remote operation that fails has lost a node of the job: there is no coherent memory without it, and the process stops with a
 //     message that names the page, the node and the status.
 // Threads: any.
 #pragma once
@@ -26,6 +29,7 @@
 namespace netvm::dsm {
 
 struct DsmConfig;
+struct Extent;
 class Homes;
 class TwinPool;
 class RegionDirectory;
@@ -33,6 +37,14 @@ class SharingMap;
 
 /// Before the body of a protocol's message on the wire: the protocol's number, seven bytes of 0.
 inline constexpr std::size_t kProtocolHeaderBytes = 8;
+
+/// Who knows the allocations, or asks.
+class ExtentSource {
+ public:
+  virtual ~ExtentSource() = default;
+  /// Makes the page's extent known here if it lives. Blocks.
+  virtual bool meet(PageId page) = 0;
+};
 
 /// What all protocols of a node share; owned by Dsm.
 struct DsmParts {
@@ -47,6 +59,7 @@ struct DsmParts {
   RegionDirectory& regions;
   SharingMap& sharing;
   TaskGroup& background;
+  ExtentSource& extents;
 };
 
 class ProtocolEnv final {
@@ -65,6 +78,9 @@ class ProtocolEnv final {
   [[nodiscard]] PageEntry& entry(PageId page) { return parts_.table[page]; }
   /// Whether the page lies in the shared area: check page numbers of messages with it before entry().
   [[nodiscard]] bool is_shared(PageId page) const { return parts_.table.contains(page); }
+  /// The unit that the page lies in: its pages, and how many bytes they have.
+  [[nodiscard]] PageRange unit(PageId page) const { return whole_units({page, 1}); }
+  [[nodiscard]] std::size_t unit_bytes(PageId page) const { return parts_.table[page].unit_pages() * kPageSize; }
   /// The page's bytes on this node, readable and writable whatever the application's rights, while the page is pinned.
   [[nodiscard]] std::byte* frame(PageId page) { return parts_.vm.frame(page); }
   /// Brings the pages in (zeros the first time) and keeps them until the pins end; `write`: their bytes are going to change other than by the
@@ -80,12 +96,23 @@ class ProtocolEnv final {
   /// share one system call. Serialise calls for one page (page_table.hpp, invariant 4). Does not wait for the network.
   void set_access(PageRange pages, Access to);
   void set_access(PageId page, Access to) { set_access(PageRange{page, 1}, to); }
+  /// The same for units named by their heads, in ascending order: those that lie side by side share one system call.
+  void set_access(std::span<const PageId> units, Access to);
 
   // ---- homes ---------------------------------------------------------------------------------------------------------
   /// The page's home; learns it if unknown (first touch: one atomic on another node, and this node may become the home). Blocks.
   NodeId home_of(PageId page);
+  /// Whether the home is known, or becomes it without anybody's becoming the home. Blocks.
+  bool look_up_home(PageId page);
   /// For handlers: somebody who knows addressed this node, or told us. First-touch homes may be addressed before they know that they won.
   void learn_home(PageId page, NodeId home) { entry(page).learn_home(home); }
+  /// The serial number of the allocation that the page lies in, as far as this node knows; 0: none.
+  [[nodiscard]] std::uint64_t serial_of(PageId page) const;
+  /// The unit's home is another node from now on, also for who meets the unit later. False, and nothing happens, if the allocation of that serial number
+  /// is gone. Every node must do it, while nobody uses the unit. Blocks where this node has not met the allocation.
+  bool move_home(PageId page, std::uint64_t serial, NodeId home);
+  /// Whether, while this node waits in a barrier, no thread of it uses shared memory.
+  [[nodiscard]] bool all_threads_wait() const;
   /// Which pages at home here others have ever read; and how a reader says so (sharing_map.hpp). For protocols that use it at all.
   [[nodiscard]] SharingMap& sharing() { return parts_.sharing; }
 
@@ -94,13 +121,17 @@ class ProtocolEnv final {
   void make_twin(PageId page);
   /// Gives it back; there may be none.
   void drop_twin(PageId page);
-  /// Compares frame (pinned) and twin. Revoke write access first. `runs` holds kMaxDiffRuns. Counts Stat::diffs and diff_bytes.
-  std::size_t diff(PageId page, DiffRun* runs);
+  /// Compares frame (pinned) and twin. Revoke write access first. What differs is in *runs, which is made as long as need be and may be used again (a run
+  /// beyond the number returned means nothing). Counts Stat::diffs and diff_bytes.
+  std::size_t diff(PageId page, std::vector<DiffRun>* runs);
+  /// Reads one encoded diff (dsm::encode_diff) from the front of `wire` into the frame (pinned for writing) and the twin, if there is one. Returns the
+  /// bytes consumed; 0 if it is malformed, and then nothing was written.
+  [[nodiscard]] std::size_t apply_diff(PageId page, std::span<const std::byte> wire);
 
   // ---- one-sided transfers: other nodes' frames ------------------------------------------------------------------------
   /// Reads the page from `from`'s frame into this node's frame. Blocks. Counts pages_fetched.
   void fetch_page(PageId page, NodeId from);
-  /// Reads contiguous pages from one node's frames at once. Blocks.
+  /// Reads contiguous pages (whole units) from one node's frames at once. Blocks.
   void fetch_pages(PageRange pages, NodeId from);
   /// The same without waiting: the completion ends when the bytes are here. The caller keeps the pages pinned until then.
   void post_fetch(PageRange pages, NodeId from, nic::Completion* completion);
@@ -136,6 +167,9 @@ class ProtocolEnv final {
 
  private:
   [[noreturn]] void stop(Status status, const char* what) const;
+  [[nodiscard]] PageRange whole_units(PageRange pages) const;
+  void note_access(PageRange units, Access to);
+  void count_data(PageRange pages, bool fetched);
   DsmParts parts_;
   unsigned protocol_;
 };

@@ -84,6 +84,7 @@ std::vector<RegionReport> RegionDirectory::report() const {
     RegionReport report;
     report.offset = first * kPageSize;
     report.bytes = found.extent.bytes;
+    report.granularity = found.extent.unit_pages() * kPageSize;
     report.protocol = protocols()[found.extent.protocol].traits.name;
     for (std::size_t i = 0; i < kStatCount; ++i) report.stats[i] = counts.get(static_cast<Stat>(i));
     reports.push_back(std::move(report));

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -37,6 +38,18 @@ class RegionDirectory {
   std::uint32_t add(const Extent& extent);
   /// Forgets the extent with that serial number, if it is known.
   void remove(const Extent& extent);
+
+  /// Calls use() if the page lies in a known extent of that serial number, which is not removed meanwhile. Returns whether. use() must not call back.
+  template <class Use>
+  bool while_known(PageId page, std::uint64_t serial, Use&& use) const {
+    const std::scoped_lock guard(lock_);
+    auto it = by_page_.upper_bound(page.value);
+    if (it == by_page_.begin()) return false;
+    --it;
+    if (it->second.extent.serial != serial || !it->second.extent.pages.contains(page)) return false;
+    use();
+    return true;
+  }
 
   /// Counters of a region.
   [[nodiscard]] Stats& stats(std::uint32_t region) const;

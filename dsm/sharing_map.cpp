@@ -1,5 +1,6 @@
 #include "dsm/sharing_map.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <mutex>
@@ -40,9 +41,43 @@ void SharingMap::post_announce(PageId page, NodeId home, nic::Completion* comple
   nic_.post_atomic(map, count_, add, completions + 2);
 }
 
+std::size_t SharingMap::post_announce(PageRange pages, NodeId home, nic::Completion* completions) {
+  NETVM_CHECK(pages.count <= kMostPages, "%llu pages are announced at once", static_cast<unsigned long long>(pages.count));
+  const nic::RemoteRegion& map = config_.system[home.value];
+  const std::uint64_t first = index_of(pages.first);
+  const std::uint64_t end = first + pages.count;
+  std::size_t steps = 0;
+  nic::AtomicArgs set;
+  set.op = nic::AtomicOp::fetch_or;
+  for (std::uint64_t word = first / 64; word * 64 < end; ++word) {
+    const std::uint64_t from = std::max(first, word * 64) % 64;
+    const std::uint64_t count = std::min(end, word * 64 + 64) - std::max(first, word * 64);
+    set.operand = (~std::uint64_t{0} >> (64 - count)) << from;
+    nic_.post_atomic(map, bits_offset(word * 64), set, completions + steps++);
+  }
+  // Every word's own bit of the summary after the word, as for one page.
+  for (std::uint64_t word = first / 64; word * 64 < end; ++word) {
+    set.operand = std::uint64_t{1} << word % 64;
+    nic_.post_atomic(map, summary_offset(word * 64), set, completions + steps++);
+  }
+  nic::AtomicArgs add;
+  add.op = nic::AtomicOp::fetch_add;
+  add.operand = 1;
+  nic_.post_atomic(map, count_, add, completions + steps++);
+  return steps;
+}
+
 bool SharingMap::is_shared(PageId page) const {
   const std::uint64_t index = index_of(page);
   return (word(bits_offset(index)).load() >> index % 64 & 1) != 0;
+}
+
+void SharingMap::inherit(PageId page) {
+  const std::uint64_t index = index_of(page);
+  const std::uint64_t bit = std::uint64_t{1} << index % 64;
+  const std::scoped_lock guard(seen_lock_);
+  word(bits_offset(index)).fetch_or(bit);
+  seen_[index / 64] |= bit;
 }
 
 bool SharingMap::changed() const {

@@ -35,8 +35,15 @@ class SharingMap {
   /// Tells the home that this node is going to read the page: posts kSteps atomics. A read posted afterwards to the same home comes after them.
   void post_announce(PageId page, NodeId home, nic::Completion* completions);
 
+  /// The same for neighbouring pages, at most kMostPages; returns how many completions it used, at most kMostSteps.
+  static constexpr std::uint64_t kMostPages = 64;
+  static constexpr std::size_t kMostSteps = 5;
+  std::size_t post_announce(PageRange pages, NodeId home, nic::Completion* completions);
+
   /// At home: whether another node has announced the page.
   [[nodiscard]] bool is_shared(PageId page) const;
+  /// At home: counts the page as announced, and as collected. For a home that inherits readers from another one.
+  void inherit(PageId page);
   /// At home: whether there may be announcements that collect() has not returned. Orders the caller's earlier stores before the look.
   [[nodiscard]] bool changed() const;
   /// At home: appends the pages announced since the last call.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,9 +25,19 @@ struct Agreement {
   std::uint64_t pages;
   std::uint32_t threads;
   std::uint32_t shm_mode;
+  std::uint32_t granularity;
+  std::uint32_t home_moves;
   char protocol[32];
   bool operator==(const Agreement&) const = default;
 };
+
+/// Whether this process has no threads but those that take part in barriers, and the engine. Called by one of those.
+bool only_our_threads(int threads_in_section) {
+  struct stat tasks {};
+  if (::stat("/proc/self/task", &tasks) != 0) return false;
+  const auto ours = static_cast<nlink_t>(inside_section() ? threads_in_section : 1) + 1;
+  return tasks.st_nlink == ours + 2;  // a folder for each, beside "." and ".."
+}
 
 /// How a node's memory is named by the others.
 struct Regions {
@@ -130,15 +141,20 @@ void Runtime::check_agreement() {
   mine.pages = settings.address_space / kPageSize;
   mine.threads = static_cast<std::uint32_t>(threads);
   mine.shm_mode = static_cast<std::uint32_t>(settings.shm_mode);
+  mine.granularity = settings.granularity;
+  mine.home_moves = settings.home_moves ? 1 : 0;
   settings.protocol.copy(mine.protocol, sizeof(mine.protocol) - 1);
   const auto all = exchange(mine);
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (all[i] == mine) continue;
-    throw Error(fmt::format(
-        "netvm: nodes {} and {} run with different settings (address space {} and {}, threads a node {} and {}, protocol {} and {}): "
-        "start all nodes with the same flags, environment and program arguments",
-        boot->node().value, i, format_bytes(mine.pages * kPageSize), format_bytes(all[i].pages * kPageSize), mine.threads, all[i].threads,
-        mine.protocol, std::string_view(all[i].protocol, strnlen(all[i].protocol, sizeof(all[i].protocol)))));
+    throw Error(
+        fmt::format("netvm: nodes {} and {} run with different settings (address space {} and {}, threads a node {} and {}, granularity {} "
+                    "and {}, protocol {} and "
+                    "{}): "
+                    "start all nodes with the same flags, environment and program arguments",
+                    boot->node().value, i, format_bytes(mine.pages * kPageSize), format_bytes(all[i].pages * kPageSize), mine.threads,
+                    all[i].threads, mine.granularity, all[i].granularity, mine.protocol,
+                    std::string_view(all[i].protocol, strnlen(all[i].protocol, sizeof(all[i].protocol)))));
   }
 }
 
@@ -212,6 +228,10 @@ void Runtime::connect() {
   dsm::DsmConfig memory;
   memory.layout = layout;
   memory.default_protocol = settings.protocol;
+  memory.default_granularity = settings.granularity;
+  memory.read_ahead = settings.read_ahead;
+  memory.home_moves = settings.home_moves;
+  memory.all_threads_wait = [this] { return only_our_threads(threads); };
   sync::SyncConfig locks;
   locks.table_offset = 0;
   locks.table_slots = layout.lock_slots;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
 #include "dsm/api/job_runtime.hpp"
 #include "dsm/protocol.hpp"
@@ -12,9 +13,27 @@ namespace netvm {
 
 namespace {
 
+std::optional<dsm::Consistency> translate(Consistency needs) {
+  switch (needs) {
+    case Consistency::any:
+      break;
+    case Consistency::entry:
+      return dsm::Consistency::entry;
+    case Consistency::scope:
+      return dsm::Consistency::scope;
+    case Consistency::release:
+      return dsm::Consistency::release;
+    case Consistency::sequential:
+      return dsm::Consistency::sequential;
+  }
+  return std::nullopt;
+}
+
 dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
   dsm::AllocOptions out;
   out.protocol = options.protocol;
+  out.granularity = options.granularity;
+  out.needs = translate(options.needs);
   switch (options.placement.kind) {
     case Placement::Kind::first_touch:
       out.placement = dsm::Placement::first_touch;

@@ -23,10 +23,13 @@ std::string report_json(Runtime& runtime) {
   fill(report["stats"], [&](std::size_t i) { return runtime.stats.get(static_cast<Stat>(i)); });
   report["regions"] = json::array();
   for (const dsm::RegionReport& region : runtime.dsm->report()) {
-    json entry = {{"offset", region.offset}, {"bytes", region.bytes}, {"protocol", region.protocol}};
+    json entry = {{"offset", region.offset}, {"bytes", region.bytes}, {"granularity", region.granularity}, {"protocol", region.protocol}};
     fill(entry["stats"], [&](std::size_t i) { return region.stats[i]; });
     report["regions"].push_back(std::move(entry));
   }
+  const dsm::Dsm::MemoryReport memory = runtime.dsm->memory_report();
+  report["memory"]["peak_twin_bytes"] = memory.peak_twin_bytes;
+  for (const auto& [protocol, bytes] : memory.peak_protocol_bytes) report["memory"]["peak_bytes_of_" + protocol] = bytes;
   const std::lock_guard hold(runtime.annotations_mutex);
   report["annotations"] = runtime.annotations;
   return report.dump(-1, ' ', false, json::error_handler_t::replace);  // annotations are the program's and may be any bytes

@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include "dsm/dsm.hpp"
+#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::dsm {
@@ -15,6 +17,7 @@ void Hlrc::on_release(SyncId) {
 
 void Hlrc::close_interval() {
   const std::vector<PageId> written = flush();
+  if (env().parts().config.home_moves) moves_.note_written(written);
   const std::scoped_lock guard(log_lock_);
   log_.close(written);
 }
@@ -63,22 +66,70 @@ void Hlrc::act_upon(std::span<const IntervalView> intervals) {
   NETVM_CHECK(log_.add(intervals), "write notices leave a gap: an interval was lost");
 }
 
+std::uint64_t Hlrc::memory_bytes() {
+  const std::scoped_lock guard(log_lock_);
+  return log_.bytes() + log_.size() * sizeof(std::vector<std::byte>);
+}
+
 // ---- barriers --------------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct BarrierPayload {
+  std::span<const std::byte> moves;
+  std::span<const std::byte> intervals;
+};
+
+BarrierPayload split(std::span<const std::byte> payload) {
+  if (payload.empty()) return {};
+  WireReader reader(payload);
+  BarrierPayload parts;
+  parts.moves = reader.bytes(reader.varint());
+  NETVM_CHECK(reader.ok(), "malformed write notices came with a barrier");
+  parts.intervals = reader.rest();
+  return parts;
+}
+
+void join(std::span<const std::byte> moves, std::span<const std::byte> intervals, Bytes& out) {
+  if (moves.empty() && intervals.empty()) return;
+  put_varint(out, moves.size());
+  out.insert(out.end(), moves.begin(), moves.end());
+  out.insert(out.end(), intervals.begin(), intervals.end());
+}
+
+}  // namespace
 
 void Hlrc::on_barrier_arrive(Bytes& out) {
   const std::scoped_lock guard(interval_lock());
   close_interval();
-  const std::scoped_lock log_guard(log_lock_);
-  env().count(Stat::notices_sent, log_.encode_own_since_barrier(out));
+  Bytes moves;
+  moves_.append_arrival(moves);
+  Bytes intervals;
+  {
+    const std::scoped_lock log_guard(log_lock_);
+    env().count(Stat::notices_sent, log_.encode_own_since_barrier(intervals));
+  }
+  join(moves, intervals, out);
 }
 
-void Hlrc::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) { merge_interval_sets(sum, other); }
+void Hlrc::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) {
+  const BarrierPayload mine = split(sum);
+  const BarrierPayload theirs = split(other);
+  Bytes moves(mine.moves.begin(), mine.moves.end());
+  Bytes intervals(mine.intervals.begin(), mine.intervals.end());
+  HomeMoves::merge(moves, theirs.moves);
+  merge_interval_sets(intervals, theirs.intervals);
+  sum.clear();
+  join(moves, intervals, sum);
+}
 
 void Hlrc::on_barrier_leave(std::span<const std::byte> sum) {
+  const BarrierPayload parts = split(sum);
   std::vector<IntervalView> intervals;
-  decode(sum, "barrier", intervals);
+  decode(parts.intervals, "barrier", intervals);
   const std::scoped_lock guard(interval_lock());
   act_upon(intervals);
+  moves_.pass_barrier(parts.moves, intervals, moves_shared_units());
   const std::scoped_lock log_guard(log_lock_);
   log_.pass_barrier(intervals);
 }

@@ -161,8 +161,7 @@ std::uint64_t Lrc::order_now() {
 }
 
 void Lrc::find_changes(PageId page, std::vector<DiffRun>& runs) {
-  runs.resize(kMaxDiffRuns);
-  runs.resize(env_.diff(page, runs.data()));
+    runs.resize(env_.diff(page, &runs));
 }
 
 void Lrc::make_change(PageId page, PageEntry& entry, Record& record) {

@@ -237,10 +237,57 @@ void accessors(Job& job) {
 
 }  // namespace
 
+/// Coherence units of every size: neighbours written by different threads, and everything read in sequence, upwards and downwards.
+void granularities(Job& job) {
+  constexpr std::size_t kCount = 46 * 1024;  // 184 KiB: ends within a unit of the larger sizes
+  for (const std::string_view protocol : protocol_names()) {
+    for (std::size_t granularity = 4096; granularity <= 65536; granularity *= 2) {
+      const bool cyclic = granularity % 3 == 1;  // 4 KiB, 16 KiB, 64 KiB
+      auto* data = job.allocate_all<std::uint32_t>(
+          kCount, {.placement = cyclic ? Placement::cyclic() : Placement::first_touch(), .protocol = protocol, .granularity = granularity});
+      EXPECT(reinterpret_cast<std::uintptr_t>(data) % granularity == 0);
+      for (std::uint32_t round = 1; round <= 2; ++round) {
+        job.parallel([&](Thread& me) {
+          for (auto i = static_cast<std::size_t>(me.rank()); i < kCount; i += static_cast<std::size_t>(me.count()))
+            data[i] = static_cast<std::uint32_t>(i) * 3 + round;
+          me.barrier();
+          for (std::size_t i = 0; i < kCount; ++i) {
+            const std::size_t at = round == 1 ? i : kCount - 1 - i;
+            EXPECT(data[at] == static_cast<std::uint32_t>(at) * 3 + round);
+          }
+        });
+      }
+      if (job.node() == 0) job.free(data);
+      job.barrier();
+    }
+  }
+}
+
+bool refused(Job& job, const AllocationOptions& options, const std::string& with) {
+  try {
+    job.free(job.allocate<int>(1, options));
+  } catch (const AllocationError& error) {
+    return std::string(error.what()).find(with) != std::string::npos;
+  }
+  return false;
+}
+
+void promises(Job& job) {
+  EXPECT(refused(job, {.granularity = 5000}, "a coherence granularity of 5000 bytes: it must be a power of two from 4 KiB to 64 KiB"));
+  EXPECT(refused(job, {.granularity = 131072}, "131072"));
+  EXPECT(refused(job, {.protocol = "hlrc", .needs = Consistency::sequential}, "protocol hlrc gives release consistency"));
+  EXPECT(refused(job, {.protocol = "hlrc", .needs = Consistency::sequential}, "sc-directory"));
+  job.free(job.allocate<int>(1, {.protocol = "hlrc", .needs = Consistency::release}));
+  job.free(job.allocate<int>(1, {.protocol = "hlrc", .needs = Consistency::entry}));
+  job.free(job.allocate<int>(1, {.protocol = "sc-directory", .needs = Consistency::sequential}));
+}
+
 std::vector<Scenario> memory_scenarios() {
   return {{"identity", identity},
           {"placements", placements},
           {"false_sharing", false_sharing},
+          {"granularities", granularities},
+          {"promises", promises},
           {"allocator", allocator},
           {"accessors", accessors},
           {"global_address_space", global_address_space},

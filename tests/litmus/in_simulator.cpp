@@ -26,6 +26,7 @@ test::SimClusterOptions choose_cluster(const Litmus& litmus, std::string_view pr
   options.mode = random.below(2) == 0 ? ShmMode::packet : ShmMode::direct;
   options.network.in_order = random.below(2) == 0;
   options.network.max_delay = random.below(3) == 0 ? 40'000 : 5'000;
+  options.read_ahead_from = 1 + static_cast<std::uint32_t>(mix64(seed ^ 0x4ead) % 2);
   return options;
 }
 

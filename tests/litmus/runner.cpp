@@ -60,6 +60,8 @@ Setting set_up(test::Machine& machine, const Litmus& litmus, const RunOptions& o
     where.placement = dsm::Placement::at_node;
     where.home = NodeId{setting.seat[static_cast<std::size_t>(litmus.home_at_thread)] / machine.threads()};
   }
+  SplitMix64 units(mix64(options.seed ^ 0x6e17));  // of its own: whatever else a seed means stays
+  if (units.below(3) == 0) where.granularity = kPageSize << units.below(5);
   const Place base = setting.memory = machine.allocate(kVariables * kPageSize, where);
   const std::uint64_t stride = setting.spread == Spread::apart ? kPageSize : setting.spread == Spread::together ? 64 : 1;
   const std::uint64_t first = setting.spread == Spread::apart ? 0 : random.below(64) * 8;
@@ -71,9 +73,9 @@ Setting set_up(test::Machine& machine, const Litmus& litmus, const RunOptions& o
     setting.barriers = std::max(setting.barriers, static_cast<std::uint64_t>(passed));
   }
   constexpr std::string_view kSpreads[] = {"any", "apart", "together", "adjacent"};
-  setting.text = fmt::format("{} nodes x {} threads, variables {}, placement {} (home {}), ranks {}", machine.nodes(), machine.threads(),
-                             kSpreads[static_cast<int>(setting.spread)], static_cast<int>(where.placement), where.home.value,
-                             fmt::join(setting.seat, ","));
+  setting.text = fmt::format("{} nodes x {} threads, variables {}, placement {} (home {}), units of {} bytes, ranks {}", machine.nodes(),
+                             machine.threads(), kSpreads[static_cast<int>(setting.spread)], static_cast<int>(where.placement),
+                             where.home.value, where.granularity, fmt::join(setting.seat, ","));
   return setting;
 }
 

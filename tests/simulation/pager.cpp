@@ -26,6 +26,7 @@ SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed) 
   options.network.in_order = random.below(2) == 0;
   if (!options.network.in_order && random.below(3) == 0) options.network.duplicate_ppm = 50'000;
   options.evict_every = random.below(2) == 0 ? 0 : 20'000;
+  options.read_ahead_from = 1 + static_cast<std::uint32_t>(mix64(seed ^ 0x4ead) % 2);
   options.store_time = random.below(3) == 0 ? 0 : 30'000;
   return options;
 }
@@ -34,6 +35,7 @@ struct Counts {
   std::uint64_t loads = 0;
   std::uint64_t page_ins = 0;
   std::uint64_t evictions = 0;
+  std::uint64_t dropped = 0;
 };
 
 DrfResult run_once(std::string_view protocol, std::uint64_t seed, Counts& counts) {
@@ -49,6 +51,7 @@ DrfResult run_once(std::string_view protocol, std::uint64_t seed, Counts& counts
     CHECK(cluster.node(node).vm->resident_pages() <= kBudget);
     counts.page_ins += cluster.node(node).stats.get(Stat::page_ins);
     counts.evictions += cluster.node(node).stats.get(Stat::evictions);
+    counts.dropped += cluster.node(node).stats.get(Stat::dropped_pages);
   }
   return result;
 }
@@ -62,7 +65,8 @@ void run_all(std::string_view protocol) {
     const DrfResult again = run_once(protocol, seed, counts);
     CHECK_MESSAGE(again.trace_hash == result.trace_hash, "two runs with one seed took different ways");
   });
-  MESSAGE(std::string(protocol), ": ", counts.loads, " loads compared, ", counts.evictions, " evictions, ", counts.page_ins, " page-ins");
+  MESSAGE(std::string(protocol), ": ", counts.loads, " loads compared, ", counts.evictions, " evictions (", counts.dropped,
+          " without a copy), ", counts.page_ins, " page-ins");
 }
 
 TEST_CASE("random race-free programs with a memory budget") { for_each_protocol(run_all); }

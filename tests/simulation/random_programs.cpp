@@ -24,6 +24,7 @@ SimClusterOptions choose_cluster(std::string_view protocol, std::uint64_t seed, 
   options.network.in_order = random.below(2) == 0;
   options.network.max_delay = random.below(3) == 0 ? 40'000 : 5'000;
   if (!options.network.in_order && random.below(3) == 0) options.network.duplicate_ppm = 50'000;
+  options.read_ahead_from = 1 + static_cast<std::uint32_t>(mix64(seed ^ 0x4ead) % 2);
   if (loses) options.network = lossy(options.network);
   return options;
 }

@@ -65,6 +65,9 @@ void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterN
   memory.layout = dsm::Layout::divide(options.pages, options.nodes);
   memory.default_protocol = options.protocol;
   memory.factories = options.factories;
+  memory.read_ahead = options.read_ahead;
+  memory.home_moves = options.home_moves;
+  memory.read_ahead_from = options.read_ahead_from;
   sync::SyncConfig locks;
   locks.table_slots = memory.layout.lock_slots;
   for (const auto& node : nodes) {
@@ -74,6 +77,7 @@ void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterN
   }
   for (std::uint32_t i = 0; i < options.nodes; ++i) {
     ClusterNode& node = *nodes[i];
+    if (options.all_threads_wait) memory.all_threads_wait = [ask = options.all_threads_wait, i] { return ask(NodeId{i}); };
     node.dsm = std::make_unique<dsm::Dsm>(memory, env_of(NodeId{i}), *node.vm, *node.nic, node.stats);
     sync::CoherenceHook* hook = node.dsm.get();
     if (options.wrap_hook) {

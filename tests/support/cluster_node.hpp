@@ -31,6 +31,10 @@ struct ClusterOptions {
   ShmMode mode = ShmMode::packet;
   std::uint64_t budget_pages = 0;  ///< of each node; the others go to a MemoryBackingStore
   Nanos store_time = 0;            ///< in the simulator: how long a transfer to or from it takes at most
+  bool read_ahead = true;
+  bool home_moves = true;
+  std::function<bool(NodeId)> all_threads_wait = {};  ///< see DsmConfig
+  std::uint32_t read_ahead_from = 2;                  ///< see DsmConfig
   WrapHook wrap_hook = {};
   std::vector<std::unique_ptr<dsm::Protocol> (*)(dsm::ProtocolEnv&)> factories = {};  ///< canaries: see DsmConfig
 };

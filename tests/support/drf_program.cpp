@@ -53,10 +53,13 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
   where.alignment = kPageSize;
   where.placement = static_cast<dsm::Placement>(random.below(4));
   where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
+  SplitMix64 units(mix64(options.seed ^ 0x6e17));  // of its own: whatever else a seed means stays
+  if (options.any_granularity && units.below(2) == 0) where.granularity = kPageSize << units.below(5);
   plan.area = machine.allocate(pages * kPageSize, where);
   plan.locks = machine.allocate(std::uint64_t{plan.lock_count} * 8, {});
-  plan.text = fmt::format("{}, {} nodes x {} threads, {} pages (placement {}), {} objects, {} locks", options.protocol, machine.nodes(),
-                          machine.threads(), pages, static_cast<int>(where.placement), plan.objects.size(), plan.lock_count);
+  plan.text = fmt::format("{}, {} nodes x {} threads, {} pages of units of {} bytes (placement {}), {} objects, {} locks", options.protocol,
+                          machine.nodes(), machine.threads(), pages, where.granularity, static_cast<int>(where.placement),
+                          plan.objects.size(), plan.lock_count);
   return plan;
 }
 

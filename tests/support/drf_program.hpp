@@ -22,6 +22,7 @@ struct DrfOptions {
   std::uint32_t max_pages = 4;
   std::uint32_t max_objects = 24;
   Nanos longest_pause = 6'000;
+  bool any_granularity = true;  ///< the seed chooses one; else units are pages
 };
 
 struct DrfResult {

@@ -53,11 +53,24 @@ struct Placement {
   static Placement at(int node) { return {Kind::at_node, node}; }    ///< all at one node
 };
 
+/// What a program relies on where threads of different nodes use the same memory. From the weakest to the strongest: each promises what those before it do.
+enum class Consistency : std::uint8_t {
+  any,         ///< barriers: what was written before one is seen after it. Every protocol gives that
+  entry,       ///< and: after lock(), what was written under the same mutex to memory that is bound to it (mutex::bind)
+  scope,       ///< and: ... to any memory
+  release,     ///< and: what was written before an unlock is seen after every lock that follows it, directly or through others
+  sequential,  ///< all accesses happen in one order, also racy ones
+};
+
 /// How an allocation behaves.
 struct AllocationOptions {
   Placement placement = {};
   std::string_view protocol = {};  ///< "hlrc", "sc-directory", ... (netvmrun --help lists them); empty: the run's (netvmrun --protocol)
   std::size_t alignment = 0;       ///< bytes, a power of two; 0: the type's own, and a page for 4 KiB and more
+  /// Bytes that are kept coherent as one: a power of two from 4 KiB to 64 KiB; 0: the run's (netvmrun --granularity). Large units need fewer
+  /// faults and messages where neighbours are used together; two nodes that write to one unit pay for it. Objects up to 2 KiB always have 4 KiB.
+  std::size_t granularity = 0;
+  Consistency needs = Consistency::any;  ///< a protocol that gives less is refused, with the names of those that give it
 };
 
 /// The names of all coherence protocols: what AllocationOptions::protocol and netvmrun --protocol take.
