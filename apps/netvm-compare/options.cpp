@@ -21,7 +21,7 @@ hit one combination alone. The table shows medians. A program says what it measu
   "sequential_seconds"  the same work by one processor without NetVM; the speed-up is the median of all of a program's by the seconds
   "verified"            "yes", or "no: why"
 page faults are read and write faults, messages are packets to a handler and one-sided operations on other nodes' memory, bytes are what
-both carried; all are sums over the nodes and the whole job, the checking of the answer included.
+both carried; all are sums over the nodes and the whole job, the checking of the answer included. --json has every statistic (docs/statistics.md).
 
 Exit status: 0; 1 if a run failed or its answer was not verified; 2 if the command line is wrong.
 
@@ -108,6 +108,9 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--traps", options.traps, "Traps, separated by commas. Default: the one that netvmrun chooses.")
       ->delimiter(',')
       ->option_text("NAME,...");
+  app.add_option("--granularity", options.granularities, "Sizes of coherence units, separated by commas. Default: netvmrun's.")
+      ->delimiter(',')
+      ->option_text("BYTES,...");
   app.add_option("--program", programs, "A program with its arguments, in one word. May be repeated.")
       ->option_text("\"PROGRAM ARGS\"")
       ->allow_extra_args(false);

@@ -24,7 +24,8 @@ using Command = std::vector<std::string>;
 struct Options {
   std::vector<std::uint32_t> nodes = {1, 2, 4};
   std::vector<std::string> protocols = {"hlrc", "sc-directory"};
-  std::vector<std::string> traps;  ///< empty: netvmrun's default
+  std::vector<std::string> traps;          ///< empty: netvmrun's default
+  std::vector<std::string> granularities;  ///< empty: netvmrun's default
   std::vector<Command> programs;
   std::vector<std::string> run_flags;  ///< more flags for netvmrun
   std::uint32_t runs = 1;

@@ -36,6 +36,7 @@ Json describe(const Options& options, const Combination& what) {
   out["nodes"] = what.nodes;
   out["protocol"] = what.protocol;
   if (!what.trap.empty()) out["trap"] = what.trap;
+  if (!what.granularity.empty()) out["granularity"] = what.granularity;
   return out;
 }
 
@@ -47,6 +48,7 @@ void add_figures(Json& out, const Figures& figures) {
   out["page_faults"] = figures.page_faults;
   out["messages"] = figures.messages;
   out["bytes"] = figures.bytes;
+  out["stats"] = figures.stats;
 }
 
 }  // namespace
@@ -62,6 +64,11 @@ bool read_report(const std::string& text, Run& run) {
   run.page_faults = stats_sum(report, {"read_faults", "write_faults"});
   run.messages = stats_sum(report, {"messages_sent", "one_sided_ops"});
   run.bytes = stats_sum(report, {"message_bytes", "one_sided_bytes"});
+  if (const auto stats = report.find("stats"); stats != report.end() && stats->is_object()) {
+    for (const auto& [name, value] : stats->items()) {
+      if (value.is_number_unsigned()) run.stats[name] = value.get<std::uint64_t>();
+    }
+  }
   if (const auto outcome = report.find("outcome"); outcome != report.end() && outcome->is_string())
     run.trouble = outcome->get<std::string>();
   return true;

@@ -16,7 +16,7 @@ T median(std::vector<T> values) {
 }
 
 bool same(const Combination& a, const Combination& b) {
-  return a.program == b.program && a.nodes == b.nodes && a.protocol == b.protocol && a.trap == b.trap;
+  return a.program == b.program && a.nodes == b.nodes && a.protocol == b.protocol && a.trap == b.trap && a.granularity == b.granularity;
 }
 
 /// Of all runs of a program: the sequential run does not depend on nodes or protocol.
@@ -40,6 +40,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
   std::vector<std::uint64_t> faults;
   std::vector<std::uint64_t> messages;
   std::vector<std::uint64_t> bytes;
+  std::map<std::string, std::vector<std::uint64_t>> stats;
   for (const Run& run : runs) {
     if (!same(run.what, what)) continue;
     ++row.runs;
@@ -51,12 +52,14 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     faults.push_back(run.page_faults);
     messages.push_back(run.messages);
     bytes.push_back(run.bytes);
+    for (const auto& [name, value] : run.stats) stats[name].push_back(value);
   }
   if (row.runs > 1 && row.right > 0 && row.right < row.runs) row.verdict = fmt::format("{} of {}, {}", row.right, row.runs, row.verdict);
   row.seconds = median(std::move(seconds));
   row.page_faults = median(std::move(faults));
   row.messages = median(std::move(messages));
   row.bytes = median(std::move(bytes));
+  for (auto& [name, values] : stats) row.stats[name] = median(std::move(values));
   if (const double sequential = sequential_median(runs, what.program); row.timed_by_program && row.seconds > 0) {
     row.speed_up = sequential / row.seconds;
   }
@@ -67,11 +70,14 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
 
 std::vector<Combination> combinations(const Options& options) {
   const std::vector<std::string> traps = options.traps.empty() ? std::vector<std::string>{""} : options.traps;
+  const std::vector<std::string> granularities = options.granularities.empty() ? std::vector<std::string>{""} : options.granularities;
   std::vector<Combination> all;
   for (std::size_t program = 0; program < options.programs.size(); ++program) {
     for (const std::string& protocol : options.protocols) {
       for (const std::string& trap : traps) {
-        for (const std::uint32_t nodes : options.nodes) all.push_back({program, nodes, protocol, trap});
+        for (const std::string& granularity : granularities) {
+          for (const std::uint32_t nodes : options.nodes) all.push_back({program, nodes, protocol, trap, granularity});
+        }
       }
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,8 @@ struct Combination {
   std::size_t program = 0;  ///< index into Options::programs
   std::uint32_t nodes = 1;
   std::string protocol;
-  std::string trap;  ///< empty: netvmrun's default
+  std::string trap;         ///< empty: netvmrun's default
+  std::string granularity;  ///< empty: netvmrun's default
 };
 
 /// One run.
@@ -30,6 +32,7 @@ struct Run {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  std::map<std::string, std::uint64_t> stats = {};  ///< every statistic of the report, summed over the nodes
 
   [[nodiscard]] bool right() const { return finished && verified == "yes"; }
 };
@@ -46,6 +49,7 @@ struct Row {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  std::map<std::string, std::uint64_t> stats = {};
 };
 
 /// All combinations, in the order of the table.

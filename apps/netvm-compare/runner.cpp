@@ -114,6 +114,7 @@ int interrupted() { return received_signal; }
 Command Runner::command(const Combination& what, const std::string& report) const {
   Command words = {netvmrun_, "-n", std::to_string(what.nodes), "--protocol", what.protocol};
   if (!what.trap.empty()) words.insert(words.end(), {"--trap", what.trap});
+  if (!what.granularity.empty()) words.insert(words.end(), {"--granularity", what.granularity});
   words.insert(words.end(), {"--timeout", fmt::format("{:g}", options_.timeout_s)});
   words.insert(words.end(), options_.run_flags.begin(), options_.run_flags.end());
   if (!report.empty()) words.insert(words.end(), {"--report", report});

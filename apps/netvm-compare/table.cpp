@@ -45,14 +45,15 @@ std::string seconds_cell(const Row& row) {
 }  // namespace
 
 std::string to_table(const Options& options, const std::vector<Row>& rows) {
-  std::vector<Column> columns = {{"program", true, {}},   {"nodes", false, {}},    {"protocol", true, {}}, {"trap", true, {}},
-                                 {"seconds", false, {}},  {"speed-up", false, {}}, {"verified", true, {}}, {"page faults", false, {}},
-                                 {"messages", false, {}}, {"bytes", false, {}}};
+  std::vector<Column> columns = {{"program", true, {}},      {"nodes", false, {}},    {"protocol", true, {}},  {"trap", true, {}},
+                                 {"granularity", false, {}}, {"seconds", false, {}},  {"speed-up", false, {}}, {"verified", true, {}},
+                                 {"page faults", false, {}}, {"messages", false, {}}, {"bytes", false, {}}};
   for (const Row& row : rows) {
-    const std::array<std::string, 10> cells = {join_command(options.programs[row.what.program]),
+    const std::array<std::string, 11> cells = {join_command(options.programs[row.what.program]),
                                                std::to_string(row.what.nodes),
                                                row.what.protocol,
                                                row.what.trap,
+                                               row.what.granularity,
                                                seconds_cell(row),
                                                row.speed_up > 0 ? fmt::format("{:.2f}", row.speed_up) : "-",
                                                row.verdict.size() <= 40 ? row.verdict : row.verdict.substr(0, 37) + "...",
@@ -61,6 +62,7 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
                                                scaled_bytes(row.bytes)};
     for (std::size_t i = 0; i < columns.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
+  if (options.granularities.empty()) columns.erase(columns.begin() + 4);
   if (options.traps.empty()) columns.erase(columns.begin() + 3);
 
   std::vector<std::string> lines(rows.size() + 1);

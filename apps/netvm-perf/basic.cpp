@@ -12,8 +12,6 @@ std::vector<Row> measure_basic(Job& job, const Options& options, FloorPartner* p
   if (job.nodes() == 2) {
     say("put, get, atomics");
     measure_put_get(job, options, partner, rows);
-    say("page faults");
-    measure_faults(job, options, rows);
     say("mutex");
     measure_mutex(job, options, partner, rows);
   }

@@ -18,8 +18,6 @@ std::vector<Row> measure_basic(Job& job, const Options& options, FloorPartner* p
 void measure_put_get(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);
 /// A get and a page miss while node 1 computes for two seconds and calls nothing of NetVM.
 void measure_busy_target(Job& job, const Options& options, std::vector<Row>& rows);
-/// Read miss and write upgrade under each protocol.
-void measure_faults(Job& job, const Options& options, std::vector<Row>& rows);
 /// Mutex: free, and handed over between nodes 0 and 1.
 void measure_mutex(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);
 /// Barrier of all nodes, and whether it depends on how much memory is cached.

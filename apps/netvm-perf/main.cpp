@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "apps/netvm-perf/basic.hpp"
+#include "apps/netvm-perf/dsm.hpp"
 #include "apps/netvm-perf/launch.hpp"
 #include "apps/netvm-perf/measurements.hpp"
 #include "apps/netvm-perf/plot.hpp"
@@ -88,12 +89,18 @@ void check_job(const Options& options, const Job& job, ShmMode mode) {
   }
 }
 
-int run_basic_node(const Options& options) {
+/// Their tables are rows of a figure and a floor; the other sub-commands' have columns of their own.
+bool has_rows(Command command) { return command == Command::basic || command == Command::dsm; }
+
+int run_rows_node(const Options& options) {
   ProgressPipe progress(options.progress);
   std::unique_ptr<FloorPartner> partner;  // forked before the job's threads
-  if (node_of_environment() == 0) partner = std::make_unique<FloorPartner>();
+  if (node_of_environment() == 0 && options.command == Command::basic) partner = std::make_unique<FloorPartner>();
   Job job(1);
-  const std::vector<Row> rows = measure_basic(job, options, partner.get(), progress);
+  if (options.command == Command::dsm && job.nodes() != 2)
+    throw Error("netvm-perf dsm: it measures between two nodes; start it with netvmrun -n 2");
+  const std::vector<Row> rows =
+      options.command == Command::dsm ? measure_dsm(job, options, progress) : measure_basic(job, options, partner.get(), progress);
   if (job.node() != 0) return 0;
   if (!options.collect.empty()) {
     write_file(options.collect, to_json(rows));
@@ -127,12 +134,12 @@ int run_node(const Options& options) {
   return 0;
 }
 
-/// Jobs of 2 and 4 nodes, and their rows together.
-int start_basic(const Options& options, const std::vector<std::string>& arguments) {
+/// Jobs of so many nodes, and their rows together.
+int start_rows(const Options& options, const std::vector<std::string>& arguments) {
   const TemporaryFolder folder;
   ProgressLine progress(options.quiet);
   std::vector<Row> rows;
-  for (const int nodes : {2, 4}) {
+  for (const int nodes : options.command == Command::dsm ? std::vector<int>{2} : std::vector<int>{2, 4}) {
     std::string collected;
     const int status = run_job({.nodes = nodes, .run_flags = {}, .arguments = arguments}, folder, progress, &collected);
     if (interrupted() != 0) return 128 + interrupted();
@@ -184,15 +191,15 @@ int start(const Options& options, const std::vector<std::string>& arguments) {
 
 int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
-  const bool basic = options.command == Command::basic;
-  if (options.collect.empty() && (!inside_a_job() || node_of_environment() == (basic ? 0 : options.between[0]))) {
+  const bool rows = has_rows(options.command);
+  if (options.collect.empty() && (!inside_a_job() || node_of_environment() == (rows ? 0 : options.between[0]))) {
     for (const std::string& file : {options.json, options.csv, options.plot}) check_writable(file);
   }
-  if (inside_a_job()) return basic ? run_basic_node(options) : run_node(options);
+  if (inside_a_job()) return rows ? run_rows_node(options) : run_node(options);
   watch_signals();
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.empty() || arguments[0].starts_with('-')) arguments.insert(arguments.begin(), "basic");
-  if (basic) return start_basic(options, arguments);
+  if (rows) return start_rows(options, arguments);
   return options.command == Command::thesis ? start_thesis(options, arguments) : start(options, arguments);
 }
 

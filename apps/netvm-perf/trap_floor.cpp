@@ -133,6 +133,15 @@ class Session {
     });
   }
 
+  double revoke_range() {
+    const double ns = time_batch(1, [&](int) {
+      const std::size_t bytes = pages_ * kPageSize;
+      const int result = bench.uffd >= 0 ? ::madvise(bench.app, bytes, MADV_DONTNEED) : ::mprotect(bench.app, bytes, PROT_NONE);
+      if (result != 0) throw std::runtime_error("trap floor: taking the rights to a range away failed");
+    });
+    return ns / static_cast<double>(pages_);
+  }
+
  private:
   std::size_t pages_;
   TrialMemory memory_;
@@ -148,13 +157,13 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   TrapFloor floor;
   if (kind == TrapKind::checked) return floor;
   Session session(kind, std::clamp(pages, 1, 16384));
-  Series read, upgrade, write, revoke, read_copy, upgrade_copy;
+  Series read, upgrade, write, revoke, revoke_range, read_copy, upgrade_copy;
   for (int round = 0; round < rounds; ++round) {
     read.add(session.fault_all(Step::read));
     upgrade.add(session.fault_all(Step::upgrade));
     revoke.add(session.revoke_all());
     write.add(session.fault_all(Step::write));
-    session.revoke_all();
+    revoke_range.add(session.revoke_range());
     read_copy.add(session.fault_all(Step::read, true));
     upgrade_copy.add(session.fault_all(Step::upgrade, true));
     session.revoke_all();
@@ -163,6 +172,7 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   floor.upgrade_ns = upgrade.median();
   floor.write_fault_ns = write.median();
   floor.revoke_ns = revoke.median();
+  floor.revoke_range_ns = revoke_range.median();
   floor.read_fault_with_copy_ns = read_copy.median();
   floor.upgrade_with_copy_ns = upgrade_copy.median();
   return floor;

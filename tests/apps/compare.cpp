@@ -19,7 +19,7 @@ Options parse(std::vector<std::string> words) {
 
 Run run_of(std::uint32_t nodes, double seconds, const std::string& verified) {
   Run run;
-  run.what = {0, nodes, "hlrc", ""};
+  run.what = {0, nodes, "hlrc", "", ""};
   run.finished = true;
   run.timed_by_program = true;
   run.seconds = seconds;

@@ -1,0 +1,225 @@
+#include "apps/netvm-perf/dsm.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "apps/netvm-perf/trap_floor.hpp"
+#include "dsm/api/job_runtime.hpp"
+#include "dsm/diff.hpp"
+#include "dsm/protocol.hpp"
+#include "runtime/trap.hpp"
+
+namespace netvm::perf {
+
+namespace {
+
+constexpr std::size_t kWordsPerPage = 512;
+
+/// Pages in an order that no read-ahead guesses.
+std::vector<std::size_t> shuffled(std::size_t pages, unsigned seed) {
+  std::vector<std::size_t> order(pages);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+  return order;
+}
+
+/// The bare machine, measured in turns with the protocols.
+struct Floors {
+  Series read, upgrade, revoke_range;  // nanoseconds a page
+  Series copy;                         // 4 KiB between two large buffers
+  Series diff_and_copy;                // every second double of a page found and copied
+};
+
+class Bare {
+ public:
+  explicit Bare(std::size_t pages)
+      : pages_(pages),
+        trap_(resolve_trap(Settings::from_environment().trap).kind.value()),
+        here_(pages * kPageSize),
+        there_(pages * kPageSize, std::byte{1}),
+        runs_(dsm::kMaxDiffRuns) {}
+
+  [[nodiscard]] std::string trap() const { return std::string(to_string(trap_)); }
+
+  void measure(Floors& floors) {
+    const TrapFloor trap = measure_trap_floor(trap_, static_cast<int>(pages_), 1);
+    floors.read.add(trap.read_fault_with_copy_ns);
+    floors.upgrade.add(trap.upgrade_with_copy_ns);
+    floors.revoke_range.add(trap.revoke_range_ns);
+    floors.copy.add(time_batch(static_cast<int>(pages_), [&](int i) {
+      std::memcpy(here_.data() + static_cast<std::size_t>(i) * kPageSize, there_.data() + static_cast<std::size_t>(i) * kPageSize,
+                  kPageSize);
+    }));
+    for (std::size_t i = 0; i < here_.size(); i += 16) here_[i] = static_cast<std::byte>(~there_[i]);
+    floors.diff_and_copy.add(time_batch(static_cast<int>(pages_), [&](int i) {
+      const std::size_t at = static_cast<std::size_t>(i) * kPageSize;
+      const std::size_t runs = dsm::find_diff_runs(there_.data() + at, here_.data() + at, runs_.data());
+      for (std::size_t r = 0; r < runs; ++r)
+        std::memcpy(there_.data() + at + runs_[r].offset, here_.data() + at + runs_[r].offset, runs_[r].bytes);
+    }));
+  }
+
+ private:
+  std::size_t pages_;
+  TrapKind trap_;
+  std::vector<std::byte> here_;
+  std::vector<std::byte> there_;
+  std::vector<dsm::DiffRun> runs_;
+};
+
+/// What one protocol's rows are made of.
+struct Figures {
+  Series read_miss, upgrade, sequential, release, revoke;
+};
+
+class Measurement {
+ public:
+  Measurement(Job& job, const dsm::Traits& traits, std::size_t pages, std::uint64_t* data, mutex* lock)
+      : job_(job), traits_(traits), pages_(pages), data_(data), lock_(lock) {}
+
+  /// One batch of everything. Both nodes.
+  void batch(unsigned number, Figures& figures) {
+    const auto order = shuffled(pages_, number);
+    const bool first = job_.node() == 0;
+    write_all(number);
+    if (first) figures.read_miss.add(read_all(order, number));
+    if (first) figures.upgrade.add(time_batch(static_cast<int>(pages_), [&](int i) { store(order[static_cast<std::size_t>(i)], 1); }));
+    job_.barrier();
+    // From here on node 0 has readable copies of all pages again, where its protocol lets it.
+    std::vector<std::size_t> ascending(pages_);
+    std::iota(ascending.begin(), ascending.end(), std::size_t{0});
+    if (first) read_all(ascending, number);
+    const double revoked = write_all(number + 1);
+    const bool lazy = traits_.consistency != dsm::Consistency::sequential;  // else rights are gone before the barrier
+    if (first && lazy) figures.revoke.add(revoked / static_cast<double>(pages_));
+    if (first) figures.sequential.add(read_all(ascending, number + 1));
+    job_.barrier();
+    if (first && lazy) figures.release.add(release_one_page_after_the_other(number));
+    job_.barrier();
+  }
+
+ private:
+  void store(std::size_t page, std::size_t word) { static_cast<volatile std::uint64_t*>(data_)[page * kWordsPerPage + word] = word; }
+
+  /// Node 1 writes every page; then a barrier, of which the time that node 0's protocol took is returned.
+  double write_all(unsigned number) {
+    if (job_.node() == 1) {
+      for (std::size_t p = 0; p < pages_; ++p) data_[p * kWordsPerPage] = number + p;
+    }
+    Stats& stats = detail::Runtime::current("netvm-perf").stats;
+    const std::uint64_t before = stats.get(Stat::protocol_ns);
+    job_.barrier();
+    return static_cast<double>(stats.get(Stat::protocol_ns) - before);
+  }
+
+  double read_all(const std::vector<std::size_t>& order, unsigned number) {
+    std::uint64_t wrong = 0;
+    const double ns = time_batch(static_cast<int>(pages_), [&](int i) {
+      const std::size_t p = order[static_cast<std::size_t>(i)];
+      wrong += static_cast<volatile std::uint64_t*>(data_)[p * kWordsPerPage] != number + p ? 1 : 0;
+    });
+    if (wrong != 0) throw Error("netvm-perf: a page miss brought stale data");
+    return ns;
+  }
+
+  /// 64 pages, of each every second double: nanoseconds of the unlock, a page.
+  double release_one_page_after_the_other(unsigned number) {
+    const std::size_t pages = std::min<std::size_t>(pages_, 64);
+    lock_->lock();
+    for (std::size_t p = 0; p < pages; ++p) {
+      for (std::size_t w = 0; w < kWordsPerPage; w += 2) data_[p * kWordsPerPage + w] = ~(std::uint64_t{number} * 0x0101010101010101 + p);
+    }
+    const double ns = time_batch(1, [&](int) { lock_->unlock(); });
+    return ns / static_cast<double>(pages);
+  }
+
+  Job& job_;
+  const dsm::Traits& traits_;
+  std::size_t pages_;
+  std::uint64_t* data_;
+  mutex* lock_;
+};
+
+/// Nothing may look at what is cached.
+void measure_idle_barrier(Job& job, const Options& options, std::string_view protocol, std::vector<Row>& rows) {
+  const std::size_t much = std::size_t{1} << (options.quick ? 24 : 30);
+  const int rounds = options.quick ? 20 : 200;
+  auto* small = job.allocate_all<std::uint64_t>((std::size_t{1} << 20) / 8, {.placement = Placement::at(1), .protocol = protocol});
+  const auto cache = [&](const std::uint64_t* data, std::size_t bytes) {
+    job.touch(data, bytes, false);
+    job.barrier();
+  };
+  Series little, large;
+  const auto measure = [&](Series& series) {
+    for (int b = 0; b < options.batches; ++b) {
+      job.barrier();
+      series.add(time_batch(rounds, [&](int) { job.barrier(); }));
+    }
+  };
+  cache(small, std::size_t{1} << 20);
+  measure(little);
+  auto* big = job.allocate_all<std::uint64_t>(much / 8, {.placement = Placement::at(1), .protocol = protocol});
+  cache(big, much);
+  measure(large);
+  if (job.node() == 0) {
+    rows.push_back(
+        make_row(fmt::format("barrier, {} MiB cached, {}", much >> 20, protocol), large, "the same with 1 MiB cached", little, 1.1));
+    job.free(small);
+    job.free(big);
+  }
+  job.barrier();
+}
+
+void add_rows(std::string_view protocol, const std::string& trap, const Figures& figures, const Floors& floors, std::vector<Row>& rows) {
+  const auto row = [&](const char* what, const Series& measured, const std::string& floor_name, const Series& floor, double aim) {
+    if (!measured.empty()) rows.push_back(make_row(fmt::format("{}, {}", what, protocol), measured, floor_name, floor, aim));
+  };
+  Series allowed;  // a sequential read may cost this much
+  allowed.add(floors.copy.median() + 1500);
+  row("page read miss", figures.read_miss, "bare " + trap + " fault + 4 KiB copy", floors.read, 1.5);
+  row("write upgrade", figures.upgrade, "bare " + trap + " upgrade + 4 KiB copy", floors.upgrade, 1.3);
+  row("read in sequence, a page", figures.sequential, "4 KiB copy + 1.5 us", allowed, 1);
+  row("release, every second double written", figures.release, "diff + copy of the changed bytes", floors.diff_and_copy, 2);
+  row("revoking many pages, a page", figures.revoke, "bare " + trap + ", one call for all", floors.revoke_range, 2);
+}
+
+}  // namespace
+
+std::vector<Row> measure_dsm(Job& job, const Options& options, ProgressPipe& progress) {
+  const std::size_t pages = options.quick ? 64 : 1024;
+  const int batches = std::max(3, options.batches / 3);
+  std::vector<Row> rows;
+  auto* lock = job.allocate_all<mutex>();
+  for (const dsm::ProtocolEntry& entry : dsm::protocols()) {
+    const std::string_view protocol = entry.traits.name;
+    if (job.node() == 0) progress.say(fmt::format("coherence under {}", protocol));
+    auto* data = job.allocate_all<std::uint64_t>(
+        pages * kWordsPerPage, {.placement = Placement::at(1), .protocol = protocol, .alignment = kPageSize, .granularity = kPageSize});
+    lock->bind(data, pages * kWordsPerPage);
+    Bare bare(pages);
+    Floors floors;
+    Figures figures;
+    Figures warm_up;  // the first batch also brings the frames in
+    Measurement measurement(job, entry.traits, pages, data, lock);
+    for (int b = 0; b <= batches; ++b) {
+      if (job.node() == 0) bare.measure(floors);
+      job.barrier();
+      measurement.batch(static_cast<unsigned>(2 * b), b == 0 ? warm_up : figures);
+    }
+    if (job.node() == 0) {
+      add_rows(protocol, bare.trap(), figures, floors, rows);
+      job.free(data);
+    }
+    job.barrier();
+    measure_idle_barrier(job, options, protocol, rows);
+  }
+  return rows;
+}
+
+}  // namespace netvm::perf
