@@ -85,12 +85,17 @@ bool Dsm::Impl::needs_drain(const Extent& extent) const { return !protocols_[ext
 void Dsm::Impl::withdraw(const Extent& extent) {
   Protocol& protocol = *protocols_[extent.protocol];
   for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); p += extent.unit_pages()) {
-    PageEntry& entry = table_[PageId{p}];
-    const bool touched = entry.attached() || entry.home_known() || entry.data != 0 || entry.state.load() != 0;
+    // A protocol may have left a note at any page of the unit.
+    const PageRange unit{PageId{p}, extent.unit_pages()};
+    bool touched = false;
+    for (std::uint64_t i = p; i != unit.end(); ++i) {
+      const PageEntry& entry = table_[PageId{i}];
+      touched = touched || entry.attached() || entry.home_known() || entry.data != 0 || entry.state.load() != 0;
+    }
     if (!touched) continue;
-    // A release that is flushing the page holds its lock.
-    const PageGuard guard(env_, entry);
-    protocol.on_detach({PageId{p}, 1});
+    // A release that is flushing the unit holds its lock.
+    const PageGuard guard(env_, table_[PageId{p}]);
+    protocol.on_detach(unit);
     envs_[extent.protocol]->set_access(PageId{p}, Access::none);
   }
 }

@@ -6,7 +6,7 @@
 //  2. Write access is revoked before the page is diffed. A page flushed early still owes its write notice.
 //  3. Frames are filled before access is given; revocation is complete when set_access() returns.
 //  4. Diffs are byte-exact: only bytes that changed travel. The receiver of a diff patches its own twin too.
-// A PageId here is the head of a coherence unit, which may have several pages: protocol_env.hpp, invariant 2. Ranges count heads: all have count 1.
+// A PageId here is the head of a coherence unit, which may have several pages: protocol_env.hpp, invariant 2. Only on_detach() names all pages of a unit.
 #pragma once
 
 #include <cstddef>

@@ -102,7 +102,7 @@ void Entry::on_release(SyncId object) {
 
 // What this node has changed of the piece. The holder alone writes it, so it stands still, whatever happens to the rest of the page.
 void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes) {
-  const PageId page = piece.page;
+  const PageId page = env().unit(piece.page).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
   if (!entry.attached() || entry.protocol() != env().protocol() || entry.access() != Access::write) return;
@@ -197,7 +197,7 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
 }
 
 void Entry::patch(const Run& run) {
-  const PageId page{run.where.offset / kPageSize};
+  const PageId page = env().unit(PageId{run.where.offset / kPageSize}).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
   const bool ours = entry.attached() && entry.protocol() == env().protocol();
