@@ -220,7 +220,8 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   const bool large_units = impl_->protocols_[request.protocol]->takes_large_units();
   request.unit_shift = large_units ? static_cast<std::uint8_t>(std::countr_zero(unit_pages)) : std::uint8_t{0};
   // Also where the protocol has units of one page: who asks for a granularity relies on its alignment.
-  if (options.granularity != 0) request.alignment = std::max<std::uint64_t>(request.alignment, bytes > Allocator::kMaxSlot ? options.granularity : 1);
+  if (options.granularity != 0)
+    request.alignment = std::max<std::uint64_t>(request.alignment, bytes > Allocator::kMaxSlot ? options.granularity : 1);
   request.placement = options.placement;
   request.home = options.placement == Placement::at_node ? options.home.value : 0;
   if (const auto kept = impl_->small_objects_.take(request)) return *kept;

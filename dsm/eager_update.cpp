@@ -181,9 +181,7 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
   delivered(delivery);
 }
 
-void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) {
-    runs.resize(env_.diff(page, &runs));
-}
+void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.resize(env_.diff(page, &runs)); }
 
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
 void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox) {

@@ -189,18 +189,14 @@ std::vector<std::byte> join_pages(std::span<const std::byte> a, std::span<const 
   constexpr PageRange kAnywhere{PageId{0}, UINT64_MAX};
   std::vector<PageRange> ranges;
   NETVM_CHECK(decode_pages(a, kAnywhere, ranges) && decode_pages(b, kAnywhere, ranges), "write notices cannot be read back");
-  std::sort(ranges.begin(), ranges.end(), [](const PageRange& x, const PageRange& y) { return x.first < y.first; });
-  std::vector<std::byte> joined;
-  std::uint64_t end = 0;  // of the range encoded before
-  for (std::size_t i = 0; i < ranges.size();) {
-    std::uint64_t last = ranges[i].end();
-    std::size_t j = i + 1;
-    for (; j < ranges.size() && ranges[j].first.value <= last; ++j) last = std::max(last, ranges[j].end());
-    put_varint(joined, ranges[i].first.value - end);
-    put_varint(joined, last - ranges[i].first.value);
-    end = last;
-    i = j;
+  std::vector<PageId> pages;
+  for (const PageRange& range : ranges) {
+    for (std::uint64_t p = range.first.value; p != range.end(); ++p) pages.push_back(PageId{p});
   }
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  std::vector<std::byte> joined;
+  encode_pages(pages, joined);
   return joined;
 }
 }  // namespace

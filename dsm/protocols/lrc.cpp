@@ -160,9 +160,7 @@ std::uint64_t Lrc::order_now() {
   return sum;
 }
 
-void Lrc::find_changes(PageId page, std::vector<DiffRun>& runs) {
-    runs.resize(env_.diff(page, &runs));
-}
+void Lrc::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.resize(env_.diff(page, &runs)); }
 
 void Lrc::make_change(PageId page, PageEntry& entry, Record& record) {
   const Access right = entry.access();
