@@ -81,6 +81,10 @@ class LocksAndDawdles final : public ShadowPageTable::Locker {
     std::this_thread::yield();
     return true;
   }
+  template <LockFor kWhat>
+  std::uint64_t try_lock_run(PageId first, std::uint64_t /*most*/, std::uint64_t* frame) {
+    return try_lock<kWhat>(first, frame) ? 1 : 0;
+  }
 };
 
 /// Looks at the entry and announces nothing.
@@ -95,6 +99,10 @@ class LooksOnly final {
     *frame = entry.frame;
     std::this_thread::yield();
     return true;
+  }
+  template <LockFor kWhat>
+  std::uint64_t try_lock_run(PageId first, std::uint64_t /*most*/, std::uint64_t* frame) {
+    return try_lock<kWhat>(first, frame) ? 1 : 0;
   }
   static void unlock() {}
 
@@ -116,6 +124,10 @@ class AnnouncesTooLate final {
     std::uint64_t ignored = 0;
     locked_ = slot_.try_lock<kWhat>(page, &ignored);  // whatever the entry says by now
     return true;
+  }
+  template <LockFor kWhat>
+  std::uint64_t try_lock_run(PageId first, std::uint64_t /*most*/, std::uint64_t* frame) {
+    return try_lock<kWhat>(first, frame) ? 1 : 0;
   }
   void unlock() {
     if (locked_) slot_.unlock();

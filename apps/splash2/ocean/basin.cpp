@@ -1,6 +1,7 @@
 #include "apps/splash2/ocean/basin.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
@@ -99,6 +100,7 @@ Basin::Basin(netvm::Job& job, int cells, std::size_t doubles_per_processor) {
   gathered_ = job.allocate_all<double>(parts * gathered_stride_, at_owner);
   solved_ = job.allocate_all<double>(Tile::doubles(gather_cells_, gather_cells_), at_first);
   accumulators_ = job.allocate_all<Accumulators>(1, at_first);
+  accumulators_->lock.bind(accumulators_->value, std::size(accumulators_->value));
 }
 
 void SharedTeam::exchange(std::initializer_list<Tile> tiles) {
