@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "dsm/wire_codec.hpp"
 #include "runtime/ids.hpp"
 
 namespace netvm::dsm {
@@ -45,10 +46,8 @@ class NodeSet {
     std::size_t words = rest_.size();
     while (words != 0 && rest_[words - 1] == 0) --words;
     if (words == 0 && first_ == 0) return;
-    const std::size_t at = wire.size();
-    wire.resize(at + (words + 1) * 8);
-    std::memcpy(wire.data() + at, &first_, 8);
-    if (words != 0) std::memcpy(wire.data() + at + 8, rest_.data(), words * 8);
+    put_raw(wire, first_);
+    for (std::size_t i = 0; i < words; ++i) put_raw(wire, rest_[i]);
   }
   /// False if that is no set of nodes of a job of that many.
   [[nodiscard]] static bool decode(std::span<const std::byte> wire, std::uint32_t nodes, NodeSet* set) {
