@@ -95,6 +95,7 @@ class Measurement {
     std::vector<std::size_t> ascending(pages_);
     std::iota(ascending.begin(), ascending.end(), std::size_t{0});
     if (first) read_all(ascending, number);
+    job_.barrier();  // node 1 does not write while it is read
     const double revoked = write_all(number + 1);
     const bool lazy = traits_.consistency != dsm::Consistency::sequential;  // else rights are gone before the barrier
     if (first && lazy) figures.revoke.add(revoked / static_cast<double>(pages_));
