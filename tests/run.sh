@@ -54,7 +54,7 @@ build() {
 run_ctest() {  # PRESET [ctest options]
   local preset=$1
   shift
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+  ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --no-tests=error "$@"
 }
 
 stage_format() { sources | xargs clang-format --dry-run --Werror; }
