@@ -134,7 +134,8 @@ void SimNetwork::deliver_after(NodeId from, NodeId to, std::shared_ptr<const std
     Nanos& last = last_arrival_[std::size_t{from.value} * fabrics_.size() + to.value];
     arrival = last = std::max(arrival, last);  // events of one moment run in the order of insertion
   }
-  simulator_.at(arrival, [this, from, to, packet = std::move(packet)] {
+  const std::uint64_t channel = std::uint64_t{from.value} * fabrics_.size() + to.value;
+  simulator_.at_node(to, options_.in_order ? channel + 1 : 0, arrival, [this, from, to, packet = std::move(packet)] {
     ++counts_.delivered;
     fabrics_[to.value]->deliver(from, *packet);
   });

@@ -59,7 +59,15 @@ struct Task {
 
 struct Call {
   std::int32_t node = kNoNode;
+  std::uint64_t lane = 0;
   std::function<void()> task;
+};
+
+// What a chooser is told of an event, beside what the event itself says.
+struct Origin {
+  std::uint64_t id = 0;
+  std::uint64_t cause = 0;
+  bool timer = false;
 };
 
 // Values with stable indices; the freed ones are used again.
@@ -98,7 +106,7 @@ struct Simulator::Impl {
    public:
     SimEnv(Impl& sim, NodeId node) : sim_(sim), node_(node) {}
     [[nodiscard]] Nanos now() const override { return sim_.read_clock(); }
-    std::uint64_t random() override { return sim_.values.next(); }
+    std::uint64_t random() override { return sim_.random(); }
     void park(std::span<const ParkOn> words, Nanos deadline) override { sim_.park(words, deadline); }
     [[nodiscard]] bool can_park() const override { return sim_.current.has_value(); }
     [[nodiscard]] std::uintptr_t context() const override { return sim_.current ? std::uintptr_t{*sim_.current} + 2 : 1; }
@@ -116,12 +124,18 @@ struct Simulator::Impl {
   };
 
   // ---- events ----
-  void push(Event::Kind kind, Nanos time, std::uint32_t index, std::uint64_t ticket) {
+  void push(Event::Kind kind, Nanos time, std::uint32_t index, std::uint64_t ticket, bool timer = false) {
+    if (chooser) {
+      origins[next_order] = {mix64(cause ^ mix64(++made)), cause, timer};
+      choosable.push_back({std::max(time, clock), next_order++, ticket, index, kind});
+      return;
+    }
     heap.push({std::max(time, clock), next_order++, ticket, index, kind});
   }
   void call_at(Nanos when, std::int32_t node, std::function<void()> task) {
-    push(Event::Kind::call, when, calls.put({node, std::move(task)}), 0);
+    push(Event::Kind::call, when, calls.put({node, 0, std::move(task)}), 0, when > clock);
   }
+  std::uint64_t random() { return chooser ? mix64(options.seed ^ cause ^ mix64(~++draws)) : values.next(); }
   Nanos jitter(Nanos up_to) { return up_to <= 0 ? 0 : static_cast<Nanos>(schedule.below(static_cast<std::uint64_t>(up_to) + 1)); }
   bool stale(const Event& event) {
     if (event.kind == Event::Kind::call) return false;
@@ -140,22 +154,22 @@ struct Simulator::Impl {
     if (!daemon) ++live;
     make_ready(index, clock + jitter(options.schedule_jitter));
   }
-  void make_ready(std::uint32_t index, Nanos when) {
+  void make_ready(std::uint32_t index, Nanos when, bool timer = false) {
     Task& task = *tasks[index];
     task.state = State::ready;
     task.since = clock;
     task.ticket = ++next_ticket;
-    push(Event::Kind::resume, when, index, task.ticket);
+    push(Event::Kind::resume, when, index, task.ticket, timer);
   }
   Task& current_task(const char* function) {
     NETVM_CHECK(current.has_value(), "%s needs a fiber: tasks of at() and code outside of run() must not block", function);
     return *tasks[*current];
   }
 
-  void relax() {
+  void relax(bool timer = true) {
     Task& task = current_task("relax()");
     // Up to twice the step: two fibers that poll would otherwise keep in step for ever.
-    make_ready(*current, clock + options.relax_step + jitter(options.relax_step));
+    make_ready(*current, clock + options.relax_step + jitter(options.relax_step), timer);
     task.fiber.suspend();
   }
 
@@ -164,7 +178,7 @@ struct Simulator::Impl {
     NETVM_CHECK(!words.empty() && words.size() <= kParkWords, "park() takes 1 or 2 words, not %zu", words.size());
     // A caller that never looks again would loop here for ever if this were not a switch.
     const bool changed = std::any_of(words.begin(), words.end(), [](const ParkOn& on) { return on.word->load() != on.expected; });
-    if (changed || deadline <= clock) return relax();
+    if (changed || deadline <= clock) return relax(!changed);
     task.word_count = words.size();
     std::copy(words.begin(), words.end(), task.words.begin());
     for (const ParkOn& on : words) parked[on.word].push_back(*current);
@@ -172,7 +186,7 @@ struct Simulator::Impl {
     task.since = clock;
     task.deadline = deadline;
     task.ticket = ++next_ticket;
-    if (deadline != kForever) push(Event::Kind::timeout, deadline, *current, task.ticket);
+    if (deadline != kForever) push(Event::Kind::timeout, deadline, *current, task.ticket, true);
     task.fiber.suspend();
   }
 
@@ -197,6 +211,9 @@ struct Simulator::Impl {
   }
 
   // ---- the loop ----
+  bool next(Event* event);
+  bool choose(Event* event);
+  SimChoice choice_of(const Event& event);
   void step(const Event& event, CheckContext& context);
   void run_task(std::uint32_t index);
   Report report(End end) const;
@@ -218,7 +235,71 @@ struct Simulator::Impl {
   std::uint64_t events = 0;
   std::uint64_t hash = 0;
   bool in_run = false;
+
+  // With a chooser: the events (no heap then), and where they come from, by Event::order.
+  SimChooser chooser;
+  std::vector<Event> choosable;
+  std::map<std::uint64_t, Origin> origins;
+  std::uint64_t cause = 0;  // the event that runs
+  std::uint64_t made = 0;   // events it has made; starts anew with each
+  std::uint64_t draws = 0;  // random words it has drawn
 };
+
+// The next event that is not stale; false if none is left.
+bool Simulator::Impl::next(Event* event) {
+  if (chooser) return choose(event);
+  while (!heap.empty()) {
+    *event = heap.top();
+    if (!stale(*event)) return true;
+    heap.pop();
+  }
+  return false;
+}
+
+SimChoice Simulator::Impl::choice_of(const Event& event) {
+  const Origin& origin = origins.at(event.order);
+  SimChoice choice{origin.id, origin.cause, kNoNode, 0, origin.timer};
+  if (event.kind == Event::Kind::call) {
+    choice.node = calls[event.index].node;
+    choice.lane = calls[event.index].lane;
+  } else {
+    choice.node = static_cast<std::int32_t>(tasks[event.index]->node.value);
+  }
+  return choice;
+}
+
+bool Simulator::Impl::choose(Event* event) {
+  std::erase_if(choosable, [this](const Event& old) { return stale(old) && origins.erase(old.order) != 0; });
+  if (choosable.empty()) return false;
+  std::vector<SimChoice> choices;
+  std::vector<std::size_t> places;  // in choosable, which is in the order of making
+  std::optional<std::size_t> earliest;
+  for (std::size_t i = 0; i < choosable.size(); ++i) {
+    const SimChoice choice = choice_of(choosable[i]);
+    if (choice.timer) {
+      if (!earliest || choosable[*earliest] < choosable[i]) earliest = i;
+      continue;
+    }
+    const auto before = [&choice](const SimChoice& other) { return choice.lane != 0 && other.lane == choice.lane; };
+    if (std::any_of(choices.begin(), choices.end(), before)) continue;
+    choices.push_back(choice);
+    places.push_back(i);
+  }
+  if (choices.empty()) {
+    choices.push_back(choice_of(choosable[*earliest]));
+    places.push_back(*earliest);
+  }
+  const std::size_t chosen = chooser(choices);
+  NETVM_CHECK(chosen < choices.size(), "a chooser took event %zu of %zu", chosen, choices.size());
+  const auto at = choosable.begin() + static_cast<std::ptrdiff_t>(places[chosen]);
+  *event = *at;
+  event->time = choices[chosen].timer ? std::max(clock, event->time) : clock;
+  cause = choices[chosen].id;
+  made = draws = 0;
+  origins.erase(event->order);
+  choosable.erase(at);
+  return true;
+}
 
 void Simulator::Impl::step(const Event& event, CheckContext& context) {
   clock = event.time;
@@ -329,14 +410,10 @@ Simulator::Report Simulator::run() {
   } const leave{sim};
   const ScopedCheckContext scope({kNoNode, sim.clock, sim.options.seed});
   while (sim.live > 0) {
-    if (sim.heap.empty()) return sim.report(End::deadlock);
-    const Event event = sim.heap.top();
-    if (sim.stale(event)) {
-      sim.heap.pop();
-      continue;
-    }
+    Event event;
+    if (!sim.next(&event)) return sim.report(End::deadlock);
     if (sim.events >= sim.options.max_events || event.time > sim.options.max_time) return sim.report(End::limit);
-    sim.heap.pop();
+    if (!sim.chooser) sim.heap.pop();
     ++sim.events;
     sim.step(event, check_context());
   }
@@ -344,9 +421,35 @@ Simulator::Report Simulator::run() {
 }
 
 Nanos Simulator::now() const { return impl_->read_clock(); }
-std::uint64_t Simulator::random() { return impl_->values.next(); }
+std::uint64_t Simulator::random() { return impl_->random(); }
 std::uint64_t Simulator::seed() const { return impl_->options.seed; }
 void Simulator::at(Nanos when, std::function<void()> task) { impl_->call_at(when, kNoNode, std::move(task)); }
+void Simulator::at_node(NodeId node, std::uint64_t lane, Nanos when, std::function<void()> task) {
+  Impl& sim = *impl_;
+  sim.push(Event::Kind::call, when, sim.calls.put({static_cast<std::int32_t>(node.value), lane, std::move(task)}), 0);
+}
+
+void Simulator::set_chooser(SimChooser chooser) {
+  Impl& sim = *impl_;
+  NETVM_CHECK(!sim.in_run, "set_chooser() was called from inside the simulation");
+  std::vector<Event> all = std::exchange(sim.choosable, {});
+  for (; !sim.heap.empty(); sim.heap.pop()) all.push_back(sim.heap.top());
+  std::sort(all.begin(), all.end(), [](const Event& a, const Event& b) { return a.order < b.order; });
+  sim.chooser = std::move(chooser);
+  sim.origins.clear();
+  sim.cause = sim.made = 0;
+  for (const Event& event : all) {
+    if (sim.stale(event)) continue;
+    if (!sim.chooser) {
+      sim.heap.push(event);
+      continue;
+    }
+    const bool waits = event.kind == Event::Kind::timeout || (event.kind == Event::Kind::call && sim.calls[event.index].lane == 0);
+    sim.origins[event.order] = {mix64(++sim.made), 0, waits && event.time > sim.clock};
+    sim.choosable.push_back(event);
+  }
+}
+
 void Simulator::trace(std::uint64_t what) { impl_->hash = mix64(impl_->hash ^ what); }
 
 }  // namespace netvm
