@@ -1,7 +1,10 @@
 // Every litmus test in the simulator, over many seeds: a seed chooses nodes and threads, layout, placement, delays and interleaving.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "runtime/random.hpp"
@@ -30,8 +33,11 @@ test::SimClusterOptions choose_cluster(const Litmus& litmus, std::string_view pr
   return options;
 }
 
-void run_all(std::string_view protocol) {
-  Report report;
+// docs/litmus.md as the runs of this process would have it; --document=FILE writes it.
+constexpr std::string_view kDocument = "docs/litmus.md";
+constexpr std::string_view kCommand = "netvm_litmus --source-file='*in_simulator.cpp' --document=docs/litmus.md";
+
+void run_all(std::string_view protocol, Report& report) {
   for (const Litmus& litmus : table()) {
     Tally sum;
     test::for_each_seed(100, [&](std::uint64_t seed) {
@@ -44,10 +50,44 @@ void run_all(std::string_view protocol) {
     });
     report.add(litmus, protocol, sum);
   }
-  report.print("litmus tests in the simulator");
 }
 
-TEST_CASE("in the simulator a protocol shows only what it may") { test::for_each_protocol(run_all); }
+std::string document(const Report& report) {
+  return fmt::format(
+      "# Litmus tests and protocols\n\n"
+      "What each protocol may show of the tests in `tests/litmus/table.cpp`: *forbidden* outcomes were looked for and are a failure; "
+      "*allowed* ones were seen, or not, in the run that wrote this table. Written by\n\n    {}\n\n"
+      "A program that shows an allowed outcome has a data race, or relies on what was not written under the mutex that it locks "
+      "([memory_model.md](memory_model.md)).\n\n{}",
+      kCommand, report.markdown());
+}
+
+TEST_CASE("in the simulator a protocol shows only what it may") {
+  Report report;
+  test::for_each_protocol([&](std::string_view protocol) { run_all(protocol, report); });
+  report.print("litmus tests in the simulator");
+  if (document_path().empty()) return;
+  std::ofstream file(document_path());
+  file << document(report);
+  CHECK_MESSAGE(file.good(), document_path() << " cannot be written");
+}
+
+// Cells without what depends on the run.
+std::string verdicts(std::string text) {
+  for (const std::string_view seen : {", not seen", ", seen"}) {
+    for (std::size_t at = text.find(seen); at != std::string::npos; at = text.find(seen)) text.erase(at, seen.size());
+  }
+  return text;
+}
+
+TEST_CASE("the document agrees with the table and with the list of protocols") {
+  const std::string path = std::string(NETVM_SOURCE_DIR) + "/" + std::string(kDocument);
+  std::ifstream file(path);
+  REQUIRE_MESSAGE(file.good(), path << " cannot be read");
+  const std::string found{std::istreambuf_iterator<char>(file), {}};
+  const bool agrees = verdicts(found) == verdicts(document(Report{}));
+  CHECK_MESSAGE(agrees, kDocument << " is not of this table and these protocols: write it again with " << kCommand);
+}
 
 TEST_CASE("in the simulator hlrc does show the weak outcomes of MP and SB: the tests can see them") {
   for (const Litmus& litmus : table()) {

@@ -28,8 +28,18 @@ enum class Spread : std::uint8_t {
   any,
   apart /* a page each */,
   together /* one page, words of their own */,
-  adjacent /* bytes of one word */
+  adjacent /* bytes of one word */,
+  across /* words that lie across two pages each */
 };
+/// Where a variable lies in memory of kVariables + 1 pages. Not for Spread::any.
+[[nodiscard]] std::uint64_t offset_of(std::uint8_t variable, Spread spread);
+
+/// A variable of eight bytes holds its value in each of them; a load that finds different ones saw a store half.
+inline constexpr std::uint8_t kTorn = 0xff;
+[[nodiscard]] constexpr std::uint64_t widen(std::uint8_t value) { return value * 0x0101'0101'0101'0101; }
+[[nodiscard]] constexpr std::uint8_t narrow(std::uint64_t word) {
+  return word == widen(static_cast<std::uint8_t>(word)) ? static_cast<std::uint8_t>(word) : kTorn;
+}
 
 /// register == value
 struct Equals {
@@ -68,13 +78,41 @@ struct RunOptions {
 };
 [[nodiscard]] Tally run(test::Machine& machine, const Litmus& litmus, const RunOptions& options);
 
+[[nodiscard]] bool is_weak(const Litmus& litmus, const std::uint8_t* registers);
+/// Calls visit(lock, variable) for what the lock guards: what some thread uses while it holds it.
+template <class Visit>
+void for_each_binding(const Litmus& litmus, Visit&& visit) {
+  bool guards[kLocks][kVariables] = {};
+  for (const auto& thread : litmus.threads) {
+    bool held[kLocks] = {};
+    for (const Op& op : thread) {
+      if (op.act == Act::lock || op.act == Act::unlock) held[op.what] = op.act == Act::lock;
+      if (op.act != Act::load && op.act != Act::store) continue;
+      for (std::size_t lock = 0; lock < kLocks; ++lock) guards[lock][op.what] |= held[lock];
+    }
+  }
+  for (std::uint8_t lock = 0; lock < kLocks; ++lock) {
+    for (std::uint8_t v = 0; v < kVariables; ++v) {
+      if (guards[lock][v]) visit(lock, v);
+    }
+  }
+}
+
 [[nodiscard]] bool may_show(const Litmus& litmus, std::string_view protocol);
+
+/// Where netvm_litmus was asked to write docs/litmus.md; empty: nowhere.
+inline std::string& document_path() {
+  static std::string path;
+  return path;
+}
 
 /// Collects tallies and prints what was allowed and seen.
 class Report {
  public:
   void add(const Litmus& litmus, std::string_view protocol, const Tally& tally);
   void print(std::string_view title) const;
+  /// A row for each litmus test, a column for each protocol.
+  [[nodiscard]] std::string markdown() const;
 
  private:
   struct Row {

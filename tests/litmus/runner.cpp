@@ -62,31 +62,31 @@ Setting set_up(test::Machine& machine, const Litmus& litmus, const RunOptions& o
   }
   SplitMix64 units(mix64(options.seed ^ 0x6e17));  // of its own: whatever else a seed means stays
   if (units.below(3) == 0) where.granularity = kPageSize << units.below(5);
-  const Place base = setting.memory = machine.allocate(kVariables * kPageSize, where);
-  const std::uint64_t stride = setting.spread == Spread::apart ? kPageSize : setting.spread == Spread::together ? 64 : 1;
-  const std::uint64_t first = setting.spread == Spread::apart ? 0 : random.below(64) * 8;
-  for (std::uint8_t i = 0; i < kVariables; ++i) setting.variables[i] = base + first + i * stride;
+  const Place base = setting.memory = machine.allocate((kVariables + 1) * kPageSize, where);
+  const bool anywhere = setting.spread == Spread::together || setting.spread == Spread::adjacent;
+  const std::uint64_t first = anywhere ? random.below(64) * 8 : 0;
+  for (std::uint8_t i = 0; i < kVariables; ++i) setting.variables[i] = base + first + offset_of(i, setting.spread);
   const Place locks = setting.lock_memory = machine.allocate(kPageSize, {});
   for (std::uint8_t i = 0; i < kLocks; ++i) setting.locks[i] = locks + std::uint64_t{i} * 8;
   for (const auto& thread : litmus.threads) {
     const auto passed = std::count_if(thread.begin(), thread.end(), [](const Op& op) { return op.act == Act::barrier; });
     setting.barriers = std::max(setting.barriers, static_cast<std::uint64_t>(passed));
   }
-  constexpr std::string_view kSpreads[] = {"any", "apart", "together", "adjacent"};
+  constexpr std::string_view kSpreads[] = {"any", "apart", "together", "adjacent", "across"};
   setting.text = fmt::format("{} nodes x {} threads, variables {}, placement {} (home {}), units of {} bytes, ranks {}", machine.nodes(),
                              machine.threads(), kSpreads[static_cast<int>(setting.spread)], static_cast<int>(where.placement),
                              where.home.value, where.granularity, fmt::join(setting.seat, ","));
   return setting;
 }
 
-std::uint64_t load_variable(Worker& me, const Setting& setting, std::uint8_t variable) {
+std::uint8_t load_variable(Worker& me, const Setting& setting, std::uint8_t variable) {
   if (setting.bytes) return me.load<std::uint8_t>(setting.variables[variable]);
-  return me.load<std::uint64_t>(setting.variables[variable]);
+  return narrow(me.load<std::uint64_t>(setting.variables[variable]));
 }
 
 void store_variable(Worker& me, const Setting& setting, std::uint8_t variable, std::uint8_t value) {
   if (setting.bytes) return me.store<std::uint8_t>(setting.variables[variable], value);
-  me.store<std::uint64_t>(setting.variables[variable], value);
+  me.store<std::uint64_t>(setting.variables[variable], widen(value));
 }
 
 void execute(Worker& me, const Setting& setting, const std::vector<Op>& ops, Nanos longest_pause, SplitMix64& random,
@@ -98,7 +98,7 @@ void execute(Worker& me, const Setting& setting, const std::vector<Op>& ops, Nan
         store_variable(me, setting, op.what, op.number);
         break;
       case Act::load:
-        registers[op.number] = static_cast<std::uint8_t>(load_variable(me, setting, op.what));
+        registers[op.number] = load_variable(me, setting, op.what);
         break;
       case Act::lock:
         me.lock(setting.locks[op.what]);
@@ -113,22 +113,10 @@ void execute(Worker& me, const Setting& setting, const std::vector<Op>& ops, Nan
   }
 }
 
-// A lock guards what some thread uses while it holds it.
 void bind_variables(Worker& me, const Litmus& litmus, const Setting& setting) {
-  bool guards[kLocks][kVariables] = {};
-  for (const auto& thread : litmus.threads) {
-    bool held[kLocks] = {};
-    for (const Op& op : thread) {
-      if (op.act == Act::lock || op.act == Act::unlock) held[op.what] = op.act == Act::lock;
-      if (op.act != Act::load && op.act != Act::store) continue;
-      for (std::size_t lock = 0; lock < kLocks; ++lock) guards[lock][op.what] |= held[lock];
-    }
-  }
-  for (std::size_t lock = 0; lock < kLocks; ++lock) {
-    for (std::size_t v = 0; v < kVariables; ++v) {
-      if (guards[lock][v]) me.bind(setting.locks[lock], setting.variables[v], setting.bytes ? 1 : 8);
-    }
-  }
+  for_each_binding(litmus, [&](std::uint8_t lock, std::uint8_t variable) {
+    me.bind(setting.locks[lock], setting.variables[variable], setting.bytes ? 1 : 8);
+  });
 }
 
 // One thread's part of all iterations. Each begins with zeroed variables, of which a random part is cached.
@@ -164,13 +152,29 @@ void take_part(Worker& me, const Litmus& litmus, const Setting& setting, const R
   }
 }
 
+}  // namespace
+
+std::uint64_t offset_of(std::uint8_t variable, Spread spread) {
+  switch (spread) {
+    case Spread::any:
+      break;
+    case Spread::apart:
+      return variable * kPageSize;
+    case Spread::together:
+      return variable * std::uint64_t{64};
+    case Spread::adjacent:
+      return variable;
+    case Spread::across:
+      return (variable + std::uint64_t{1}) * kPageSize - 4;
+  }
+  NETVM_CHECK(false, "no layout was chosen for a litmus test");
+}
+
 bool is_weak(const Litmus& litmus, const std::uint8_t* registers) {
   return std::any_of(litmus.weak.begin(), litmus.weak.end(), [registers](const std::vector<Equals>& all) {
     return std::all_of(all.begin(), all.end(), [registers](const Equals& one) { return registers[one.reg] == one.value; });
   });
 }
-
-}  // namespace
 
 Tally run(test::Machine& machine, const Litmus& litmus, const RunOptions& options) {
   SplitMix64 random(mix64(options.seed ^ 0x11735));
@@ -218,18 +222,42 @@ void Report::add(const Litmus& litmus, std::string_view protocol, const Tally& t
   rows_.push_back({&litmus, std::string(protocol), tally});
 }
 
+namespace {
+std::string_view verdict_of(bool allowed, std::uint64_t weak) {
+  if (allowed) return weak > 0 ? "allowed, seen" : "allowed, not seen";
+  return weak > 0 ? "VIOLATED" : "forbidden";
+}
+}  // namespace
+
 void Report::print(std::string_view title) const {
   std::string text =
-      fmt::format("\n{}\n  {:42} {:14} {:10} {:>8} {:>8}\n", title, "weak outcome of", "protocol", "verdict", "seen", "runs");
+      fmt::format("\n{}\n  {:46} {:14} {:18} {:>8} {:>8}\n", title, "weak outcome of", "protocol", "verdict", "seen", "runs");
   for (const Row& row : rows_) {
-    const bool allowed = may_show(*row.litmus, row.protocol);
-    const std::string_view verdict = allowed              ? (row.tally.weak > 0 ? "allowed" : "allowed, not seen")
-                                     : row.tally.weak > 0 ? "VIOLATED"
-                                                          : "forbidden";
-    text += fmt::format("  {:42} {:14} {:18} {:>8} {:>8}\n", row.litmus->name, row.protocol, verdict, row.tally.weak, row.tally.runs);
+    const std::string_view verdict = verdict_of(may_show(*row.litmus, row.protocol), row.tally.weak);
+    text += fmt::format("  {:46} {:14} {:18} {:>8} {:>8}\n", row.litmus->name, row.protocol, verdict, row.tally.weak, row.tally.runs);
   }
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
+}
+
+std::string Report::markdown() const {
+  std::string text = "| weak outcome of |";
+  std::string line = "\n|---|";
+  for (const dsm::ProtocolEntry& protocol : dsm::protocols()) {
+    text += fmt::format(" {} |", protocol.traits.name);
+    line += "---|";
+  }
+  text += line + "\n";
+  for (const Litmus& litmus : table()) {
+    text += fmt::format("| {} |", litmus.name);
+    for (const dsm::ProtocolEntry& protocol : dsm::protocols()) {
+      const auto row = std::find_if(rows_.begin(), rows_.end(),
+                                    [&](const Row& one) { return one.litmus == &litmus && one.protocol == protocol.traits.name; });
+      text += fmt::format(" {} |", verdict_of(may_show(litmus, protocol.traits.name), row == rows_.end() ? 0 : row->tally.weak));
+    }
+    text += "\n";
+  }
+  return text;
 }
 
 }  // namespace netvm::litmus
