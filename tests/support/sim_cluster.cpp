@@ -100,6 +100,18 @@ Ending SimCluster::run(const std::function<void(Worker&)>& program) {
   return finish();
 }
 
+Ending SimCluster::run_at_once(const std::function<void(Worker&)>& program) {
+  for (std::uint32_t node = 0; node < options_.nodes; ++node) {
+    for (std::uint32_t local = 0; local < options_.threads; ++local) {
+      simulator_.start(NodeId{node}, "thread " + std::to_string(local), [this, node, local, &program] {
+        SimWorker worker(simulator_, *nodes_[node], options_, NodeId{node}, local);
+        program(worker);
+      });
+    }
+  }
+  return finish();
+}
+
 Ending SimCluster::finish() {
   const Simulator::Report report = simulator_.run();
   return {report.end == Simulator::End::all_done, report.text, report.trace_hash};

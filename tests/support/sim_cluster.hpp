@@ -29,6 +29,8 @@ class SimCluster final : public Machine {
   void free(Place memory) override;
   std::unique_ptr<Ledger> make_ledger(std::size_t bytes) override { return std::make_unique<PrivateLedger>(bytes); }
   Ending run(const std::function<void(Worker&)>& program) override;
+  /// The same without the barriers before and after.
+  Ending run_at_once(const std::function<void(Worker&)>& program);
 
   [[nodiscard]] Simulator& simulator() { return simulator_; }
   [[nodiscard]] ClusterNode& node(std::uint32_t index) { return *nodes_[index]; }
