@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <mutex>
 #include <vector>
@@ -15,51 +14,75 @@ namespace netvm::test {
 namespace {
 
 constexpr std::size_t kMaxObject = 64;
+constexpr std::size_t kMaxLargeObject = 2 * kPageSize - 32;
+constexpr std::uint32_t kMaxRegions = 3;  // of a rich program
+constexpr int kMaxNesting = 3;
 
 enum class Mode : std::uint8_t { locked, owned, read_only };
 
 struct Object {
-  std::uint64_t at = 0;  // bytes from the start of the area, and in the ledger
+  std::uint64_t at = 0;  // in the ledger
+  Place place = 0;
   std::uint32_t bytes = 0;
   std::uint32_t lock = 0;
 };
 
 struct Plan {
-  Place area = 0;
+  std::vector<Place> areas;
   Place locks = 0;
   std::vector<Object> objects;
   std::uint32_t lock_count = 1;
   std::string text;
 };
 
-Plan make_plan(Machine& machine, const DrfOptions& options) {
-  SplitMix64 random(mix64(options.seed ^ 0xd4f));
-  Plan plan;
+std::uint32_t choose_bytes(const DrfOptions& options, SplitMix64& random) {
+  if (options.rich && random.below(8) == 0) return static_cast<std::uint32_t>(1 + random.below(kMaxLargeObject));
+  return static_cast<std::uint32_t>(random.below(3) == 0 ? 1 + random.below(8) : 1 + random.below(kMaxObject));
+}
+
+// Objects for one region, at offsets from its start; the same in the ledger, from `ledger_at`. Returns the region's pages.
+std::uint64_t add_objects(const DrfOptions& options, std::uint64_t ledger_at, SplitMix64& random, Plan& plan) {
   const std::uint64_t pages = 1 + random.below(options.max_pages);
   const auto wanted = static_cast<std::uint32_t>(3 + random.below(options.max_objects - 2));
   // Half of the programs crowd everything together, the others spread over all pages.
   const std::uint64_t longest_gap = random.below(2) == 0 ? 3 : pages * kPageSize / wanted;
   std::uint64_t at = random.below(2) == 0 ? 0 : kPageSize - random.below(200);
   if (pages == 1) at = random.below(64);
-  plan.lock_count = static_cast<std::uint32_t>(1 + random.below(wanted));
+  if (plan.objects.empty()) plan.lock_count = static_cast<std::uint32_t>(1 + random.below(wanted));
   for (std::uint32_t i = 0; i < wanted; ++i) {
-    const auto bytes = static_cast<std::uint32_t>(random.below(3) == 0 ? 1 + random.below(8) : 1 + random.below(kMaxObject));
-    if (at + bytes > pages * kPageSize) break;
-    plan.objects.push_back({at, bytes, static_cast<std::uint32_t>(random.below(plan.lock_count))});
+    const std::uint32_t bytes = choose_bytes(options, random);
+    if (at + bytes > pages * kPageSize) {
+      if (options.rich) continue;  // a smaller one may follow
+      break;
+    }
+    plan.objects.push_back({ledger_at + at, at, bytes, static_cast<std::uint32_t>(random.below(plan.lock_count))});
     at += bytes + random.below(longest_gap + 1);
   }
-  dsm::AllocOptions where;
-  where.protocol = options.protocol;
-  where.alignment = kPageSize;
-  where.placement = static_cast<dsm::Placement>(random.below(4));
-  where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
+  return pages;
+}
+
+Plan make_plan(Machine& machine, const DrfOptions& options) {
+  SplitMix64 random(mix64(options.seed ^ 0xd4f));
   SplitMix64 units(mix64(options.seed ^ 0x6e17));  // of its own: whatever else a seed means stays
-  if (options.any_granularity && units.below(2) == 0) where.granularity = kPageSize << units.below(5);
-  plan.area = machine.allocate(pages * kPageSize, where);
+  Plan plan;
+  plan.text = fmt::format("{} nodes x {} threads", machine.nodes(), machine.threads());
+  const std::uint64_t regions = options.rich ? 1 + random.below(kMaxRegions) : 1;
+  for (std::uint64_t region = 0; region < regions; ++region) {
+    const std::size_t first = plan.objects.size();
+    const std::uint64_t pages = add_objects(options, region * options.max_pages * kPageSize, random, plan);
+    dsm::AllocOptions where;
+    where.protocol = region == 0 ? options.protocol : dsm::protocols()[random.below(dsm::protocols().size())].traits.name;
+    where.alignment = kPageSize;
+    where.placement = static_cast<dsm::Placement>(random.below(4));
+    where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
+    if (options.any_granularity && units.below(2) == 0) where.granularity = kPageSize << units.below(5);
+    plan.areas.push_back(machine.allocate(pages * kPageSize, where));
+    for (std::size_t i = first; i < plan.objects.size(); ++i) plan.objects[i].place += plan.areas.back();
+    plan.text += fmt::format("; {}: {} pages of units of {} bytes (placement {}), {} objects", where.protocol, pages, where.granularity,
+                             static_cast<int>(where.placement), plan.objects.size() - first);
+  }
   plan.locks = machine.allocate(std::uint64_t{plan.lock_count} * 8, {});
-  plan.text = fmt::format("{}, {} nodes x {} threads, {} pages of units of {} bytes (placement {}), {} objects, {} locks", options.protocol,
-                          machine.nodes(), machine.threads(), pages, where.granularity, static_cast<int>(where.placement),
-                          plan.objects.size(), plan.lock_count);
+  plan.text += fmt::format("; {} locks", plan.lock_count);
   return plan;
 }
 
@@ -78,7 +101,7 @@ class Program {
   void run(Worker& me) {
     SplitMix64 random(mix64(options_.seed ^ 0x5eed) + me.rank());
     if (me.local() == 0) {
-      for (const Object& object : plan_.objects) me.bind(lock_place(object.lock), plan_.area + object.at, object.bytes);
+      for (const Object& object : plan_.objects) me.bind(lock_place(object.lock), object.place, object.bytes);
     }
     me.barrier();
     for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
@@ -119,13 +142,18 @@ class Program {
     const std::uint64_t more = random.below(3);
     use(me, object, random);
     for (std::size_t i = 0; i < more; ++i) use_if_locked_by(me, phase, random.below(plan_.objects.size()), object.lock, random);
-    if (object.lock + 1 < plan_.lock_count && random.below(4) == 0) {
-      const auto inner = static_cast<std::uint32_t>(object.lock + 1 + random.below(plan_.lock_count - object.lock - 1));
-      me.lock(lock_place(inner));
-      for (std::size_t i = 0; i < plan_.objects.size(); ++i) use_if_locked_by(me, phase, i, inner, random);
-      me.unlock(lock_place(inner));
-    }
+    nest(me, phase, object.lock, options_.rich ? kMaxNesting : 1, random);
     me.unlock(lock_place(object.lock));
+  }
+
+  // Locks are nested in ascending order.
+  void nest(Worker& me, std::uint32_t phase, std::uint32_t outer, int most, SplitMix64& random) {
+    if (most == 0 || outer + 1 >= plan_.lock_count || random.below(4) != 0) return;
+    const auto inner = static_cast<std::uint32_t>(outer + 1 + random.below(plan_.lock_count - outer - 1));
+    me.lock(lock_place(inner));
+    for (std::size_t i = 0; i < plan_.objects.size(); ++i) use_if_locked_by(me, phase, i, inner, random);
+    nest(me, phase, inner, most - 1, random);
+    me.unlock(lock_place(inner));
   }
 
   void use_if_locked_by(Worker& me, std::uint32_t phase, std::size_t index, std::uint32_t lock, SplitMix64& random) {
@@ -141,10 +169,14 @@ class Program {
   }
 
   void store_part(Worker& me, const Object& object, SplitMix64& random) {
-    std::array<std::byte, kMaxObject> bytes;
     const auto [first, count] = part_of(object, random);
-    for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::byte>(random.next());
-    me.store_bytes(plan_.area + object.at + first, bytes.data(), count);
+    std::vector<std::byte> bytes(count);
+    if (options_.rich && random.below(5) == 0) {
+      ledger_.read(object.at + first, bytes.data(), count);  // a silent store: what is there already
+    } else {
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
+    }
+    me.store_bytes(object.place + first, bytes.data(), count);
     ledger_.write(object.at + first, bytes.data(), count);
   }
 
@@ -154,13 +186,13 @@ class Program {
   }
 
   void compare(Worker& me, const Object& object, std::size_t first, std::size_t count, std::string_view when) {
-    std::array<std::byte, kMaxObject> found;
-    std::array<std::byte, kMaxObject> expected;
-    me.load_bytes(plan_.area + object.at + first, found.data(), count);
+    std::vector<std::byte> found(count);
+    std::vector<std::byte> expected(count);
+    me.load_bytes(object.place + first, found.data(), count);
     ledger_.read(object.at + first, expected.data(), count);
     loads_.fetch_add(1);
     me.trace(object.at + first + (static_cast<std::uint64_t>(found[0]) << 32));
-    if (std::memcmp(found.data(), expected.data(), count) == 0) return;
+    if (found == expected) return;
     const std::size_t at = static_cast<std::size_t>(std::mismatch(found.begin(), found.end(), expected.begin()).first - found.begin());
     const std::lock_guard guard(mutex_);
     if (!first_wrong_.empty()) return;
@@ -194,13 +226,13 @@ class Program {
 
 DrfResult run_drf_program(Machine& machine, const DrfOptions& options) {
   const Plan plan = make_plan(machine, options);
-  const auto ledger = machine.make_ledger((std::size_t{options.max_pages} + 1) * kPageSize);
+  const auto ledger = machine.make_ledger((options.rich ? kMaxRegions : 1) * std::size_t{options.max_pages} * kPageSize + kPageSize);
   Program program(plan, options, *ledger);
   const Ending ending = machine.run([&program](Worker& me) { program.run(me); });
   DrfResult result = program.result();
   result.trace_hash = ending.trace_hash;
   if (ending.well) {
-    machine.free(plan.area);
+    for (const Place area : plan.areas) machine.free(area);
     machine.free(plan.locks);
   }
   if (!ending.well) {

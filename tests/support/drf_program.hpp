@@ -4,6 +4,9 @@
 // that it may share with others. A program is a sequence of phases between barriers. In each phase an object is guarded by its
 // lock, or owned by one thread, or read by all. Whoever stores to an object enters it in the ledger, and whoever loads compares. What was
 // never stored must be zero, so a machine that runs several programs also shows whether memory that was freed is handed out clean.
+//
+// Rich programs have more: several regions, each of a protocol of its own; objects of up to almost two pages; stores of what is there already; locks
+// nested three deep. (Plain ones stay as they are, so that seeds that once found a bug still do.)
 #pragma once
 
 #include <cstdint>
@@ -23,6 +26,7 @@ struct DrfOptions {
   std::uint32_t max_objects = 24;
   Nanos longest_pause = 6'000;
   bool any_granularity = true;  ///< the seed chooses one; else units are pages
+  bool rich = false;
 };
 
 struct DrfResult {
