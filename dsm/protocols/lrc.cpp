@@ -302,6 +302,11 @@ void Lrc::give_up(std::span<const Notice> notices) {
     std::size_t j = i;
     while (j < notices.size() && notices[j].page == notices[i].page) ++j;
     PageEntry& entry = env_.entry(notices[i].page);
+    // A notice may outlive its page: the memory was freed, and belongs to another protocol now.
+    if (entry.attached() && entry.protocol() != env_.protocol()) {
+      i = j;
+      continue;
+    }
     entry.latch.lock();
     const bool has_twin = entry.twin != nullptr;
     entry.latch.unlock();

@@ -101,7 +101,7 @@ DrfResult run_rich(std::string_view protocol, std::uint64_t seed) {
 TEST_CASE("rich random race-free programs: regions of several protocols, freed memory under another, evictions") {
   for_each_protocol([](std::string_view protocol) {
     std::uint64_t loads = 0;
-    for_each_seed(50, [&](std::uint64_t seed) {
+    for_each_seed(8, [&](std::uint64_t seed) {
       const DrfResult result = run_rich(protocol, seed);
       CHECK_MESSAGE(result.well, result.text);
       loads += result.loads;

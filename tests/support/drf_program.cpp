@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "dsm/protocol.hpp"
 #include "runtime/random.hpp"
 
 namespace netvm::test {
