@@ -22,7 +22,7 @@ Dsm::Impl::Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, St
       stats_(stats),
       table_(config.layout.shared),
       homes_(config_, vm, nic),
-      sharing_(config_, vm, nic),
+      sharing_(config_, vm, nic, table_),
       read_ahead_(config.read_ahead_from),
       background_(env),
       in_use_(protocols().size()),
@@ -106,6 +106,7 @@ void Dsm::Impl::detach(const Extent& extent) {
   table_.detach(extent.pages);
   homes_.forget_claims(extent);
   sharing_.forget(extent.pages);
+  protocols_[extent.protocol]->on_retire(extent.pages);
 }
 
 // ---- Impl: messages ---------------------------------------------------------------------------------------------------

@@ -124,13 +124,13 @@ std::vector<PageId> HomeBased::flush() {
 }
 
 void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
-  if (!env_.sharing().changed()) return;
+  if (!announces_reads() || !env_.sharing().changed(env_.protocol())) return;
   std::vector<PageId> announced;
-  env_.sharing().collect(announced);
+  env_.sharing().collect(env_.protocol(), announced);
   for (const PageId page : announced) {
     PageEntry& entry = env_.entry(page);
     const PageGuard guard(env_.env(), entry);
-    if ((state_of(entry) & kExclusive) == 0) continue;
+    if (!is_ours(entry) || (state_of(entry) & kExclusive) == 0) continue;
     clear_state(entry, kExclusive);
     set_state(entry, kDirty);
     dirty.push_back(page);
@@ -173,8 +173,7 @@ void HomeBased::invalidate(std::span<const PageRange> ranges) {
 bool HomeBased::is_stale(PageId page) {
   const PageEntry& entry = env_.entry(page);
   // A notice may outlive its page: the memory was freed, and perhaps belongs to another protocol now.
-  const bool ours = entry.attached() && entry.protocol() == env_.protocol();
-  return ours && entry.access() != Access::none && entry.home() != env_.node();
+  return is_ours(entry) && entry.access() != Access::none && entry.home() != env_.node();
 }
 
 void HomeBased::invalidate_chunk(std::span<const PageId> pages) {

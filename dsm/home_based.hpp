@@ -48,13 +48,31 @@ class HomeBased : public Protocol, public HomeKeeper {
   [[nodiscard]] virtual bool is_stale(PageId page);
   /// Whether a page that was flushed before the release is named in the next flush's notices.
   [[nodiscard]] virtual bool owes_early_flush() const { return true; }
-  /// Whether a first read tells the home.
+  /// Whether a first read tells the home, and the home looks who did.
   [[nodiscard]] virtual bool announces_reads() const { return true; }
 
   /// For protocols that must know between two flushes what this node has changed, of home pages, too: these get twins then, and are never exclusive.
   [[nodiscard]] virtual bool twins_home_pages() const { return false; }
 
+  // What a protocol may do in its own way.
+  /// Brings a page that is not at home here, and to which there is no right, up to date in this node's frame. The page's lock is held; may block. No page
+  /// gets a right to its bytes in another way: protocols register here, or take leases.
+  virtual void fetch(PageId page, PageEntry& entry);
+
+  /// PageEntry::state: the bits below are this class's, the others the protocol's. Under the page's long lock.
+  static constexpr std::uint64_t kFirstOwnFlag = 1 << 8;
+  [[nodiscard]] static bool has(const PageEntry& entry, std::uint64_t flag) {
+    return (entry.state.load(std::memory_order_relaxed) & flag) != 0;  // relaxed: under the page's lock
+  }
+  static void set(PageEntry& entry, std::uint64_t flag) {
+    entry.state.fetch_or(flag, std::memory_order_relaxed);  // relaxed: under the page's lock
+  }
+  static void clear(PageEntry& entry, std::uint64_t flag) {
+    entry.state.fetch_and(~flag, std::memory_order_relaxed);  // relaxed: under the page's lock
+  }
+
   [[nodiscard]] ProtocolEnv& env() { return env_; }
+  [[nodiscard]] const ProtocolEnv& env() const { return env_; }
   /// Held around flush() and invalidate(), and whatever must happen together with them.
   [[nodiscard]] EnvMutex& interval_lock() { return intervals_; }
 
@@ -63,11 +81,13 @@ class HomeBased : public Protocol, public HomeKeeper {
   /// Gives up this node's copies of the pages (any order, perhaps more than once); changes that they hold are flushed before. Blocks.
   void invalidate(std::span<const PageRange> ranges);
 
- private:
   [[nodiscard]] bool at_home(PageId page) { return env_.home_of(page) == env_.node(); }
-  void fetch(PageId page, PageEntry& entry);
-  void fetch_run(std::span<const PageId> run, NodeId home);
+  /// Whether the page is still this protocol's: what names it may have outlived it.
+  [[nodiscard]] bool is_ours(const PageEntry& entry) const { return entry.attached() && entry.protocol() == env_.protocol(); }
+  /// The page has a twin, and is going to be written.
   void mark_dirty(PageId page, PageEntry& entry);
+
+ private:
   // intervals_ held:
   void end_exclusive(std::vector<PageId>& dirty);
   void flush_chunk(std::span<const PageId> pages);

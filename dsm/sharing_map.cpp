@@ -9,9 +9,10 @@
 
 namespace netvm::dsm {
 
-SharingMap::SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic)
+SharingMap::SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic, PageTable& table)
     : config_(config),
       nic_(nic),
+      table_(table),
       shared_(config.layout.shared),
       system_(vm.frame(config.layout.system.first)),
       bits_(config.layout.sharing_offset),
@@ -80,27 +81,42 @@ void SharingMap::inherit(PageId page) {
   seen_[index / 64] |= bit;
 }
 
-bool SharingMap::changed() const {
+bool SharingMap::changed(unsigned protocol) const {
   std::atomic_thread_fence(std::memory_order_seq_cst);  // invariant 2; partner: the reader's atomics before its read
-  return word(count_).load() != counted_;
+  return word(count_).load() != counted_.load() || (aside_.load() >> protocol & 1) != 0;
 }
 
-void SharingMap::collect(std::vector<PageId>& pages) {
-  counted_ = word(count_).load();  // first: what is announced meanwhile is collected next time, perhaps again
+void SharingMap::collect(unsigned protocol, std::vector<PageId>& pages) {
+  const std::scoped_lock guard(collect_lock_);
+  const std::uint64_t count = word(count_).load();  // first: what is announced meanwhile is collected next time, perhaps again
   for (std::uint64_t s = 0; s < summary_words_; ++s) {
     if (word(summary_ + s * 8).load() == 0) continue;
     std::uint64_t summary = word(summary_ + s * 8).exchange(0);
     for (; summary != 0; summary &= summary - 1) {
       const std::uint64_t group = s * 64 + static_cast<std::uint64_t>(std::countr_zero(summary));
-      const std::scoped_lock guard(seen_lock_);
+      const std::scoped_lock seen(seen_lock_);
       const std::uint64_t bits = word(bits_ + group * 8).load();
       std::uint64_t fresh = bits & ~seen_[group];
       seen_[group] |= bits;
       for (; fresh != 0; fresh &= fresh - 1) {
-        pages.push_back(PageId{shared_.first.value + group * 64 + static_cast<std::uint64_t>(std::countr_zero(fresh))});
+        const PageId page{shared_.first.value + group * 64 + static_cast<std::uint64_t>(std::countr_zero(fresh))};
+        const PageEntry& entry = table_[page];
+        if (!entry.attached()) continue;  // not touched here so far: whoever writes it first looks at its bit
+        if (entry.protocol() != protocol) {
+          waiting_[entry.protocol()].push_back(page);
+          aside_.fetch_or(std::uint64_t{1} << entry.protocol());
+        } else {
+          pages.push_back(page);
+        }
       }
     }
   }
+  if (const auto mine = waiting_.find(protocol); mine != waiting_.end()) {
+    pages.insert(pages.end(), mine->second.begin(), mine->second.end());
+    waiting_.erase(mine);
+    aside_.fetch_and(~(std::uint64_t{1} << protocol));
+  }
+  counted_.store(count);  // last: who sees it sees what was put aside for him
 }
 
 void SharingMap::forget(PageRange pages) {

@@ -9,15 +9,19 @@
 //  1. Announce before reading: the atomics and the read of one channel take effect in the order of posting.
 //  2. The home orders its earlier stores before its look at the count (a full fence, changed()). So of a home's store S before a release R and another
 //     node's first read F of that page: F sees S, or R sees the announcement (store buffering, forbidden by the two fences).
-//  3. Bits are set by the first reader and stay until the page's memory is freed. Every node announces for itself: that a bit is set already does
+//  3. Pages of several protocols share the map: whoever looks finds for all, and puts aside what is another protocol's.
+//  4. Bits are set by the first reader and stay until the page's memory is freed. Every node announces for itself: that a bit is set already does
 //     not say that the home could have noticed.
-// Threads: announcements and forget() any; changed(), collect() one at a time (the caller's release lock).
+// Threads: any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "dsm/dsm.hpp"
+#include "dsm/page_table.hpp"
 #include "nic/nic.hpp"
 #include "runtime/env.hpp"
 #include "runtime/host_vm.hpp"
@@ -28,7 +32,7 @@ namespace netvm::dsm {
 
 class SharingMap {
  public:
-  SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic);
+  SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic, PageTable& table);
 
   /// How many completions an announcement needs.
   static constexpr std::size_t kSteps = 3;
@@ -44,10 +48,10 @@ class SharingMap {
   [[nodiscard]] bool is_shared(PageId page) const;
   /// At home: counts the page as announced, and as collected. For a home that inherits readers from another one.
   void inherit(PageId page);
-  /// At home: whether there may be announcements that collect() has not returned. Orders the caller's earlier stores before the look.
-  [[nodiscard]] bool changed() const;
-  /// At home: appends the pages announced since the last call.
-  void collect(std::vector<PageId>& pages);
+  /// At home: whether there may be announcements of the protocol's pages that collect() has not returned. Orders the caller's earlier stores before the look.
+  [[nodiscard]] bool changed(unsigned protocol) const;
+  /// At home: appends the protocol's pages that were announced since the last call.
+  void collect(unsigned protocol, std::vector<PageId>& pages);
   /// The pages' memory was freed, and nobody reads it any more.
   void forget(PageRange pages);
 
@@ -59,13 +63,17 @@ class SharingMap {
 
   const DsmConfig& config_;
   nic::Nic& nic_;
+  PageTable& table_;
   PageRange shared_;
   std::byte* system_;   // this node's system area
   std::uint64_t bits_;  // offsets in the system area
   std::uint64_t summary_;
   std::uint64_t count_;
   std::uint64_t summary_words_;
-  std::uint64_t counted_ = 0;  // the count at the last collect()
+  std::atomic<std::uint64_t> counted_{0};  // the count when the last collect() began; set when it ended
+  std::atomic<std::uint64_t> aside_{0};    // a bit for each protocol that has something in waiting_
+  SpinLock collect_lock_;                  // guards waiting_ and changes of the two above
+  std::map<unsigned, std::vector<PageId>> waiting_;
   // Guards seen_ together with the bits as collect() saw them: a page that is forgotten between the two would stay seen, and the first
   // reader of its next life would not be noticed.
   SpinLock seen_lock_;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "dsm/protocols/hlrc.hpp"
 #include "runtime/random.hpp"
@@ -90,6 +92,39 @@ TEST_CASE("a home's writes to pages that others begin to read are never missed")
     CHECK(stale_reads(by_barrier, seed) == 0);
     SimCluster by_lock(cluster_options(3, 1 + seed % 2, seed));
     CHECK(stale_reads_under_lock(by_lock, seed) == 0);
+  });
+}
+
+TEST_CASE("a home's writes are never missed where its pages belong to several protocols") {
+  constexpr std::string_view kProtocols[] = {"hlrc", "lease", "scope", "entry", "self"};
+  for_each_seed(10, [&](std::uint64_t seed) {
+    SimCluster cluster(cluster_options(3, 1 + seed % 2, seed));
+    std::vector<Place> at;
+    for (const std::string_view protocol : kProtocols) {
+      dsm::AllocOptions options = at_node(0);
+      options.protocol = protocol;
+      at.push_back(cluster.allocate(kPages * kPageSize, options));
+    }
+    std::uint64_t stale = 0;
+    const Ending ending = cluster.run([&](Worker& me) {
+      SplitMix64 random(mix64(seed + me.rank()));
+      std::uint64_t begins[std::size(kProtocols)];
+      for (std::uint64_t& round : begins) round = 1 + random.below(6);
+      for (std::uint64_t round = 1; round <= 8; ++round) {
+        for (std::size_t i = 0; me.node() == 0 && i < at.size(); ++i) {
+          for (std::uint64_t p = 0; p < kPages; ++p) me.store(at[i] + p * kPageSize + 8 * me.local(), round);
+        }
+        me.barrier();
+        for (std::size_t i = 0; me.node() != 0 && i < at.size(); ++i) {
+          for (std::uint64_t p = 0; round >= begins[i] && p < kPages; ++p) {
+            stale += me.load<std::uint64_t>(at[i] + p * kPageSize) != round ? 1 : 0;
+          }
+        }
+        me.barrier();
+      }
+    });
+    CHECK_MESSAGE(ending.well, ending.text);
+    CHECK(stale == 0);
   });
 }
 
