@@ -33,5 +33,6 @@ void Protocol::on_barrier_merge(Bytes&, std::span<const std::byte>) {}
 void Protocol::on_barrier_leave(std::span<const std::byte>) {}
 void Protocol::bind(SyncId, std::uint64_t, std::uint64_t) {}
 void Protocol::on_attach(PageRange) {}
+void Protocol::on_retire(PageRange) {}
 
 }  // namespace netvm::dsm

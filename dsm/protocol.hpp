@@ -88,6 +88,9 @@ class Protocol {
   /// Pages cease to: their memory was freed. Drop all state and twins, no flush. The pages' long locks are held. Afterwards access becomes none, the
   /// entries zero. Called for every page of a freed extent that has an entry that is not zero, whether it was attached or only heard of; perhaps twice.
   virtual void on_detach(PageRange pages) = 0;
+  /// A freed extent, once on every node, whether it met its pages or not, and after every node's on_detach(): what is kept about them outside of the page table
+  /// goes now. No operation about them is on its way.
+  virtual void on_retire(PageRange pages);
 
   /// What it keeps at the moment beside frames: notices, diffs, directories, twins that outlive a release. Any thread.
   [[nodiscard]] virtual std::uint64_t memory_bytes() { return 0; }
