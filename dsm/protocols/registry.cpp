@@ -4,11 +4,13 @@
 #include "dsm/protocols/entry.hpp"
 #include "dsm/protocols/erc.hpp"
 #include "dsm/protocols/hlrc.hpp"
+#include "dsm/protocols/lease.hpp"
 #include "dsm/protocols/lrc.hpp"
 #include "dsm/protocols/sc_directory.hpp"
 #include "dsm/protocols/sc_dynamic.hpp"
 #include "dsm/protocols/sc_fixed.hpp"
 #include "dsm/protocols/scope.hpp"
+#include "dsm/protocols/self.hpp"
 #include "dsm/protocols/update.hpp"
 
 namespace netvm::dsm {
@@ -20,7 +22,8 @@ std::span<const ProtocolEntry> protocols() {
       ProtocolEntry{Scope::kTraits, Scope::make},     ProtocolEntry{Entry::kTraits, Entry::make},
       ProtocolEntry{ScFixed::kTraits, ScFixed::make}, ProtocolEntry{ScDynamic::kTraits, ScDynamic::make},
       ProtocolEntry{Lrc::kTraits, Lrc::make},         ProtocolEntry{Erc::kTraits, Erc::make},
-      ProtocolEntry{Update::kTraits, Update::make},
+      ProtocolEntry{Update::kTraits, Update::make},   ProtocolEntry{Self::kTraits, Self::make},
+      ProtocolEntry{Lease::kTraits, Lease::make},
   };
   return kProtocols;
 }

@@ -94,6 +94,7 @@ const std::vector<Canary>& canaries() {
     };
     add_sc_canaries(made);
     add_release_canaries(made);
+    add_unasked_canaries(made);
     return made;
   }();
   return all;

@@ -24,5 +24,6 @@ inline bool misses(dsm::ProtocolEnv& env) {
 
 void add_sc_canaries(std::vector<Canary>& all);
 void add_release_canaries(std::vector<Canary>& all);
+void add_unasked_canaries(std::vector<Canary>& all);
 
 }  // namespace netvm::test

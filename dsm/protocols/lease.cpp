@@ -1,0 +1,270 @@
+// Wire: with a lock or barrier comes a time, a varint.
+// PageEntry::state, beyond what is home_based's: flags, log2 of the lease's length, version of the copy. PageEntry::data: where its lease ends.
+#include "dsm/protocols/lease.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <mutex>
+
+#include "dsm/sharing_map.hpp"
+#include "dsm/wire_codec.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::dsm {
+
+namespace {
+
+enum Word : unsigned { kTime, kVersion };
+
+// A lease's length, as a power of 2: each renewal that found the page unchanged doubles it, one that found a change begins anew. The longest is a compromise
+// between renewals of what is never written, and the jump in time when it is written after all.
+constexpr std::uint8_t kShortest = 3;
+constexpr std::uint8_t kLongest = 20;
+// What a writer takes for itself.
+constexpr std::uint64_t kOwnLease = 4;
+// How many pages are locked at once while their writes get their times.
+constexpr std::size_t kChunk = 256;
+// No job gets there (each lease and each write adds 2^20 at most); but what came over the wire might say so.
+constexpr std::uint64_t kEndOfTime = std::uint64_t{1} << 62;
+
+std::uint64_t decode_time(std::span<const std::byte> wire, const char* from) {
+  WireReader reader(wire);
+  const std::uint64_t time = reader.varint();
+  NETVM_CHECK(reader.ok() && reader.at_end() && time < kEndOfTime, "lease: malformed time came with a %s", from);
+  return time;
+}
+
+}  // namespace
+
+// PageEntry::state, unpacked. Under the page's lock.
+struct Lease::Copy {
+  bool announced = false;  // the home was told that this node reads the page
+  bool present = false;    // the frame has the bytes of `version`, or newer ones, whatever the rights
+  bool changes = false;    // the last renewal found a change: the next probably will
+  std::uint8_t length = kShortest;
+  std::uint64_t version = 0;
+
+  static constexpr std::uint64_t kAnnounced = kFirstOwnFlag;
+  static constexpr std::uint64_t kPresent = kFirstOwnFlag << 1;
+  static constexpr std::uint64_t kChanges = kFirstOwnFlag << 2;
+  static constexpr unsigned kLengthShift = 11;  // 5 bits
+  static constexpr unsigned kVersionShift = 16;
+  static constexpr std::uint64_t kVersionMask = UINT64_MAX >> kVersionShift;
+  static constexpr std::uint64_t kAll = ~(kFirstOwnFlag - 1);
+
+  static Copy of(const PageEntry& entry) {
+    const std::uint64_t state = entry.state.load(std::memory_order_relaxed);  // relaxed: under the page's lock
+    Copy copy;
+    copy.announced = (state & kAnnounced) != 0;
+    copy.present = (state & kPresent) != 0;
+    copy.changes = (state & kChanges) != 0;
+    if (copy.present) copy.length = static_cast<std::uint8_t>(state >> kLengthShift & 31);
+    copy.version = state >> kVersionShift;
+    return copy;
+  }
+  void store(PageEntry& entry) const {
+    clear(entry, kAll);
+    set(entry, (announced ? kAnnounced : 0) | (present ? kPresent : 0) | (changes ? kChanges : 0) | std::uint64_t{length} << kLengthShift |
+                   version << kVersionShift);
+  }
+};
+
+Lease::Now Lease::now() {
+  const std::scoped_lock guard(time_lock_);
+  return {seen_, told_};
+}
+
+std::uint64_t Lease::lease_end(const PageEntry& entry) {
+  const std::scoped_lock guard(time_lock_);
+  return entry.data;
+}
+
+bool Lease::take_lease(PageId page, PageEntry& entry, std::uint64_t end) {
+  const std::scoped_lock guard(time_lock_);
+  leases_.erase({entry.data, page});
+  entry.data = end;
+  if (end < seen_) return false;
+  leases_.insert({end, page});
+  return true;
+}
+
+// ---- reading: the page's lock is held --------------------------------------------------------------------------------------------
+
+void Lease::fetch(PageId page, PageEntry& entry) {
+  env().count(page, Stat::remote_faults);
+  const NodeId home = entry.home();
+  Copy copy = Copy::of(entry);
+  const bool renews = copy.present;  // the first outcome is what predicts the next renewal's
+  bool with_data = !renews || copy.changes;
+  std::uint64_t known = lease_end(entry);  // what `time` may still be
+  bool again = false;
+  for (bool done = false; !done;) {
+    const std::uint64_t want = std::max(known, now().told + (std::uint64_t{1} << copy.length));
+    nic::Completion steps[3 + SharingMap::kSteps];
+    std::size_t count = 0;
+    // One channel: in this order.
+    if (!copy.announced) {
+      env().sharing().post_announce(page, home, steps);
+      count += SharingMap::kSteps;
+    }
+    nic::Completion& time = steps[count++];
+    nic::Completion& version = steps[count++];
+    words_.post_swap_if(page, kTime, home, known, want, &time);
+    words_.post_add(page, kVersion, home, 0, &version);
+    if (with_data) env().post_fetch({page, 1}, home, &steps[count++]);
+    for (std::size_t i = 0; i < count; ++i) env().wait(steps[i], "taking a lease of a page at its home", home);
+    copy.announced = true;
+
+    const std::uint64_t end =
+        time.old_value() == known ? want : time.old_value();  // somebody else's lease is as good, if it is long enough
+    const std::uint64_t theirs = version.old_value() & Copy::kVersionMask;
+    const bool unchanged = copy.present && is_current(copy.version, theirs);
+    known = end;
+    if (with_data) {
+      copy.present = true;
+      copy.version = theirs;
+    }
+    if (renews && !again && (with_data || unchanged)) {
+      copy.changes = !unchanged;
+      copy.length = unchanged ? std::min<std::uint8_t>(copy.length + 1, kLongest) : kShortest;
+    }
+    if (with_data || unchanged) {
+      done = take_lease(page, entry, end);
+      with_data = false;  // if once more: these bytes are as good as their version
+      again = true;
+    } else {
+      with_data = true;
+    }
+  }
+  copy.store(entry);
+}
+
+// ---- release ---------------------------------------------------------------------------------------------------------------------
+
+struct Lease::Stamp {
+  nic::Completion version;
+  nic::Completion time;
+  nic::Completion check;
+  NodeId home{};
+  std::uint64_t added = 0;
+};
+
+void Lease::close_interval() {
+  const std::vector<PageId> written = flush();
+  for (std::size_t i = 0; i < written.size(); i += kChunk) stamp(std::span(written).subspan(i, std::min(kChunk, written.size() - i)));
+}
+
+void Lease::stamp(std::span<const PageId> pages) {
+  for (const PageId page : pages) env().entry(page).lock.lock(env().env());
+  std::deque<std::pair<PageId, Stamp>> stamps;
+  for (const PageId page : pages) {
+    PageEntry& entry = env().entry(page);
+    if (!is_ours(entry) || !entry.home_known()) continue;  // flushed early, and freed
+    Stamp& stamp = stamps.emplace_back(std::piecewise_construct, std::forward_as_tuple(page), std::forward_as_tuple()).second;
+    stamp.home = entry.home();
+    const std::uint64_t until = now().told + 1 + kOwnLease;
+    const std::uint64_t known = lease_end(entry);
+    const bool home = stamp.home == env().node();
+    stamp.added = home || until <= known ? 1 : until - known;
+    words_.post_add(page, kVersion, stamp.home, 1, &stamp.version);
+    words_.post_add(page, kTime, stamp.home, stamp.added, &stamp.time);
+    if (!home) words_.post_add(page, kVersion, stamp.home, 0, &stamp.check);
+  }
+  for (auto& [page, stamp] : stamps) settle(page, stamp);
+  for (const PageId page : pages) env().entry(page).lock.unlock(env().env());
+}
+
+void Lease::settle(PageId page, Stamp& stamp) {
+  const char* what = "giving a write its time at the page's home";
+  env().wait(stamp.version, what, stamp.home);
+  env().wait(stamp.time, what, stamp.home);
+  {
+    const std::scoped_lock guard(time_lock_);
+    told_ = std::max(told_, time_of_write(stamp.time.old_value()));
+  }
+  if (stamp.home == env().node()) return;
+  env().wait(stamp.check, what, stamp.home);
+  PageEntry& entry = env().entry(page);
+  Copy copy = Copy::of(entry);
+  const std::uint64_t before = stamp.version.old_value() & Copy::kVersionMask;
+  const std::uint64_t mine = (before + 1) & Copy::kVersionMask;
+  // Nobody else has written since this copy was read, nor, up to now, after this write: any other write gets a time after what was added.
+  if (!copy.present || copy.version != before || (stamp.check.old_value() & Copy::kVersionMask) != mine) return;
+  copy.version = mine;
+  copy.store(entry);
+  if (entry.access() != Access::none) (void)take_lease(page, entry, stamp.time.old_value() + stamp.added);
+}
+
+void Lease::on_release(SyncId) {
+  const std::scoped_lock guard(interval_lock());
+  close_interval();
+}
+
+// ---- acquire ---------------------------------------------------------------------------------------------------------------------
+
+bool Lease::is_stale(PageId page) { return HomeBased::is_stale(page) && lease_end(env().entry(page)) < now().seen; }
+
+void Lease::advance(std::uint64_t time) {
+  std::vector<PageRange> ended;
+  {
+    const std::scoped_lock guard(time_lock_);
+    if (time <= seen_) return;
+    seen_ = time;
+    told_ = std::max(told_, time);
+    const auto first_good = leases_.lower_bound({time, PageId{0}});
+    for (auto at = leases_.begin(); at != first_good; ++at) ended.push_back({at->second, 1});
+    leases_.erase(leases_.begin(), first_good);
+  }
+  invalidate(ended);
+}
+
+void Lease::encode_time(Bytes& out) { put_varint(out, now().told); }
+
+void Lease::append_grant(SyncId, NodeId, std::span<const std::byte>, Bytes& out) { encode_time(out); }
+
+void Lease::on_acquire(SyncId, NodeId, std::span<const std::byte> payload) {
+  const std::uint64_t time = decode_time(payload, "lock");
+  const std::scoped_lock guard(interval_lock());
+  advance(time);
+}
+
+void Lease::on_barrier_arrive(Bytes& out) {
+  const std::scoped_lock guard(interval_lock());
+  close_interval();
+  encode_time(out);
+}
+
+void Lease::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) {
+  const std::uint64_t latest = std::max(decode_time(sum, "barrier"), decode_time(other, "barrier"));
+  sum.clear();
+  put_varint(sum, latest);
+}
+
+void Lease::on_barrier_leave(std::span<const std::byte> sum) {
+  const std::uint64_t time = decode_time(sum, "barrier");
+  const std::scoped_lock guard(interval_lock());
+  advance(time);
+}
+
+// ---- pages that go ---------------------------------------------------------------------------------------------------------------
+
+void Lease::on_detach(PageRange pages) {
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+    PageEntry& entry = env().entry(PageId{p});
+    clear(entry, Copy::kAll);
+    const std::scoped_lock guard(time_lock_);
+    leases_.erase({entry.data, PageId{p}});
+    entry.data = 0;
+  }
+  HomeBased::on_detach(pages);
+}
+
+void Lease::on_retire(PageRange pages) { words_.forget(pages); }
+
+std::uint64_t Lease::memory_bytes() {
+  constexpr std::uint64_t kNode = sizeof(std::pair<std::uint64_t, PageId>) + 4 * sizeof(void*);  // of the tree, about
+  const std::scoped_lock guard(time_lock_);
+  return leases_.size() * kNode;
+}
+
+}  // namespace netvm::dsm

@@ -1,0 +1,106 @@
+// lease in the simulator: what is renewed and what is read anew, and what synchronisation costs.
+#include "dsm/protocols/lease.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "tests/support/seeds.hpp"
+#include "tests/support/sim_cluster.hpp"
+
+namespace netvm::test {
+namespace {
+
+constexpr std::uint64_t kPages = 16;
+
+SimClusterOptions cluster_options(std::uint32_t nodes, std::uint64_t seed) {
+  SimClusterOptions options;
+  options.nodes = nodes;
+  options.seed = seed;
+  options.protocol = "lease";
+  options.pages = 1024;
+  options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
+  return options;
+}
+
+dsm::AllocOptions at_node(std::uint32_t home) {
+  dsm::AllocOptions options;
+  options.protocol = "lease";
+  options.placement = dsm::Placement::at_node;
+  options.home = NodeId{home};
+  return options;
+}
+
+void store_all(Worker& me, Place at, std::uint64_t value) {
+  for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize, value);
+}
+std::uint64_t count_other_than(Worker& me, Place at, std::uint64_t value) {
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = 0; p < kPages; ++p) wrong += me.load<std::uint64_t>(at + p * kPageSize) != value ? 1 : 0;
+  return wrong;
+}
+
+TEST_CASE("where nobody writes, time stands still, and a barrier transfers nothing") {
+  SimCluster cluster(cluster_options(2, 1));
+  const Place at = cluster.allocate(200 * kPageSize, at_node(0));
+  const Ending ending = cluster.run([&](Worker& me) {
+    for (std::uint64_t p = 0; p < 200; ++p) (void)me.load<std::uint64_t>(at + p * kPageSize);
+    me.barrier();
+    const Stats& stats = cluster.node(me.node()).stats;
+    const std::uint64_t ops = stats.get(Stat::one_sided_ops);
+    const std::uint64_t faults = stats.get(Stat::read_faults) + stats.get(Stat::write_faults);
+    for (int i = 0; i < 50; ++i) me.barrier();
+    CHECK(stats.get(Stat::one_sided_ops) == ops);
+    for (std::uint64_t p = 0; p < 200; ++p) (void)me.load<std::uint64_t>(at + p * kPageSize);
+    CHECK(stats.get(Stat::read_faults) + stats.get(Stat::write_faults) == faults);
+    CHECK(stats.get(Stat::invalidations) == 0);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
+TEST_CASE("leases of pages that nobody writes are renewed without data, and more and more seldom") {
+  SimCluster cluster(cluster_options(2, 2));
+  const Place read_only = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place written = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Ending ending = cluster.run([&](Worker& me) {
+    const Stats& stats = cluster.node(me.node()).stats;
+    std::uint64_t faults[2] = {};  // node 1's, in the first and in the second half
+    for (std::uint64_t round = 1; round <= 400; ++round) {
+      if (me.node() == 0) store_all(me, written, round);
+      me.barrier();
+      if (me.node() == 1) {
+        CHECK(count_other_than(me, written, round) == 0);
+        const std::uint64_t before = stats.get(Stat::read_faults);
+        CHECK(count_other_than(me, read_only, 0) == 0);
+        faults[round <= 200 ? 0 : 1] += stats.get(Stat::read_faults) - before;
+      }
+      me.barrier();
+    }
+    if (me.node() != 1) return;
+    MESSAGE("faults for read-only pages: ", faults[0], " in the first 200 rounds, ", faults[1], " in the next 200");
+    CHECK(stats.get(Stat::pages_fetched) <= 402 * kPages);  // of the read-only ones each once
+    CHECK(faults[0] > kPages);                              // they were renewed
+    CHECK(faults[1] * 2 <= faults[0]);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
+TEST_CASE("a node that alone writes pages of another home keeps its copies") {
+  SimCluster cluster(cluster_options(2, 3));
+  const Place at = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Ending ending = cluster.run([&](Worker& me) {
+    for (std::uint64_t round = 1; round <= 50; ++round) {
+      if (me.node() == 1) {
+        CHECK(count_other_than(me, at, round - 1) == 0);
+        store_all(me, at, round);
+      }
+      me.barrier();
+    }
+    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::pages_fetched) == kPages);
+    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::read_faults) == kPages);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
+}  // namespace
+}  // namespace netvm::test

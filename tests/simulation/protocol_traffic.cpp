@@ -1,0 +1,160 @@
+// What each protocol sends for the ways in which programs typically share pages: a table for comparing them, printed; that all read what they must is checked.
+//   netvm_simulation -tc='*typical patterns*' --protocol=hlrc,self,lease
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+
+#include "tests/support/seeds.hpp"
+#include "tests/support/sim_cluster.hpp"
+
+namespace netvm::test {
+namespace {
+
+constexpr std::uint32_t kNodes = 4;
+constexpr std::uint64_t kPages = 16;     // of each node
+constexpr std::uint64_t kWarmUp = 30;    // rounds
+constexpr std::uint64_t kMeasured = 30;  // rounds
+constexpr std::uint64_t kAll = kNodes * kPages;
+constexpr Place kLock = 64;
+
+/// What a round does; returns how many loads were not what they must be.
+using Round = std::uint64_t (*)(Worker& me, Place at, std::uint64_t round);
+
+void store_page(Worker& me, Place at, std::uint64_t page, std::uint64_t value) { me.store(at + page * kPageSize, value); }
+std::uint64_t differs(Worker& me, Place at, std::uint64_t page, std::uint64_t value) {
+  return me.load<std::uint64_t>(at + page * kPageSize) != value ? 1 : 0;
+}
+std::uint64_t first_of(const Worker& me) { return me.node() * kPages; }
+
+std::uint64_t privately(Worker& me, Place at, std::uint64_t round) {
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = first_of(me); p < first_of(me) + kPages; ++p) {
+    wrong += differs(me, at, p, round - 1);
+    store_page(me, at, p, round);
+  }
+  me.barrier();
+  return wrong;
+}
+
+std::uint64_t read_only(Worker& me, Place at, std::uint64_t round) {
+  if (round == 1 && me.node() == 0) {
+    for (std::uint64_t p = 0; p < kAll; ++p) store_page(me, at, p, 7);
+  }
+  me.barrier();
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = 0; p < kAll; ++p) wrong += differs(me, at, p, 7);
+  return wrong;
+}
+
+std::uint64_t read_mostly(Worker& me, Place at, std::uint64_t round) {
+  const std::uint64_t wrong = read_only(me, at, round);
+  if (me.node() == 1) store_page(me, at, kAll, round);
+  me.barrier();
+  return wrong + differs(me, at, kAll, round);
+}
+
+std::uint64_t producer_consumer(Worker& me, Place at, std::uint64_t round) {
+  for (std::uint64_t p = 0; me.node() == 0 && p < kPages; ++p) store_page(me, at, p, round);
+  me.barrier();
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = 0; p < kPages; ++p) wrong += differs(me, at, p, round);
+  me.barrier();
+  return wrong;
+}
+
+// Each node changes some pages under one lock, one node after the other.
+std::uint64_t migratory(Worker& me, Place at, std::uint64_t) {
+  me.lock(kLock);
+  const auto value = me.load<std::uint64_t>(at);
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = 0; p < 4; ++p) {
+    wrong += differs(me, at, p, value);
+    store_page(me, at, p, value + 1);
+  }
+  me.unlock(kLock);
+  me.pause(20'000);
+  return wrong;
+}
+
+std::uint64_t false_sharing(Worker& me, Place at, std::uint64_t round) {
+  std::uint64_t wrong = 0;
+  for (std::uint64_t p = 0; p < kPages; ++p) {
+    const Place mine = at + p * kPageSize + me.node() * (kPageSize / kNodes);
+    wrong += me.load<std::uint64_t>(mine) != round - 1 ? 1 : 0;
+    me.store(mine, round);
+  }
+  me.barrier();
+  return wrong;
+}
+
+// Each writes its own and reads two of the next node's, as a stencil does.
+std::uint64_t neighbours(Worker& me, Place at, std::uint64_t round) {
+  for (std::uint64_t p = first_of(me); p < first_of(me) + kPages; ++p) store_page(me, at, p, round);
+  me.barrier();
+  const std::uint64_t next = (me.node() + 1) % kNodes * kPages;
+  const std::uint64_t wrong = differs(me, at, next, round) + differs(me, at, next + 1, round);
+  me.barrier();
+  return wrong;
+}
+
+struct Pattern {
+  std::string_view name;
+  Round round;
+  dsm::Placement placement;  // at_node: at node 3
+};
+constexpr std::array kPatterns{
+    Pattern{"private, homes elsewhere", privately, dsm::Placement::cyclic},
+    Pattern{"private, at home", privately, dsm::Placement::block},
+    Pattern{"written once, then read by all", read_only, dsm::Placement::at_node},
+    Pattern{"the same, another page written", read_mostly, dsm::Placement::at_node},
+    Pattern{"one producer, three consumers", producer_consumer, dsm::Placement::at_node},
+    Pattern{"migratory under a lock", migratory, dsm::Placement::at_node},
+    Pattern{"false sharing by all", false_sharing, dsm::Placement::cyclic},
+    Pattern{"stencil, at home", neighbours, dsm::Placement::block},
+};
+
+constexpr std::array kCounted{Stat::messages_sent, Stat::one_sided_ops, Stat::one_sided_bytes, Stat::pages_fetched,
+                              Stat::invalidations, Stat::read_faults,   Stat::write_faults};
+
+std::string measure(std::string_view protocol, const Pattern& pattern) {
+  SimClusterOptions options;
+  options.nodes = kNodes;
+  options.protocol = protocol;
+  SimCluster cluster(options);
+  dsm::AllocOptions where;
+  where.protocol = protocol;
+  where.placement = pattern.placement;
+  where.home = NodeId{3};
+  const Place at = cluster.allocate((kAll + (pattern.placement == dsm::Placement::at_node ? 1 : 0)) * kPageSize, where);
+  std::array<std::uint64_t, kCounted.size()> sums{};
+  std::uint64_t wrong = 0;
+  const Ending ending = cluster.run([&](Worker& me) {
+    std::uint64_t round = 0;
+    while (round < kWarmUp) wrong += pattern.round(me, at, ++round);
+    const Stats& stats = cluster.node(me.node()).stats;
+    std::array<std::uint64_t, kCounted.size()> before{};
+    for (std::size_t i = 0; i < kCounted.size(); ++i) before[i] = stats.get(kCounted[i]);
+    while (round < kWarmUp + kMeasured) wrong += pattern.round(me, at, ++round);
+    for (std::size_t i = 0; i < kCounted.size(); ++i) sums[i] += stats.get(kCounted[i]) - before[i];
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+  CHECK(wrong == 0);
+  std::string row = fmt::format("{:<31} {:<13}", pattern.name, protocol);
+  for (const std::uint64_t sum : sums) row += fmt::format(" {:>9.1f}", static_cast<double>(sum) / kMeasured);
+  return row + "\n";
+}
+
+TEST_CASE("traffic of typical patterns") {
+  std::string table = fmt::format("a round of {} nodes:\n{:<31} {:<13} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n", kNodes, "", "",
+                                  "messages", "one-sided", "bytes", "fetched", "given up", "r faults", "w faults");
+  for (const Pattern& pattern : kPatterns) {
+    for_each_protocol([&](std::string_view protocol) { table += measure(protocol, pattern); },
+                      [](const dsm::Traits& traits) { return traits.consistency <= dsm::Consistency::release; });
+  }
+  MESSAGE(table);
+}
+
+}  // namespace
+}  // namespace netvm::test
