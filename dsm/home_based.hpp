@@ -58,6 +58,8 @@ class HomeBased : public Protocol, public HomeKeeper {
   /// Brings a page that is not at home here, and to which there is no right, up to date in this node's frame. The page's lock is held; may block. No page
   /// gets a right to its bytes in another way: protocols register here, or take leases.
   virtual void fetch(PageId page, PageEntry& entry);
+  /// The same for neighbours of one home, read ahead: they are pinned, and at most so many as one announcement takes.
+  virtual void fetch_run(std::span<const PageId> run, NodeId home);
 
   /// PageEntry::state: the bits below are this class's, the others the protocol's. Under the page's long lock.
   static constexpr std::uint64_t kFirstOwnFlag = 1 << 8;

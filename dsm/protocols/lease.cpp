@@ -90,53 +90,79 @@ bool Lease::take_lease(PageId page, PageEntry& entry, std::uint64_t end) {
 
 // ---- reading: the page's lock is held --------------------------------------------------------------------------------------------
 
+struct Lease::Inquiry {
+  std::uint64_t known = 0;  // what `time` may still be
+  std::uint64_t want = 0;   // what it is to become then
+  nic::Completion time;
+  nic::Completion version;
+};
+
+void Lease::ask(std::span<const PageId> run, NodeId home, bool first, std::vector<PageId>& again) {
+  const PageRange pages{run.front(), env().unit(run.back()).end() - run.front().value};
+  bool announced = true;
+  bool with_data = run.size() > 1;
+  for (const PageId page : run) {
+    const Copy copy = Copy::of(env().entry(page));
+    announced = announced && copy.announced;
+    with_data = with_data || !copy.present || (first && copy.changes);
+  }
+  // One channel: in this order.
+  nic::Completion announcement[SharingMap::kMostSteps];
+  const std::size_t steps = announced ? 0 : env().sharing().post_announce(pages, home, announcement);
+  std::vector<Inquiry> inquiries(run.size());
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    PageEntry& entry = env().entry(run[i]);
+    Inquiry& inquiry = inquiries[i];
+    inquiry.known = lease_end(entry);
+    inquiry.want = std::max(inquiry.known, now().told + (std::uint64_t{1} << Copy::of(entry).length));
+    words_.post_swap_if(run[i], kTime, home, inquiry.known, inquiry.want, &inquiry.time);
+    words_.post_add(run[i], kVersion, home, 0, &inquiry.version);
+  }
+  nic::Completion bytes;
+  if (with_data) env().post_fetch(pages, home, &bytes);
+  const char* what = "taking a lease of a page at its home";
+  for (std::size_t i = 0; i < steps; ++i) env().wait(announcement[i], what, home);
+  for (Inquiry& inquiry : inquiries) {
+    env().wait(inquiry.time, what, home);
+    env().wait(inquiry.version, what, home);
+  }
+  if (with_data) env().wait(bytes, what, home);
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    if (!conclude(run[i], inquiries[i], with_data, first)) again.push_back(run[i]);
+  }
+}
+
+bool Lease::conclude(PageId page, const Inquiry& inquiry, bool with_data, bool first) {
+  PageEntry& entry = env().entry(page);
+  Copy copy = Copy::of(entry);
+  copy.announced = true;
+  const std::uint64_t theirs = inquiry.version.old_value() & Copy::kVersionMask;
+  const bool unchanged = copy.present && is_current(copy.version, theirs);
+  if (copy.present && first) {
+    copy.changes = !unchanged;
+    copy.length = unchanged ? std::min<std::uint8_t>(copy.length + 1, kLongest) : kShortest;
+  }
+  copy.present = with_data || unchanged;
+  if (with_data) copy.version = theirs;
+  copy.store(entry);
+  if (!copy.present) return false;
+  // Somebody else's lease is as good, if it is long enough.
+  return take_lease(page, entry, inquiry.time.old_value() == inquiry.known ? inquiry.want : inquiry.time.old_value());
+}
+
 void Lease::fetch(PageId page, PageEntry& entry) {
   env().count(page, Stat::remote_faults);
-  const NodeId home = entry.home();
-  Copy copy = Copy::of(entry);
-  const bool renews = copy.present;  // the first outcome is what predicts the next renewal's
-  bool with_data = !renews || copy.changes;
-  std::uint64_t known = lease_end(entry);  // what `time` may still be
-  bool again = false;
-  for (bool done = false; !done;) {
-    const std::uint64_t want = std::max(known, now().told + (std::uint64_t{1} << copy.length));
-    nic::Completion steps[3 + SharingMap::kSteps];
-    std::size_t count = 0;
-    // One channel: in this order.
-    if (!copy.announced) {
-      env().sharing().post_announce(page, home, steps);
-      count += SharingMap::kSteps;
-    }
-    nic::Completion& time = steps[count++];
-    nic::Completion& version = steps[count++];
-    words_.post_swap_if(page, kTime, home, known, want, &time);
-    words_.post_add(page, kVersion, home, 0, &version);
-    if (with_data) env().post_fetch({page, 1}, home, &steps[count++]);
-    for (std::size_t i = 0; i < count; ++i) env().wait(steps[i], "taking a lease of a page at its home", home);
-    copy.announced = true;
-
-    const std::uint64_t end =
-        time.old_value() == known ? want : time.old_value();  // somebody else's lease is as good, if it is long enough
-    const std::uint64_t theirs = version.old_value() & Copy::kVersionMask;
-    const bool unchanged = copy.present && is_current(copy.version, theirs);
-    known = end;
-    if (with_data) {
-      copy.present = true;
-      copy.version = theirs;
-    }
-    if (renews && !again && (with_data || unchanged)) {
-      copy.changes = !unchanged;
-      copy.length = unchanged ? std::min<std::uint8_t>(copy.length + 1, kLongest) : kShortest;
-    }
-    if (with_data || unchanged) {
-      done = take_lease(page, entry, end);
-      with_data = false;  // if once more: these bytes are as good as their version
-      again = true;
-    } else {
-      with_data = true;
-    }
+  std::vector<PageId> again{page};
+  for (bool first = true; !again.empty(); first = false) {
+    again.clear();
+    ask({&page, 1}, entry.home(), first, again);
   }
-  copy.store(entry);
+}
+
+void Lease::fetch_run(std::span<const PageId> run, NodeId home) {
+  std::vector<PageId> again;
+  ask(run, home, true, again);
+  for (const PageId page : again) fetch(page, env().entry(page));
 }
 
 // ---- release ---------------------------------------------------------------------------------------------------------------------
@@ -260,6 +286,13 @@ void Lease::on_detach(PageRange pages) {
 }
 
 void Lease::on_retire(PageRange pages) { words_.forget(pages); }
+
+// A copy without rights may be renewed without data: not if its bytes go.
+Departure Lease::on_evict(PageId page) {
+  const Departure departure = HomeBased::on_evict(page);
+  if (departure == Departure::drop) clear(env().entry(page), Copy::kPresent);
+  return departure;
+}
 
 std::uint64_t Lease::memory_bytes() {
   constexpr std::uint64_t kNode = sizeof(std::pair<std::uint64_t, PageId>) + 4 * sizeof(void*);  // of the tree, about

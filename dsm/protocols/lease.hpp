@@ -47,6 +47,7 @@ class Lease : public HomeBased {
   void on_barrier_leave(std::span<const std::byte> sum) override;
   void on_detach(PageRange pages) override;
   void on_retire(PageRange pages) override;
+  Departure on_evict(PageId page) override;
   [[nodiscard]] std::uint64_t memory_bytes() override;
 
  protected:
@@ -59,6 +60,7 @@ class Lease : public HomeBased {
 
  private:
   struct Copy;
+  struct Inquiry;
   struct Stamp;
   struct Now {
     std::uint64_t seen;
@@ -66,7 +68,14 @@ class Lease : public HomeBased {
   };
 
   void fetch(PageId page, PageEntry& entry) override;
-  /// Takes what the home says about `time` into account. False: the lease has ended meanwhile.
+  void fetch_run(std::span<const PageId> run, NodeId home) override;
+  // The pages' locks are held.
+  /// Asks for leases of neighbours, and reads their bytes if that must be, or if it is more than one page. `first`: what comes out is remembered, to
+  /// foretell the next time. Appends those that must be asked for again.
+  void ask(std::span<const PageId> run, NodeId home, bool first, std::vector<PageId>& again);
+  /// Whether the page has a lease now, and its bytes.
+  bool conclude(PageId page, const Inquiry& inquiry, bool with_data, bool first);
+  /// Enters the lease. False: it has ended meanwhile.
   bool take_lease(PageId page, PageEntry& entry, std::uint64_t end);
   [[nodiscard]] Now now();
   [[nodiscard]] std::uint64_t lease_end(const PageEntry& entry);

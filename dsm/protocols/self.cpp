@@ -2,10 +2,8 @@
 // Wire: with a lock or barrier comes one byte, kSynchronised: "give up what others write".
 #include "dsm/protocols/self.hpp"
 
-#include <bit>
 #include <deque>
 #include <mutex>
-#include <utility>
 
 #include "runtime/check.hpp"
 
@@ -42,28 +40,43 @@ std::uint64_t Self::my_bit() const { return std::uint64_t{1} << env().node().val
 
 // ---- registration: the page's lock is held ---------------------------------------------------------------------------------------
 
-std::uint64_t Self::register_and_fetch(PageId page, PageEntry& entry, bool writes) {
-  env().count(page, Stat::remote_faults);
-  suspect(page, entry);  // first: invariant 3
-  const NodeId home = entry.home();
-  nic::Completion done[2 + PageSignals::kSteps];
-  std::size_t steps = 0;
-  words_.post_or(page, kClass, home, writes ? as_writer(my_bit()) : as_accessor(my_bit()), &done[steps++]);
-  if (!has(entry, kRegistered)) {
+std::uint64_t Self::register_and_fetch(std::span<const PageId> run, NodeId home, bool writes) {
+  struct Registration {
+    nic::Completion word;
+    nic::Completion signal[PageSignals::kSteps];
+  };
+  std::vector<Registration> registrations(run.size());
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    PageEntry& entry = env().entry(run[i]);
+    suspect(run[i], entry);  // first: invariant 3
+    words_.post_or(run[i], kClass, home, writes ? as_writer(my_bit()) : as_accessor(my_bit()), &registrations[i].word);
     // A home that writes a page which nobody else has does not look whether it still does: from now on it must.
-    signals_.post(page, home, &done[steps]);
-    steps += PageSignals::kSteps;
+    if (!has(entry, kRegistered)) signals_.post(run[i], home, registrations[i].signal);
   }
-  env().post_fetch({page, 1}, home, &done[steps++]);  // one channel: after the registration
-  for (std::size_t i = 0; i < steps; ++i) env().wait(done[i], "registering for a page at its home and reading it", home);
-  set(entry, kRegistered);
-  const std::uint64_t word = done[0].old_value();
-  if (others_write(entry, word)) {
-    set(entry, kOthersWrite);
-  } else if (exact()) {
-    clear(entry, kOthersWrite);  // else the group of this node may have another writer, whom the word does not show
+  const PageRange last = env().unit(run.back());
+  nic::Completion bytes;
+  env().post_fetch({run.front(), last.end() - run.front().value}, home, &bytes);  // one channel: after the registrations
+  const char* what = "registering for a page at its home and reading it";
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    PageEntry& entry = env().entry(run[i]);
+    env().wait(registrations[i].word, what, home);
+    for (nic::Completion& step : registrations[i].signal) {
+      if (!has(entry, kRegistered)) env().wait(step, what, home);
+    }
+    set(entry, kRegistered);
+    if (others_write(entry, registrations[i].word.old_value())) {
+      set(entry, kOthersWrite);
+    } else if (exact()) {
+      clear(entry, kOthersWrite);  // else the group of this node may have another writer, whom the word does not show
+    }
   }
-  return word;
+  env().wait(bytes, what, home);
+  return registrations[0].word.old_value();
+}
+
+void Self::fetch(PageId page, PageEntry& entry) {
+  env().count(page, Stat::remote_faults);
+  (void)register_and_fetch({&page, 1}, entry.home(), false);
 }
 
 std::uint64_t Self::register_writer(PageId page, PageEntry& entry) {
@@ -124,7 +137,8 @@ void Self::on_write_fault(PageId page) {
   const bool begins = !has(entry, kWriter);
   std::uint64_t word = 0;
   if (!home && entry.access() == Access::none) {
-    word = register_and_fetch(page, entry, begins);
+    env().count(page, Stat::remote_faults);
+    word = register_and_fetch({&page, 1}, entry.home(), begins);
   } else if (begins) {
     word = register_writer(page, entry);
   }

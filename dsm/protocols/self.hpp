@@ -68,10 +68,12 @@ class Self : public HomeBased {
  private:
   [[nodiscard]] bool announces_reads() const override { return false; }
   [[nodiscard]] bool owes_early_flush() const override { return false; }
-  void fetch(PageId page, PageEntry& entry) override { (void)register_and_fetch(page, entry, false); }
+  void fetch(PageId page, PageEntry& entry) override;
+  void fetch_run(std::span<const PageId> run, NodeId home) override { (void)register_and_fetch(run, home, false); }
 
-  // The page's lock is held. What the word was before.
-  std::uint64_t register_and_fetch(PageId page, PageEntry& entry, bool writes);
+  // The pages' locks are held.
+  /// Of neighbours. Returns what the first one's word was before.
+  std::uint64_t register_and_fetch(std::span<const PageId> run, NodeId home, bool writes);
   std::uint64_t register_writer(PageId page, PageEntry& entry);
   void tell_others(PageId page, NodeId home, std::uint64_t word);
   void suspect(PageId page, PageEntry& entry);
