@@ -19,6 +19,7 @@ SimClusterOptions cluster_options(std::uint32_t nodes, std::uint64_t seed) {
   options.seed = seed;
   options.protocol = "lease";
   options.pages = 1024;
+  options.read_ahead = false;  // each fault is a page's own
   options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
   return options;
 }
