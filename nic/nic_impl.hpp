@@ -223,6 +223,8 @@ struct Nic::Impl final : PacketSink {
   /// Copies what waits for a page that is there, and opens it.
   void drain(PageId page, Released* released);
   void fail(PageId page, Status status, Released* released);
+  /// Nothing waits for the page any more, wherever it is: its entry refuses nobody on that account.
+  void open(PageId page);
   void end_piece(PageId page, Status status, Released* released);
   void end_waiting(PageId page, Status status, Released* released);
   void resume(NodeId source);

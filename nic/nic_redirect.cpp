@@ -10,7 +10,8 @@
 //  1. The driver never waits: HostVm::pin() runs in tasks only. A fault holds back the channels that meet it, nobody else.
 //  2. A write ends when all of its bytes are in their pages, never earlier; with the first error of its pieces otherwise.
 //  3. Nothing waits for a clock. A task that ends drives; if another thread is driving, that one looks again after it (drive()).
-//  4. A page that waits has an entry in state FAULTING or REDIRECTING, so that later writes to it meet the same refusal and queue behind.
+//  4. A page that waits has an entry in state FAULTING or REDIRECTING, whatever the host does with it meanwhile, so that later writes to it meet
+//     the same refusal and queue behind. open() ends that, when nothing waits for the page any more.
 // Threads: the driver of this node's NIC; the tasks hand over in on_pinned().
 #include <algorithm>
 #include <mutex>
@@ -213,14 +214,21 @@ void Nic::Impl::drain(PageId page, Released* released) {
     end_piece(page, status, released);
   }
   end_waiting(page, Status::ok, released);
-  (void)device.shadow().end_redirect(page);
+  open(page);
 }
 
 void Nic::Impl::fail(PageId page, Status status, Released* released) {
   while (redirects.front(page) != nullptr) end_piece(page, status, released);
   end_waiting(page, status, released);
-  // The host may have brought it in for somebody else meanwhile.
-  if (!device.shadow().abandon_fault(page)) (void)device.shadow().end_redirect(page);
+  open(page);
+}
+
+// The host may bring the page in for somebody else, or take it away, at any moment: between our two attempts, too.
+void Nic::Impl::open(PageId page) {
+  ShadowPageTable& shadow = device.shadow();
+  for (PageState now = PageState::redirecting; redirects_in(now); now = shadow.entry(page).state) {
+    if (shadow.end_redirect(page) || shadow.abandon_fault(page)) return;
+  }
 }
 
 // ---- what waited ------------------------------------------------------------------------------------------------------------------------------

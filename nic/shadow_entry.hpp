@@ -43,6 +43,11 @@ enum class PageState : std::uint8_t {
   return "unknown";
 }
 
+/// Whether data waits for a page in that state.
+[[nodiscard]] constexpr bool redirects_in(PageState state) {
+  return state == PageState::faulting || state == PageState::redirecting || state == PageState::evicting_wanted;
+}
+
 /// What a page is locked for.
 enum class LockFor : std::uint8_t {
   read,   ///< resident pages

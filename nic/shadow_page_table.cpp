@@ -100,7 +100,10 @@ void BasicShadowPageTable<PageLock>::begin_unmap(PageRange pages, bool* any) {
     for (std::uint64_t page = run.first.value; page < run.end(); ++page) {
       std::uint64_t word = entries_[page].load();
       while (is_mapped(ShadowEntry::state_of(word))) {
-        if (!entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, PageState::evicting))) continue;
+        // What waits for a page still does when the page has gone: opened by whoever maps it next, it would let later data go first.
+        const bool wanted = ShadowEntry::state_of(word) == PageState::redirecting;
+        const PageState leaving = wanted ? PageState::evicting_wanted : PageState::evicting;
+        if (!entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, leaving))) continue;
         *any = true;
         break;
       }

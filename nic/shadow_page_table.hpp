@@ -8,7 +8,8 @@
 //     The host takes the frame away after that only.
 //  4. Mapping goes INVALID -> RO | RW after the frame is filled. EVICTING, FAULTING and REDIRECTING refuse locks like INVALID.
 //  5. Redirect: INVALID -> FAULTING (begin_fault) -> REDIRECTING (on_map) -> RW (end_redirect). In REDIRECTING only a drain locks. A page
-//     that is EVICTING when its fault begins is FAULTING as soon as it has gone. A page that is mapped read-only leaves FAULTING for RO.
+//     that is EVICTING when its fault begins, or REDIRECTING when it is evicted, is FAULTING as soon as it has gone: FAULTING and REDIRECTING end
+//     by end_redirect() and abandon_fault() alone. One exception: a page that is mapped read-only leaves either for RO.
 //  6. `referenced` and `written` are set under the lock and are final once on_unmap() has returned; on_map() of a page that was not
 //     mapped clears them.
 //  7. A lock that was taken before a change elsewhere (a region's key) is waited for by drain() after that change: so a revocation drains.
@@ -69,7 +70,7 @@ class BasicShadowPageTable final : public ResidencyListener {
   FaultStart begin_fault(PageId page);
   /// Nobody brings the page in after all. False if it was not FAULTING any more.
   bool abandon_fault(PageId page);
-  /// All data that waited for the page is in it. False if it was not REDIRECTING: evicted meanwhile, for example.
+  /// All data that waited for the page is in it. False if it was not REDIRECTING: evicted meanwhile (and so FAULTING), for example.
   bool end_redirect(PageId page);
 
  private:
@@ -80,7 +81,7 @@ class BasicShadowPageTable final : public ResidencyListener {
   template <class Visit>
   void each_touched(PageRange pages, Visit&& visit) const;
   void await_unlocked(std::span<const PageRange> ranges) const;
-  void begin_unmap(PageRange pages, bool* any);  // EVICTING; *any: a page was mapped
+  void begin_unmap(PageRange pages, bool* any);  // EVICTING, wanted or not; *any: a page was mapped
   void end_unmap(PageRange pages);
   /// from -> to, keeping the rest. False, changing nothing, if the state is another.
   bool change_state(PageId page, PageState from, PageState to);

@@ -212,7 +212,8 @@ class Machine {
     const PageRange pages = some_pages();
     device_->shadow().on_unmap(pages);
     for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) {
-      if (is_mapped(pages_[p].state)) pages_[p].state = PageState::invalid;
+      PageState& state = pages_[p].state;
+      if (is_mapped(state)) state = state == PageState::redirecting ? PageState::faulting : PageState::invalid;
     }
   }
   void fault() {

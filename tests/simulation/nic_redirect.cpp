@@ -8,12 +8,14 @@
 #include <span>
 #include <vector>
 
+#include "nic/redirect_table.hpp"
 #include "tests/support/nic_paging.hpp"
 #include "tests/support/nic_world.hpp"
 #include "tests/support/seeds.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
+using netvm::test::Gate;
 using netvm::test::NicWorldOptions;
 using netvm::test::Paging;
 using netvm::test::SimNicWorld;
@@ -334,6 +336,51 @@ TEST_CASE("pitfall 1: a page that opens too early is noticed") {
   while (seed <= 200 && last_write_wins(seed, true)) ++seed;
   REQUIRE_MESSAGE(seed <= 200, "the inversion was not noticed within 200 seeds");
   MESSAGE("the inversion is noticed with seed ", seed);
+}
+
+TEST_CASE("pitfall 1: a page that comes for the host, leaves and comes again while data waits for it opens for nobody") {
+  constexpr std::size_t kFaults = RedirectTable::kMostUnderway;
+  NicWorldOptions options;
+  options.network.in_order = true;
+  options.pages = kFaults + 1;
+  Paging paging;
+  SimNicWorld world(paging.with(options));
+  paging.attach(world);
+  HostVm& host = world.vm(1);
+  Gate gate(world.nic(1).env());
+  const RemoteRegion region = world.whole(1);
+  paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+  world.run({{0, [&] {
+                Nic& nic = world.nic(0);
+                const auto arrive = [&] { sleep_until(nic.env(), nic.env().now() + 1'000'000); };
+                for (std::uint64_t page = 0; page <= kFaults; ++page) paging.evict(1, PageId{page});
+                // Others' faults are before it, so that the host is not at page 0 yet.
+                std::vector<Completion> others(kFaults);
+                const std::uint64_t one = 1, two = 2;
+                for (std::size_t i = 0; i < kFaults; ++i) nic.post_write(region, (i + 1) * kPageSize, &one, sizeof one, &others[i]);
+                arrive();
+                REQUIRE(gate.waiting() == kFaults);
+                Completion first, second;
+                nic.post_write(region, 0, &one, sizeof one, &first);
+                arrive();
+                paging.evict(1, PageId{0});  // which brings it in before
+                REQUIRE_FALSE(host.resident(PageId{0}));
+                {
+                  const netvm::test::TestStore::AtOnce at_once;
+                  REQUIRE(ok(host.make_resident({PageId{0}, 1})));
+                }
+                nic.post_write(region, 0, &two, sizeof two, &second);
+                arrive();
+                CHECK_FALSE(first.done());
+                CHECK_FALSE(second.done());
+                gate.open();
+                for (Completion& other : others) CHECK(ok(nic.wait(other)));
+                CHECK(ok(nic.wait(first)));
+                CHECK(ok(nic.wait(second)));
+                std::uint64_t last = 0;
+                CHECK(ok(nic.read(region, 0, &last, sizeof last)));
+                CHECK(last == two);
+              }}});
 }
 
 TEST_CASE("pages may leave at any moment: nothing is lost, doubled, out of order or left hanging") {

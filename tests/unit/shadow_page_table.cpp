@@ -352,14 +352,39 @@ TEST_CASE("a redirect can be abandoned, can lose its page, and can end at a read
 
   CHECK(t.table.begin_fault(page) == FaultStart::begun);
   t.table.on_map({page, 1});
-  t.table.on_unmap({page, 1});  // evicted before the data was in it
-  CHECK(t.table.entry(page).state == PageState::invalid);
+  t.table.on_unmap({page, 1});  // evicted before the data was in it: the data waits on
+  CHECK(t.table.entry(page).state == PageState::faulting);
   CHECK_FALSE(t.table.end_redirect(page));
+  CHECK(t.table.begin_fault(page) == FaultStart::underway);
+  t.table.on_map({page, 1});
+  CHECK(t.table.entry(page).state == PageState::redirecting);
+  CHECK(rights(t.table, 0) == "d");
 
-  CHECK(t.table.begin_fault(page) == FaultStart::begun);
   t.table.map({page, 1}, false);
   CHECK(rights(t.table, 0) == "r");
   CHECK(t.table.begin_fault(page) == FaultStart::resident);
+}
+
+TEST_CASE("a redirect whose page is evicted can be abandoned before the page has gone") {
+  Table<Announced> t(1);
+  const PageId page{0};
+  CHECK(t.table.begin_fault(page) == FaultStart::begun);
+  t.table.on_map({page, 1});
+  const std::uint16_t generation = t.table.entry(page).generation;
+  // A drain holds it.
+  auto locker = t.table.locker();
+  std::uint64_t frame = 0;
+  REQUIRE(locker.try_lock<LockFor::drain>(page, &frame));
+  std::thread host([&] { t.table.on_unmap({page, 1}); });
+  while (t.table.entry(page).state != PageState::evicting_wanted) std::this_thread::yield();
+  CHECK(t.table.begin_fault(page) == FaultStart::underway);
+  CHECK_FALSE(t.table.end_redirect(page));
+  CHECK(t.table.abandon_fault(page));
+  CHECK(t.table.entry(page).state == PageState::evicting);
+  locker.unlock();
+  host.join();
+  CHECK(t.table.entry(page).state == PageState::invalid);
+  CHECK(t.table.entry(page).generation == generation + 1);
 }
 
 TEST_CASE("a fault that begins while its page is evicted is a fault as soon as the page is gone") {
