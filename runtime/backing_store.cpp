@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,11 @@
 
 namespace netvm {
 namespace {
+
+ssize_t call_pread_at_once(int fd, void* to, std::size_t bytes, off_t offset) {
+  const iovec one{to, bytes};
+  return ::preadv2(fd, &one, 1, offset, RWF_NOWAIT);
+}
 
 int call_fallocate(int fd, int mode, off_t offset, off_t bytes) { return ::fallocate(fd, mode, offset, bytes); }
 
@@ -70,7 +76,7 @@ bool fits_file_size_limit(std::uint64_t bytes, std::string* why) {
 }  // namespace
 
 const BackingCalls& system_backing_calls() {
-  static constexpr BackingCalls kCalls{&::pwrite, &::pread, &call_fallocate};
+  static constexpr BackingCalls kCalls{&::pwrite, &::pread, &call_fallocate, &call_pread_at_once};
   return kCalls;
 }
 
@@ -160,6 +166,16 @@ BackingResult FileBackingStore::read(PageRange pages, std::byte* to) noexcept {
     }
   }
   return {};
+}
+
+BackingResult FileBackingStore::read_at_once(PageRange pages, std::byte* to) noexcept {
+  const std::uint64_t begin = pages.first.value * kPageSize;
+  const std::uint64_t bytes = pages.count * kPageSize;
+  if (!reads_at_once()) return {EAGAIN, begin};
+  const ssize_t got = calls_.pread_at_once(fd_.get(), to, bytes, static_cast<off_t>(begin));
+  if (got == static_cast<ssize_t>(bytes)) return {};
+  if (got < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) can_read_at_once_.store(false);
+  return {EAGAIN, begin};  // an error, too: read() meets it again and says which
 }
 
 void FileBackingStore::forget(PageRange pages) noexcept {

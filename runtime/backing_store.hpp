@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,6 +38,10 @@ class BackingStore {
   virtual ~BackingStore() = default;
   virtual BackingResult write(PageRange pages, const std::byte* from) noexcept = 0;
   virtual BackingResult read(PageRange pages, std::byte* to) noexcept = 0;
+  /// read(), where it takes no waiting, because the bytes are in memory. EAGAIN: it does, or nobody knows; the memory at `to` may have changed.
+  virtual BackingResult read_at_once(PageRange /*pages*/, std::byte* /*to*/) noexcept { return {EAGAIN, 0}; }
+  /// Whether read_at_once() may ever succeed.
+  [[nodiscard]] virtual bool reads_at_once() const { return false; }
   /// The pages' contents are needed no more; their space is given back where that is possible.
   virtual void forget(PageRange pages) noexcept = 0;
   /// For messages: what a person would look for.
@@ -48,6 +53,7 @@ struct BackingCalls {
   ssize_t (*pwrite)(int, const void*, std::size_t, off_t);
   ssize_t (*pread)(int, void*, std::size_t, off_t);
   int (*fallocate)(int, int, off_t, off_t);
+  ssize_t (*pread_at_once)(int, void*, std::size_t, off_t) = nullptr;  ///< EAGAIN rather than wait; null: there is none
 };
 [[nodiscard]] const BackingCalls& system_backing_calls();
 
@@ -64,6 +70,8 @@ class FileBackingStore final : public BackingStore {
 
   BackingResult write(PageRange pages, const std::byte* from) noexcept override;
   BackingResult read(PageRange pages, std::byte* to) noexcept override;
+  BackingResult read_at_once(PageRange pages, std::byte* to) noexcept override;
+  [[nodiscard]] bool reads_at_once() const override { return calls_.pread_at_once != nullptr && can_read_at_once_.load(); }
   void forget(PageRange pages) noexcept override;
   [[nodiscard]] const char* name() const override { return name_.c_str(); }
   /// Disk space in use, in bytes.
@@ -83,6 +91,7 @@ class FileBackingStore final : public BackingStore {
   BackingCalls calls_;
   SparseArray<std::atomic<std::uint8_t>> reserved_;  // by extent: whether all of it has disk blocks
   std::atomic<bool> can_reserve_{true};              // false: this file system has no fallocate
+  std::atomic<bool> can_read_at_once_{true};         // false: this file system cannot say whether a read would wait
 };
 
 }  // namespace netvm

@@ -184,7 +184,7 @@ class HostVm {
   /// read from the backing store; never waits for the network. Status::fault_failed as make_resident(), range outside the memory, exhausted
   /// for more than most_pins() pages. All or none. Holding pins while waiting for the network is fine, but costs the budget.
   Result<FramePins> pin(PageRange pages, bool write);
-  /// The same where it takes no I/O, no eviction and no waiting; else no pins. For contexts that must not block.
+  /// The same where it takes no eviction and no waiting, because what has to be read is in the system's page cache; else no pins. For contexts that must not block.
   FramePins try_pin(PageRange pages, bool write);
   /// How many pages one pin may cover.
   [[nodiscard]] std::uint64_t most_pins() const;

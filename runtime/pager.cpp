@@ -42,7 +42,7 @@ bool Pager::try_pin(PageRange pages, bool write) {
     for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) {
       const std::uint32_t f = flags(PageId{p});
       if ((f & kResident) != 0) continue;
-      if ((f & (kBusy | kSaved)) != 0) return false;
+      if ((f & kBusy) != 0 || ((f & kSaved) != 0 && !store_.reads_at_once())) return false;
       if (!is_wired(PageId{p})) ++absent;
     }
     if (absent > 0 && counted_ + absent > budget_) return false;
@@ -52,9 +52,7 @@ bool Pager::try_pin(PageRange pages, bool write) {
   for (;;) {
     const PageRange run = begin_coming(&next, pages.end(), Keep::pinned, write, false);
     if (next.value == pages.end()) return true;
-    bool saved = false;
-    for (std::uint64_t p = run.first.value; p < run.end(); ++p) saved |= (flags(PageId{p}) & kSaved) != 0;
-    const Status status = run.count == 0 || saved ? Status::fault_failed : fill(run);
+    const Status status = run.count == 0 ? Status::exhausted : fill(run, true);
     finish_coming(run, status, Keep::pinned, write);
     if (!ok(status)) {
       unpin({pages.first, next.value - pages.first.value});
@@ -130,7 +128,7 @@ Status Pager::bring_in(PageRange pages, Keep keep, bool write) {
     Status status = Status::ok;
     if (run.count > 0) {
       over_budget = false;
-      status = fill(run);
+      status = fill(run, false);
       finish_coming(run, status, keep, write);
       if (ok(status)) next.value += run.count;
     } else if ((flags(next) & kBusy) != 0) {
@@ -177,7 +175,7 @@ void Pager::touch(PageId page, Keep keep, bool write) {
   count(Stat::second_chances, 1);
 }
 
-Status Pager::fill(PageRange pages) {
+Status Pager::fill(PageRange pages, bool at_once) {
   if (const Status status = frames_.populate(pages); !ok(status)) {
     HostVm::Failure failure;
     (void)std::snprintf(failure.text, sizeof failure.text, "the machine has no memory for the frame of page %llu",
@@ -191,7 +189,8 @@ Status Pager::fill(PageRange pages) {
     PageRange saved{PageId{p}, 0};
     while (saved.end() < pages.end() && (flags(PageId{saved.end()}) & kSaved) != 0) ++saved.count;
     if (saved.count > 0) {
-      const BackingResult result = store_.read(saved, frame(saved.first));
+      const BackingResult result = at_once ? store_.read_at_once(saved, frame(saved.first)) : store_.read(saved, frame(saved.first));
+      if (at_once && !result.ok()) return Status::exhausted;
       if (!result.ok()) {
         note_failure(false, saved.first, result);
         return Status::fault_failed;

@@ -126,7 +126,8 @@ class Pager {
   /// From `next` on: passes over resident pages (pinning them), then makes a run of absent ones busy, as many as there is room for (and one more if
   /// `over_budget`). An empty run: pages.end() was reached, or next is busy, or there is no room.
   PageRange begin_coming(PageId* next, std::uint64_t end, Keep keep, bool write, bool over_budget);
-  Status fill(PageRange pages);
+  /// Status::exhausted: with `at_once`, it would take waiting.
+  Status fill(PageRange pages, bool at_once);
   void finish_coming(PageRange pages, Status status, Keep keep, bool write);
   void touch(PageId page, Keep keep, bool write);  // lock_ held
   void wait_while_busy(PageId page);

@@ -106,6 +106,19 @@ TEST_CASE("backing_store: short transfers and interruptions are gone on with") {
   CHECK(back == bytes);
 }
 
+TEST_CASE("backing_store: a read at once gives all bytes, or EAGAIN; without the call always that") {
+  const CleanInjection clean;
+  auto store = open_store(1'000);
+  const std::vector<std::byte> bytes = pattern(5, 3);
+  REQUIRE(store->write({PageId{100}, 5}, bytes.data()).ok());
+  std::vector<std::byte> back(bytes.size());
+  const BackingResult read = store->read_at_once({PageId{100}, 5}, back.data());
+  CHECK((read.ok() ? back == bytes : read.error == EAGAIN));
+  auto without = open_store(1'000, kOddCalls);
+  CHECK_FALSE(without->reads_at_once());
+  CHECK(without->read_at_once({PageId{0}, 1}, back.data()).error == EAGAIN);
+}
+
 TEST_CASE("backing_store: errors name their number and place") {
   const CleanInjection clean;
   auto store = open_store(1'000, kOddCalls);

@@ -50,6 +50,25 @@ TEST_CASE("pager: try_pin takes what is there and what costs no I/O, and nothing
   CHECK(vm.try_pin({PageId{20}, 1}, false).holds());
 }
 
+TEST_CASE("pager: try_pin brings back what the system still has in its page cache, if the file system can tell") {
+  RealEnv env;
+  std::string why;
+  auto made = HostVm::create({.pages = 64, .budget_pages = 8}, env, &why);
+  REQUIRE_MESSAGE(made.has_value(), why);
+  HostVm& vm = *made.value();
+  CHECK(ok(vm.make_resident({PageId{0}, 3})));
+  { const FramePins pins = vm.try_pin({PageId{0}, 3}, true); }
+  for (std::uint64_t page = 0; page < 3; ++page) frame_word(vm, at(page)).store(page + 1);
+  CHECK(vm.evict(8) == 3);
+  const FramePins pins = vm.try_pin({PageId{0}, 3}, false);
+  if (!pins.holds()) {
+    MESSAGE("this file system cannot tell whether a read would wait");
+    return;
+  }
+  for (std::uint64_t page = 0; page < 3; ++page) CHECK(frame_word(vm, at(page)).load() == page + 1);
+  CHECK(vm.resident_pages() == 3);
+}
+
 TEST_CASE("pager: where everything is pinned the budget gives way, and is kept again afterwards") {
   RealEnv env;
   Small small(TrapKind::checked, 64, 8, env);
