@@ -24,6 +24,8 @@ struct LadderStep {
   double ns;
   double floor_ns;
   Interval ratio;  ///< ours over the floor
+  bool meets;      ///< the target must do something
+  Interval met;    ///< ours over the floor and one bare hand-over to another process and back
 };
 /// Major faults only in a job whose nodes have a memory budget. Needs a data area of kLadderPages pages.
 std::vector<LadderStep> run_fault_ladder(Session& session);

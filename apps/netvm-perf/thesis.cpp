@@ -236,6 +236,9 @@ void measure_ladder(Session& session, Table& table) {
     if (step.fault == "-") continue;
     add_figure(table, fmt::format("put with a {} fault at the {}, over the bare fault and memcpy", step.fault, step.missing), "-",
                step.ratio, {2.0, 1.3});
+    if (!step.meets) continue;
+    add_figure(table, fmt::format("the same at the {} ({}), over that and a bare hand-over there and back", step.missing, step.fault), "-",
+               step.met, {{}, 1.3});
   }
 }
 
