@@ -56,6 +56,8 @@ class CounterEvents final {
   bool fire();
   /// Cancels everything; nothing is fired and no handler begins to run any more. Does not block.
   void stop();
+  /// Whether the caller is inside a handler.
+  [[nodiscard]] bool runs_here();
   /// After stop(): blocks until no task runs.
   void close();
 

@@ -24,6 +24,7 @@ void Doorbell::ring(NodeId source, Env& env) {
 }
 
 void Doorbell::wake_one(Env& env) {
+  if (pollers.load(std::memory_order_seq_cst) != 0) return;  // after the bit was set; partner: withdraw_poll()'s subtraction
   if (!wake(application, env)) wake(engine, env);
 }
 

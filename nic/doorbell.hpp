@@ -6,8 +6,11 @@
 //     bit is clear has been seen.
 //  2. A sleeper announces itself, then looks at the bits, then parks on its sequence; a ringer sets the bit, then looks for sleepers.
 //     Both sides have a seq_cst fence between the two steps, so that at least one sees the other: no wake-up is lost.
-//  3. Ringing costs no system call when nobody sleeps. Of several sleepers one is woken: a thread of the application rather than the
-//     engine. Whoever is woken polls, and passes the bell on (wake_one) if it leaves work behind.
+//  3. Ringing costs no system call when nobody sleeps, or while somebody polls. Of several sleepers one is woken: a thread of the
+//     application rather than the engine. Whoever is woken polls, and passes the bell on (wake_one) if it leaves work behind.
+//  4. A poller announces itself, and after it has withdrawn looks at the bits and passes on what it leaves; a ringer sets the bit, then looks for
+//     pollers. So either the ringer wakes a sleeper, or the poller finds the bit. Without this each packet to a node that spins for it would
+//     wake its engine, too, which then competes for the driver's role and, on a small machine, for the very processor.
 #pragma once
 
 #include <array>
@@ -33,10 +36,11 @@ struct alignas(kCacheLine) Doorbell {
   std::array<std::atomic<std::uint64_t>, kWords> sources;  ///< bit i: look at the ring from node i, and at what is queued for node i
   SleepWord application;
   SleepWord engine;
+  std::atomic<std::uint32_t> pollers;  ///< threads that look at the bell again and again
 
-  /// Sets the source's bit and wakes a sleeper if there is one. The record must be committed (released) before.
+  /// Sets the source's bit and wakes a sleeper if there is one and nobody polls. The record must be committed (released) before.
   void ring(NodeId source, Env& env);
-  /// Wakes one sleeper, if any: application first.
+  /// Wakes one sleeper, if any and if nobody polls: application first.
   void wake_one(Env& env);
   /// Whether any bit is set.
   [[nodiscard]] bool any() const;

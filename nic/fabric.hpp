@@ -54,6 +54,10 @@ class Fabric {
   enum class Sleeper : std::uint8_t { application, engine };
   virtual ParkOn announce_sleep(Sleeper who) = 0;
   virtual void withdraw_sleep(Sleeper who) = 0;
+  /// Brackets a time in which the calling thread polls again and again: until the last such thread has withdrawn, what arrives wakes nobody.
+  /// After withdraw_poll() the caller looks at pending() and passes on what it leaves.
+  virtual void announce_poll() = 0;
+  virtual void withdraw_poll() = 0;
   /// Wakes one sleeper of this node, if there is one: for a thread that was woken (or counted on) and does something else instead.
   virtual void pass_on() = 0;
 };

@@ -4,6 +4,7 @@
 
 #include "nic/nic_impl.hpp"
 #include "runtime/check.hpp"
+#include "runtime/log.hpp"
 
 namespace netvm::nic {
 
@@ -153,11 +154,19 @@ void Nic::shut_down() {
   for (Impl::Parked* parked = impl_->parked; parked != nullptr; parked = parked->next) parked->word->announce(env_);
 }
 
-void Nic::close() {
-  if (impl_->forked.load()) return;
+Status Nic::close() {
+  if (impl_->forked.load()) return Status::forked;
+  if (!env_.can_park() || impl_->driver.who.load() == env_.context() || impl_->events->runs_here()) {
+    log_line(
+        kLogError,
+        "Nic::close() was called from a handler of the very NIC, and would wait for itself: call shut_down() there, and close() elsewhere");
+    return Status::invalid;
+  }
+  impl_->linger();
   shut_down();
   impl_->events->close();
   impl_->host_faults.close();
+  return Status::ok;
 }
 
 void Nic::declare_dead(NodeId peer) {

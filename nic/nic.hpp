@@ -32,6 +32,7 @@
 
 #include "nic/fabric.hpp"
 #include "nic/reliability.hpp"
+#include "nic/spin_budget.hpp"
 #include "nic/verbs.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/host_vm.hpp"
@@ -124,8 +125,8 @@ class Nic final {
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
                    WhenFull when_full = WhenFull::queue);
   void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
-                         std::uint64_t increment, NotifyMode mode, Completion* completion);
-  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
+                         std::uint64_t increment, NotifyMode mode, Completion* completion, WhenFull when_full = WhenFull::queue);
+  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full = WhenFull::queue);
 
   /// Blocks until the completion's end and returns its status. E_TIMEOUT if the deadline (absolute) comes first: the completion is then still pending.
   Status wait(Completion& completion, Nanos deadline = kForever);
@@ -169,8 +170,11 @@ class Nic final {
   std::size_t cancel_triggered(const RemoteCounter& mine);
 
   // ---- progress ------------------------------------------------------------------------------------------------------
-  /// Processes what has arrived, if no other thread is at it. Returns whether there was anything.
+  /// Processes what has arrived, if no other thread is at it. Returns whether there was anything. Costs a few loads when there is nothing. While a
+  /// thread calls it again and again the engine stands by: it then looks by itself only now and then (kLongestStandBy), so who stops
+  /// calling leaves the next packet to the engine with that delay, once.
   bool drive();
+  static constexpr Nanos kLongestStandBy = 1'000'000;
   /// One turn of the engine: drives; with nothing to do for `spin` it parks until a packet or the deadline (absolute).
   void engine_turn(Nanos spin, Nanos deadline);
   /// Blocks until changed() is true, driving meanwhile. Whoever makes it true must announce on `word` afterwards. It is not called again
@@ -184,8 +188,12 @@ class Nic final {
 
   /// Ends every wait, and everything outstanding, to be triggered, and posted later, with E_CANCELLED. No handler begins to run any more.
   void shut_down();
-  /// shut_down(), and blocks until no handler runs and no page is on its way for a peer. The destructor does the same where it may block.
-  void close();
+  /// The end of a node that leaves others behind. Over a fabric that loses packets it first blocks until everything that was sent has arrived
+  /// (or its peer is given up: Reliability::peer_timeout at most), so that a packet lost at the last moment is not lost for good. Then shut_down(), and
+  /// blocks until no handler runs and no page is on its way for a peer. The destructor does the same, but for the first part, where it may block.
+  /// Status::invalid, with a line in the log, from inside a handler, hook or message handler of this NIC, which would wait for itself: nothing
+  /// has happened. Those may call shut_down().
+  Status close();
   /// Ends everything outstanding towards the peer with E_PEER_DEAD, now and later, and the page locks that it held at this node: a process
   /// that maps this node's device must have ended.
   void declare_dead(NodeId peer);
@@ -198,6 +206,7 @@ class Nic final {
 
  private:
   friend class QueuePair;
+  friend class CounterEvents;
   struct Impl;
   template <class Translation>
   friend class DirectPath;
@@ -213,8 +222,32 @@ class Nic final {
   // between. Only where a processor may be spent on it (Env::spin_budget() > 0). Returns whether it was true.
   template <class Changed>
   [[nodiscard]] bool look_for(Changed&& changed) const;
-  // Ends a wait: passes on what this thread may have been woken for and did not do. Returns its argument.
-  Status stop_waiting(Status status);
+  /// A thread that spins in a wait: while it does, nobody else need be woken for what arrives.
+  class Polling {
+   public:
+    explicit Polling(Nic& nic) : nic_(nic) {}
+    Polling(const Polling&) = delete;
+    Polling& operator=(const Polling&) = delete;
+    ~Polling() { stop(); }
+    void start() {
+      if (!on_) nic_.announce_poll();
+      on_ = true;
+    }
+    void stop() {
+      if (on_) nic_.withdraw_poll();
+      on_ = false;
+    }
+
+   private:
+    Nic& nic_;
+    bool on_ = false;
+  };
+  void stand_by(Nanos wait, Nanos deadline);
+  void announce_poll();
+  void withdraw_poll();
+  bool drive_in_wait();
+  // Ends a wait: passes on what this thread may have been woken or counted on for and did not do. Returns its argument.
+  Status stop_waiting(Polling& polling, Status status);
 
   NicConfig config_;
   Env& env_;
@@ -235,26 +268,30 @@ bool Nic::look_for(Changed&& changed) const {
 template <class Changed>
 Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
   if (changed()) return Status::ok;
-  const Nanos spin = env_.spin_budget();
-  if (spin > 0 && look_for(changed)) return Status::ok;
-  const Nanos spin_until = env_.now() + spin;
+  Polling polling(*this);
+  SpinBudget spin(env_);
+  if (spin.any()) {
+    polling.start();
+    if (look_for(changed)) return stop_waiting(polling, Status::ok);
+  }
   for (;;) {
-    const bool progressed = drive();
-    if (changed()) return stop_waiting(Status::ok);
+    const bool progressed = drive_in_wait();
+    if (changed()) return stop_waiting(polling, Status::ok);
     if (stopping()) return Status::cancelled;
     if (progressed) continue;
     const Nanos now = env_.now();
-    if (now >= deadline) return stop_waiting(Status::timeout);
-    if (now < spin_until) {
+    if (now >= deadline) return stop_waiting(polling, Status::timeout);
+    if (spin.lasts(now)) {
       env_.relax();
-      if (look_for(changed)) return stop_waiting(Status::ok);
+      if (look_for(changed)) return stop_waiting(polling, Status::ok);
       continue;
     }
+    polling.stop();
     const std::uint32_t ticket = word.prepare();
     const bool in_time = changed();
     if (!in_time && !stopping()) park_for(word, ticket, deadline);
     word.finish();
-    if (in_time) return stop_waiting(Status::ok);
+    if (in_time) return stop_waiting(polling, Status::ok);
   }
 }
 

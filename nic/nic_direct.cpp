@@ -85,7 +85,8 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
 }
 
 void Nic::Impl::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
-                                  const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Completion* completion) {
+                                  const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Completion* completion,
+                                  WhenFull when_full) {
   post_move(Opcode::write,
             {.region = to,
              .offset = offset,
@@ -94,7 +95,7 @@ void Nic::Impl::post_write_notify(const RemoteRegion& to, std::uint64_t offset, 
              .notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered,
              .counter = counter.id,
              .increment = increment},
-            completion);
+            completion, when_full);
 }
 
 Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written) {
@@ -240,7 +241,7 @@ void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const Atomic
 }
 
 void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
-                            std::uint64_t increment, NotifyMode mode, Completion* completion) {
+                            std::uint64_t increment, NotifyMode mode, Completion* completion, WhenFull when_full) {
   if (!impl_->is_node(to.node) || counter.node != to.node) return Completion::end(completion, env_, Status::invalid);
   const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
   if (!ok(source.status())) return Completion::end(completion, env_, impl_->notify_lost_source(counter, increment, source.status()));
@@ -249,16 +250,16 @@ void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const 
     return Completion::end(completion, env_, status);
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, completion);
+  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, completion, when_full);
 }
 
-void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion) {
+void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full) {
   if (!impl_->is_node(counter.node)) return Completion::end(completion, env_, Status::invalid);
   if (Device* target = impl_->direct(counter.node))
     return Completion::end(completion, env_, impl_->notify_direct(*target, counter, increment, NotifyMode::ordered, Status::ok));
   if (impl_->stopping.load()) [[unlikely]]
     return Completion::end(completion, env_, impl_->ended());
-  impl_->post_notify(counter, increment, completion);
+  impl_->post_notify(counter, increment, completion, when_full);
 }
 
 void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {

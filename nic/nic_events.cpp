@@ -217,6 +217,13 @@ void CounterEvents::stop() {
   counters_.tasks().announce(env_);
 }
 
+bool CounterEvents::runs_here() {
+  const std::lock_guard guard(lock_);
+  return std::any_of(watches_.begin(), watches_.end(), [this](const std::unique_ptr<Watch>& w) {
+    return w != nullptr && w->state == State::running && w->runner == env_.context();
+  });
+}
+
 void CounterEvents::close() { tasks_.close(); }
 
 // ---- firing ---------------------------------------------------------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ void CounterEvents::start(Triggered& triggered) {
 
 void CounterEvents::look(CounterId id) {
   counters_.mark(id);
-  (void)nic_.drive();
+  (void)nic_.drive_in_wait();
   if (counters_.any_marked()) counters_.ring(env_);  // another thread drives, or this one does and has yet to come to it
 }
 
@@ -308,7 +315,7 @@ void CounterEvents::run_tasks() {
       run_handler(std::move(run));
       continue;
     }
-    if (counters_.any_marked() && !nic_.drive()) env_.relax();  // somebody else does
+    if (counters_.any_marked() && !nic_.drive_in_wait()) env_.relax();  // somebody else does
     {
       const std::lock_guard guard(lock_);
       if (stopped_ || (ready_.empty() && looking_ > 1)) {

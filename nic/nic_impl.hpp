@@ -55,6 +55,7 @@ struct alignas(kCacheLine) Channel {
   Transmitter transmitter;
   Acknowledger acknowledger;  ///< of what comes from the target; for fabrics that lose
   Nanos timer = kForever;     ///< when on_timer() will run
+  Nanos stalled_since = -1;   ///< requests wait for credits since then; negative: none do
 };
 
 /// A source -> this node. Belongs to the driver.
@@ -117,10 +118,10 @@ struct Nic::Impl final : PacketSink {
   void post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
-                         std::uint64_t increment, NotifyMode mode, Completion* completion);
+                         std::uint64_t increment, NotifyMode mode, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
                    WhenFull when_full = WhenFull::queue);
-  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion);
+  void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_message(NodeId to, MessageKind kind, std::span<const std::byte> body);
   /// Sends all fragments at once. False: there are not enough credits, and nothing has happened.
   bool send_fragments(Channel& channel, PacketHeader& header, std::span<const std::byte> body, std::uint32_t packets);
@@ -140,6 +141,8 @@ struct Nic::Impl final : PacketSink {
   void put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
   /// Numbers the packet and sends it, or queues a copy.
   void send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
+  /// Notes that requests have begun or ceased to wait for credits.
+  void watch_credits(Channel& channel);
   void send_ack(Channel& channel, NodeId to, AckCode code, std::uint32_t wanted_back);
   /// Sends some of what may leave now; returns how many.
   int send_burst(Channel& channel);
@@ -161,6 +164,9 @@ struct Nic::Impl final : PacketSink {
   /// Ends everything towards the peer, now and later, with `why`.
   void end_channel(NodeId peer, Status why);
   void close_accounts();
+  /// Blocks until everything that was sent has arrived, or nobody hears it any more; at most for the peer timeout.
+  void linger();
+  bool all_flushed();
 
   // ---- nic_receive.cpp
   void on_packet(NodeId from, std::span<const std::byte> packet) noexcept override;
@@ -267,7 +273,8 @@ struct Nic::Impl final : PacketSink {
   std::atomic<std::uint32_t> ended_count{0};
 
   struct alignas(kCacheLine) {
-    SpinLock role;  // who drives; only ever tried
+    SpinLock role;                       // who drives; only ever tried
+    std::atomic<std::uintptr_t> who{0};  // Env::context(), while somebody does
   } driver;
 
   /// Messages of this node to itself.
@@ -278,9 +285,13 @@ struct Nic::Impl final : PacketSink {
   SpinLock local_lock;
   std::vector<LocalMessage> local_messages;
   std::atomic<std::size_t> local_count{0};
+  std::atomic<bool> lingering{false};
+  WaitWord flushed;      // linger() waits here
   WaitWord engine_word;  // what the engine parks on beside the fabric's bell
   std::atomic<bool> has_engine{false};
   std::atomic<bool> nudged{false};
+  std::atomic<bool> driven_by_application{false};  // since the engine's last look, outside of any wait
+  Nanos stand_by_ns = 0;                           // the engine's
 
   SpinLock control;                                               // region and counter tables' changes
   std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned

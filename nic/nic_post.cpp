@@ -1,5 +1,5 @@
-// Nic: the initiator's side of the packet way. A work request becomes packets that each touch at most one page of the target (vectors excepted),
-// consecutive in the channel's sequence.
+// Nic: the initiator's side of the packet way. A work request becomes packets that end at pages of the target, consecutive in the channel's
+// sequence.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -78,7 +78,8 @@ void Nic::Impl::end_refused(RequestTable::Operation* operation, std::uint32_t co
 
 void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full) {
   const NodeId target = posting.region.node;
-  // Cut at the pages of the target. An empty request still travels: the target judges its key.
+  // Cut at pages of the target: as many a packet as fit, so that headers and answers are few; of a read one, which the target stages whole before it
+  // answers. An empty request still travels: the target judges its key.
   const std::uint64_t first_page = posting.offset / kPageSize;
   const std::uint64_t pages = posting.bytes == 0 ? 1 : (posting.offset % kPageSize + posting.bytes + kPageSize - 1) / kPageSize;
   if (posting.offset > posting.region.length || posting.bytes > posting.region.length - posting.offset || pages > UINT32_MAX) {
@@ -90,7 +91,8 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
   }
   stats.add(Stat::one_sided_ops);
   stats.add(Stat::one_sided_bytes, posting.bytes);
-  const auto pieces = static_cast<std::uint32_t>(pages);
+  const std::uint64_t pages_each = opcode == Opcode::write ? max_payload() / kPageSize : 1;
+  const auto pieces = static_cast<std::uint32_t>((pages + pages_each - 1) / pages_each);
   RequestTable::Operation* operation = requests.open(completion, pieces);
   Channel& channel = channels[target.value];
   PacketHeader header = header_for(target, opcode);
@@ -98,17 +100,20 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
   header.key = posting.region.key;
   Status refused = Status::ok;
   std::uint32_t sent = 0;
+  // The answers to the first packets come while later ones leave: an engine woken for each would only wait for the channel's lock.
+  const bool many = pieces > 1;
+  if (many) fabric.announce_poll();
   {
     const std::lock_guard guard(channel.lock);
     std::uint64_t done = 0;
     for (const bool may = admits(channel, opcode, pieces, when_full, &refused); may && sent < pieces; ++sent) {
       const bool last = sent + 1 == pieces;
-      const std::uint64_t page_end = (first_page + sent + 1) * kPageSize;
-      const std::uint64_t end = last ? posting.offset + posting.bytes : page_end;
+      const std::uint64_t pages_done = (sent + 1) * pages_each;
+      const std::uint64_t end = last ? posting.offset + posting.bytes : (first_page + pages_done) * kPageSize;
       header.offset = posting.offset + done;
       header.bytes = static_cast<std::uint32_t>(end - header.offset);
       header.pieces_before = sent;
-      header.pages_ahead = pieces - sent - 1;
+      header.pages_ahead = last ? 0 : static_cast<std::uint32_t>(pages - pages_done);
       if (last && posting.notify != NotifyFlag::none) {
         header.notify = posting.notify == NotifyFlag::ordered && channel.failed.load() ? NotifyFlag::ordered_failed : posting.notify;
         header.counter = posting.counter;
@@ -124,6 +129,10 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
       if (!send_request(channel, header, payload, request, &refused)) break;
       done += header.bytes;
     }
+  }
+  if (many) {
+    fabric.withdraw_poll();
+    if (fabric.pending()) fabric.pass_on();
   }
   end_refused(operation, pieces - sent, refused);
 }
@@ -178,7 +187,7 @@ void Nic::Impl::post_atomic(const RemoteRegion& on, std::uint64_t offset, const 
   if (!sent) end_refused(operation, 1, refused);
 }
 
-void Nic::Impl::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion) {
+void Nic::Impl::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full) {
   Channel& channel = channels[counter.node.value];
   PacketHeader header = header_for(counter.node, Opcode::notify);
   header.counter = counter.id;
@@ -189,7 +198,8 @@ void Nic::Impl::post_notify(const RemoteCounter& counter, std::uint64_t incremen
   {
     const std::lock_guard guard(channel.lock);
     header.notify = channel.failed.load() ? NotifyFlag::ordered_failed : NotifyFlag::ordered;
-    sent = send_request(channel, header, {}, {operation, counter.node, Opcode::notify, header.error_era, 0, nullptr}, &refused);
+    sent = admits(channel, Opcode::notify, 1, when_full, &refused) &&
+           send_request(channel, header, {}, {operation, counter.node, Opcode::notify, header.error_era, 0, nullptr}, &refused);
   }
   if (!sent) end_refused(operation, 1, refused);
 }

@@ -12,22 +12,35 @@
 
 namespace netvm::nic {
 
+namespace {
+constexpr Nanos kFirstStandBy = 50'000;  // about ten times what waking a thread costs
+}
+
 // ---- driving ------------------------------------------------------------------------------------------------------------------------------
 
-bool Nic::drive() { return impl_->drive(); }
+bool Nic::drive() {
+  std::atomic<bool>& driven = impl_->driven_by_application;
+  if (!driven.load(std::memory_order_relaxed)) driven.store(true, std::memory_order_relaxed);  // relaxed, both: a hint for the engine
+  return impl_->drive();
+}
+
+bool Nic::drive_in_wait() { return impl_->drive(); }
 
 bool Nic::Impl::drive() {
   if (forked.load(std::memory_order_relaxed)) [[unlikely]]  // relaxed: set before any thread of this process could run
     return false;
+  if (!work_pending()) return false;
   bool any = false;
   for (bool again = true; again;) {
-    if (!driver.role.try_lock()) return any;  // another thread is at it, or this very one is in a handler
+    if (!driver.role.try_lock()) return any;                     // another thread is at it, or this very one is in a handler
+    driver.who.store(env.context(), std::memory_order_relaxed);  // relaxed: only a thread that finds itself believes it
     any = fabric.poll() || any;
     any = deliver_local() || any;
     any = finish_faults() || any;
     any = events->fire() || any;
     close_accounts();
     const bool faults = redirects.underway() != 0;
+    driver.who.store(0, std::memory_order_relaxed);  // relaxed: as above
     driver.role.unlock();
     // A host task may have ended after our look and found the role taken: it relies on us. seq_cst, and a modification: either it is
     // before the task's, which then finds the role free, or it sees it.
@@ -54,18 +67,19 @@ bool Nic::Impl::deliver_local() {
 }
 
 bool Nic::Impl::work_pending() const {
-  return fabric.pending() || local_count.load() != 0 || ended_count.load() != 0 || device.counters().any_marked();
+  return fabric.pending() || local_count.load() != 0 || ended_count.load() != 0 || deaths.load() || device.counters().any_marked();
 }
 
 // ---- parking ------------------------------------------------------------------------------------------------------------------------------
 
 void Nic::Impl::park(ParkOn word, Nanos deadline) {
   const ParkOn bell = fabric.announce_sleep(Fabric::Sleeper::application);
-  if (work_pending()) {
-    env.relax();  // the driver is another thread, perhaps preempted
-  } else {
+  if (!work_pending()) {
     const std::array<ParkOn, 2> both{word, bell};
     env.park(both, deadline);
+  } else if (!drive() && work_pending()) {
+    // The driver is another thread. If it was preempted, to spin here could keep it from the very processor: look again soon.
+    env.park({&word, 1}, std::min(deadline, env.now() + kFirstStandBy));
   }
   fabric.withdraw_sleep(Fabric::Sleeper::application);
 }
@@ -90,7 +104,14 @@ void Nic::park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline) {
 bool Nic::stopping() const { return impl_->stopping.load(); }
 bool Nic::may_drive() const { return impl_->work_pending(); }
 
-Status Nic::stop_waiting(Status status) {
+void Nic::announce_poll() { impl_->fabric.announce_poll(); }
+
+void Nic::withdraw_poll() {
+  if (!impl_->forked.load()) impl_->fabric.withdraw_poll();  // the device is the parent's
+}
+
+Status Nic::stop_waiting(Polling& polling, Status status) {
+  polling.stop();
   if (impl_->forked.load()) return status;
   if (impl_->fabric.pending()) impl_->fabric.pass_on();
   if (impl_->local_count.load() != 0) impl_->engine_word.announce(env_);
@@ -102,18 +123,18 @@ Status Nic::stop_waiting(Status status) {
 
 Status Nic::wait(Completion& completion, Nanos deadline) {
   if (completion.done()) return completion.status();
-  const Nanos spin_until = env_.now() + env_.spin_budget();
+  Polling polling(*this);
+  SpinBudget spin(env_);
+  if (spin.any()) polling.start();
   for (;;) {
     const bool progressed = impl_->drive();
-    if (completion.done()) return stop_waiting(completion.status());  // shut_down() and declare_dead() end it, too
-    if (progressed) continue;
+    if (completion.done()) return stop_waiting(polling, completion.status());  // shut_down() and declare_dead() end it, too
+    if (progressed || spin.turn()) continue;
     if (impl_->forked.load()) return Status::forked;  // the parent's
     const Nanos now = env_.now();
-    if (now >= deadline) return stop_waiting(Status::timeout);
-    if (now < spin_until) {
-      env_.relax();
-      continue;
-    }
+    if (now >= deadline) return stop_waiting(polling, Status::timeout);
+    if (spin.lasts(now)) continue;
+    polling.stop();
     const ParkOn word = completion.prepare_park();
     if (!completion.done()) impl_->park(word, deadline);
   }
@@ -151,16 +172,18 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
   }
   if (changed()) return verdict();
   const bool looks = mode == WaitMode::spin && env_.spin_budget() > 0;
-  if (looks && look_for(changed)) return verdict();
+  Polling polling(*this);
+  if (mode == WaitMode::spin) polling.start();
+  if (looks && look_for(changed)) return stop_waiting(polling, verdict());
   for (;;) {
     if (stopping()) return Status::cancelled;
     const bool progressed = impl_->drive();
-    if (changed()) return stop_waiting(verdict());
+    if (changed()) return stop_waiting(polling, verdict());
     if (progressed) continue;
-    if (env_.now() >= deadline) return stop_waiting(Status::timeout);
+    if (deadline != kForever && env_.now() >= deadline) return stop_waiting(polling, Status::timeout);
     if (mode == WaitMode::spin) {
       env_.relax();
-      if (looks && look_for(changed)) return stop_waiting(verdict());
+      if (looks && look_for(changed)) return stop_waiting(polling, verdict());
       continue;
     }
     const std::uint32_t ticket = counter.waiters.prepare();
@@ -184,6 +207,16 @@ void Nic::engine_turn(Nanos spin, Nanos deadline) {
       env_.relax();
     }
   }
+  if (impl.driven_by_application.exchange(false)) {
+    const Nanos wait = std::max(impl.stand_by_ns, kFirstStandBy);
+    impl.stand_by_ns = std::min(2 * wait, kLongestStandBy);
+    return stand_by(wait, deadline);
+  }
+  impl.stand_by_ns = 0;
+  if (impl.work_pending()) {
+    if (impl.drive()) return;
+    if (impl.work_pending()) return stand_by(kFirstStandBy, deadline);  // another thread drives: see Impl::park()
+  }
   const ParkOn bell = impl.fabric.announce_sleep(Fabric::Sleeper::engine);
   const std::uint32_t ticket = impl.engine_word.prepare();
   if (impl.nudged.exchange(false)) {
@@ -197,6 +230,21 @@ void Nic::engine_turn(Nanos spin, Nanos deadline) {
   }
   impl.engine_word.finish();
   impl.fabric.withdraw_sleep(Fabric::Sleeper::engine);
+  impl.drive();
+}
+
+// Between two looks of the engine the application has driven by itself, not in a wait: it probably does so again and again, and to be woken for each packet
+// would be in its way. So the engine does not listen to the bell for a while, which grows as long as that goes on.
+void Nic::stand_by(Nanos wait, Nanos deadline) {
+  Impl& impl = *impl_;
+  const std::uint32_t ticket = impl.engine_word.prepare();
+  if (impl.local_count.load() != 0) impl.drive();
+  if (!impl.nudged.exchange(false) && !stopping()) {
+    const ParkOn word = impl.engine_word.on(ticket);
+    env_.park({&word, 1}, std::min(deadline, env_.now() + wait));
+    stats_.add(Stat::engine_wakeups);
+  }
+  impl.engine_word.finish();
   impl.drive();
 }
 

@@ -30,7 +30,10 @@ void Nic::Impl::on_sequenced(NodeId from, const Packet& packet) {
   const bool fresh = place != SequenceWindow::Place::duplicate;
   if (fresh && takes_credit(packet.header.opcode) && !accept_credit(from)) return count(dropped.no_credit);
   if (loses) note_arrival(from, sequence);
-  if (!fresh) return count(dropped.duplicate);
+  if (!fresh) {
+    stats.add(Stat::duplicate_packets);
+    return count(dropped.duplicate);
+  }
   if (!takes_credit(packet.header.opcode)) {
     on_arrival(from, packet);
     channel.window.skip(sequence);

@@ -38,6 +38,7 @@ void Nic::Impl::send_packet(Channel& channel, PacketHeader& header, std::span<co
     put_on_wire(channel, header, payload);
   } else {
     channel.transmitter.queue(header, {payload.begin(), payload.end()}, now);
+    watch_credits(channel);
   }
   if (loses) arm(channel, header.target);
 }
@@ -53,13 +54,29 @@ void Nic::Impl::send_ack(Channel& channel, NodeId to, AckCode code, std::uint32_
 
 int Nic::Impl::send_burst(Channel& channel) {
   const Nanos now = loses ? env.now() : 0;
+  const std::uint64_t again = channel.transmitter.retransmitted();
   Transmitter::View packet;
   int sent = 0;
   while (sent < kBurst && channel.transmitter.next(now, &packet)) {
     put_on_wire(channel, *packet.header, packet.payload);
     ++sent;
   }
+  if (const std::uint64_t more = channel.transmitter.retransmitted() - again; more != 0) stats.add(Stat::retransmissions, more);
+  watch_credits(channel);
   return sent;
+}
+
+void Nic::Impl::watch_credits(Channel& channel) {
+  const bool stalled = channel.transmitter.starved();
+  if (stalled == (channel.stalled_since >= 0)) [[likely]]
+    return;
+  const Nanos now = env.now();
+  if (stalled) {
+    stats.add(Stat::credit_stalls);
+  } else {
+    stats.add(Stat::credit_stall_ns, static_cast<std::uint64_t>(now - channel.stalled_since));
+  }
+  channel.stalled_since = stalled ? now : -1;
 }
 
 void Nic::Impl::pump(NodeId to) {
@@ -100,6 +117,7 @@ void Nic::Impl::hear(NodeId from, const Packet& packet) {
     arm(channel, from);
   }
   if (sent == kBurst) pump(from);
+  if (lingering.load()) flushed.announce(env);
 }
 
 void Nic::Impl::on_ack(NodeId from, const PacketHeader& header) {
@@ -210,12 +228,46 @@ void Nic::Impl::end_channel(NodeId peer, Status why) {
   {
     const std::lock_guard guard(channel.lock);
     channel.transmitter.clear();
+    watch_credits(channel);
   }
+  flushed.announce(env);
   peer_died.store(true);
   deaths.store(true);
   requests.end_all(peer, why, env);
   device.counters().increment_all_errors(env);
   if (why != Status::peer_dead && peer_lost) peer_lost(peer);
+}
+
+// ---- the end ------------------------------------------------------------------------------------------------------------------------------
+
+bool Nic::Impl::all_flushed() {
+  for (std::uint32_t node = 0; node < config.nodes; ++node) {
+    Channel& channel = channels[node];
+    if (channel.dead.load()) continue;
+    const std::lock_guard guard(channel.lock);
+    if (!channel.transmitter.idle()) return false;
+  }
+  return true;
+}
+
+void Nic::Impl::linger() {
+  if (!loses || stopping.load() || !env.can_park()) return;
+  lingering.store(true);  // before the first look: hear() announces from now on
+  const Nanos deadline = env.now() + config.reliability.peer_timeout;
+  while (!stopping.load() && env.now() < deadline) {
+    const std::uint32_t ticket = flushed.prepare();
+    const bool over = all_flushed();
+    if (!over && !drive()) park(flushed.on(ticket), deadline);
+    flushed.finish();
+    if (over) break;
+  }
+  lingering.store(false);
+  // What has come is acknowledged now: the timer that would do it stops with this NIC.
+  for (std::uint32_t node = 0; node < config.nodes; ++node) {
+    Channel& channel = channels[node];
+    const std::lock_guard guard(channel.lock);
+    if (!channel.dead.load() && channel.acknowledger.deadline() != kForever) send_ack(channel, NodeId{node}, AckCode::none, 0);
+  }
 }
 
 void Nic::Impl::close_accounts() {

@@ -6,12 +6,14 @@
 
 #include "nic/device.hpp"
 #include "runtime/check.hpp"
+#include "runtime/cpu.hpp"
 
 namespace netvm::nic {
 
 namespace {
 constexpr std::uint32_t kPollBudget = 256;  // packets a poll() delivers at most
 constexpr std::uint32_t kBurst = 32;        // of one source before the next one's turn
+constexpr int kPatience = 256;  // pauses without any progress of the consumer, until a packet is queued: about a microsecond or a few
 }  // namespace
 
 // The sending side of one ring. The lock serialises this process's threads; nothing blocks under it.
@@ -56,6 +58,19 @@ RingProducer::Push ShmFabric::try_push(Outbound& out, std::span<const std::byte>
   }
 }
 
+// A consumer that is at work makes room in less time than it takes to copy the packet to the queue, and from there to the ring later.
+RingProducer::Push ShmFabric::push_or_wait(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload) {
+  std::uint64_t seen = out.ring.consumed();
+  for (int pauses = 0; pauses < kPatience; ++pauses) {
+    const RingProducer::Push result = out.ring.push(header, payload);
+    if (result != RingProducer::Push::full) return result;
+    if (out.ring.consumed() != seen) pauses = 0;
+    seen = out.ring.consumed();
+    cpu_pause();
+  }
+  return try_push(out, header, payload);
+}
+
 void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) {
   NETVM_CHECK(to.value < nodes_, "a packet to node %u of %u", to.value, nodes_);
   NETVM_CHECK(header.size() + payload.size() <= max_packet_, "a packet of %zu bytes; this fabric takes %zu", header.size() + payload.size(),
@@ -63,7 +78,7 @@ void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<con
   Outbound& out = outbound_[to.value];
   {
     const std::lock_guard guard(out.lock);
-    const auto result = out.queue.empty() ? try_push(out, header, payload) : RingProducer::Push::full;
+    const auto result = out.queue.empty() ? push_or_wait(out, header, payload) : RingProducer::Push::full;
     if (result == RingProducer::Push::broken) {
       count_dropped(1);
       return;

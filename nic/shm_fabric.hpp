@@ -39,6 +39,8 @@ class ShmFabric final : public Fabric {
   [[nodiscard]] Device* device_of(NodeId node) override { return devices_[node.value]; }
   ParkOn announce_sleep(Sleeper who) override;
   void withdraw_sleep(Sleeper who) override;
+  void announce_poll() override { bell_.pollers.fetch_add(1, std::memory_order_seq_cst); }
+  void withdraw_poll() override { bell_.pollers.fetch_sub(1, std::memory_order_seq_cst); }  // partner: wake_one()'s look
   void pass_on() override { bell_.wake_one(env_); }
 
   /// Channels closed because of invariant 4, and packets dropped for it.
@@ -55,6 +57,7 @@ class ShmFabric final : public Fabric {
   std::uint32_t drain(std::uint32_t source, std::uint32_t budget, bool* left);
   void close_inbound(std::uint32_t source);
   void push_queued(std::uint32_t target);
+  static RingProducer::Push push_or_wait(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload);
   static RingProducer::Push try_push(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload);
   void count_dropped(std::uint64_t packets);
 

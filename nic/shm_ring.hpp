@@ -55,6 +55,8 @@ class RingProducer {
 
   /// Copies a record in, gathered from two pieces of at most max_record() together, not empty.
   Push push(std::span<const std::byte> first, std::span<const std::byte> second);
+  /// How far the consumer has come, as the last push() saw it: whether it is at work.
+  [[nodiscard]] std::uint64_t consumed() const { return cached_head_; }
   /// After `full`: asks the consumer to say when there is room, and looks once more. False: there is room already, push again.
   bool wait_for_room();
 

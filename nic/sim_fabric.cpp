@@ -43,6 +43,8 @@ class SimFabric final : public Fabric {
   // Packets come by themselves, so nobody need be woken for them: a word that never changes.
   ParkOn announce_sleep(Sleeper) override { return {&never_changes_, 0}; }
   void withdraw_sleep(Sleeper) override {}
+  void announce_poll() override {}
+  void withdraw_poll() override {}
   void pass_on() override {}
 
   void deliver(NodeId from, std::span<const std::byte> packet) {

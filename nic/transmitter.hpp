@@ -91,6 +91,8 @@ class Transmitter final {
   [[nodiscard]] std::uint32_t unacknowledged() const { return options_.keeps ? next_ - base_ : 0; }
   /// Whether everything has left and, where packets are lost, has arrived.
   [[nodiscard]] bool idle() const { return waiting() == 0 && unacknowledged() == 0; }
+  /// Whether requests wait for nothing but credit.
+  [[nodiscard]] bool starved() const { return !requests_.empty() && limit_ == spent_; }
   [[nodiscard]] std::uint32_t credits() const { return limit_ - spent_; }
   [[nodiscard]] std::uint64_t retransmitted() const { return retransmitted_; }
   [[nodiscard]] Nanos round_trip() const { return smoothed_; }
@@ -119,7 +121,6 @@ class Transmitter final {
   [[nodiscard]] bool has_room(std::uint32_t packets) const {
     return !options_.keeps || (next_ - base_ + packets <= options_.reliability.window && linked_ + packets <= path_window_);
   }
-  [[nodiscard]] bool starved() const { return !requests_.empty() && limit_ == spent_; }
   [[nodiscard]] Nanos timeout() const;
   [[nodiscard]] Nanos overdue_after() const;
   void watch_starvation(Nanos now);

@@ -90,6 +90,14 @@ std::string_view stat_name(Stat stat) {
       return "protocol_ns";
     case Stat::handler_ns:
       return "handler_ns";
+    case Stat::retransmissions:
+      return "retransmissions";
+    case Stat::duplicate_packets:
+      return "duplicate_packets";
+    case Stat::credit_stalls:
+      return "credit_stalls";
+    case Stat::credit_stall_ns:
+      return "credit_stall_ns";
     case Stat::kCount:
       break;
   }

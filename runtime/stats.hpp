@@ -55,7 +55,11 @@ enum class Stat : std::uint8_t {
   nic_major_faults,  // faults that the host resolved in a task of its own
   redirects,         // writes that went through a system buffer
   redirected_bytes,
-  redirect_drains,  // pages whose waiting data was copied in
+  redirect_drains,    // pages whose waiting data was copied in
+  retransmissions,    // packets sent again, over a fabric that loses some
+  duplicate_packets,  // that had arrived before
+  credit_stalls,      // times that requests towards a node began to wait for credits
+  credit_stall_ns,    // how long they did
   kCount,
 };
 inline constexpr std::size_t kStatCount = static_cast<std::size_t>(Stat::kCount);

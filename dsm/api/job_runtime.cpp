@@ -130,7 +130,7 @@ Runtime::Runtime(int threads_per_node) {
 Runtime::~Runtime() {
   g_current.store(nullptr, std::memory_order_release);  // release: partner is current_or_null()'s acquire
   stop_engine.store(true);
-  if (nic) nic->close();  // no handler of an event counter runs any more
+  if (nic) static_cast<void>(nic->close());  // no handler of an event counter runs any more
   if (engine.joinable()) engine.join();
   if (dsm) dsm->close();  // its background tasks are threads of env's, which outlives it
   if (vm) vm->close();

@@ -37,7 +37,7 @@ struct ProcessNode {
 
   ~ProcessNode() {
     stop.store(true);
-    if (nic) nic->close();
+    if (nic) (void)nic->close();
     if (engine.joinable()) engine.join();
   }
 };

@@ -156,3 +156,37 @@ TEST_CASE("who would rather know than wait is told, and nothing has happened") {
   CHECK(large.status() == Status::no_credit);  // it would take more buffers than there are
   CHECK(world.nothing_dropped());
 }
+
+TEST_CASE("notifications that would have to wait are refused as well: no byte, no count, no error") {
+  NicWorldOptions options = few_buffers(2, 8);
+  options.engines = false;
+  netvm::test::ThreadNicWorld world(WorldKind::packet, options);
+  const RemoteRegion region = world.whole(1);
+  const RemoteCounter counter = world.nic(1).counter_create().value();
+  Nic& nic = world.nic(0);
+  const std::uint64_t value = 7;
+  Completion first, second, notify, ordered, own;
+  nic.post_notify(counter, 1, &first, WhenFull::refuse);
+  nic.post_write_notify(region, 0, &value, 8, counter, 1, NotifyMode::ordered, &second, WhenFull::refuse);
+  CHECK_FALSE(first.done());
+  CHECK_FALSE(second.done());
+  nic.post_notify(counter, 1, &notify, WhenFull::refuse);
+  nic.post_write_notify(region, 64, &value, 8, counter, 1, NotifyMode::ordered, &ordered, WhenFull::refuse);
+  nic.post_write_notify(region, 128, &value, 8, counter, 1, NotifyMode::own, &own, WhenFull::refuse);
+  for (Completion* refused : {&notify, &ordered, &own}) CHECK((refused->done() && refused->status() == Status::no_credit));
+  for (int i = 0; i < 100 && !(first.done() && second.done()); ++i) {
+    world.nic(1).drive();
+    nic.drive();
+  }
+  CHECK((first.done() && ok(first.status())));
+  CHECK((second.done() && ok(second.status())));
+  CHECK(world.nic(1).counter_value(counter) == 2);
+  CHECK(world.nic(1).counter_errors(counter) == 0);
+  std::uint64_t there = 0;
+  std::memcpy(&there, world.frame(1) + 64, 8);
+  CHECK(there == 0);
+  Completion again;
+  nic.post_notify(counter, 1, &again, WhenFull::refuse);  // the refusals have spent nothing
+  CHECK_FALSE(again.done());
+  CHECK(world.nothing_dropped());
+}

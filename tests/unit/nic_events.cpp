@@ -401,10 +401,81 @@ TEST_CASE("shutting down with a handler at work: no run begins any more, and the
         CHECK(ok(world.nic(0).notify(counter, 1)));
         while (began.load() == 0) std::this_thread::yield();
       });
-      world.nic(1).close();
+      CHECK(ok(world.nic(1).close()));
       CHECK(began.load() == 1);
       CHECK(ended.load() == 1);
     }
     CHECK(ended.load() == 1);
   }
+}
+
+TEST_CASE("close() from inside a handler, of a counter or of messages, is refused and changes nothing") {
+  on_every_world([](NicWorld& world) {
+    Nic& nic = world.nic(1);
+    const RemoteCounter counter = nic.counter_create().value(), told = world.nic(0).counter_create().value();
+    struct Inbox final : MessageHandler {
+      Nic* nic = nullptr;
+      std::atomic<Status> closed{Status::ok};
+      std::atomic<bool> came{false};
+      void on_message(NodeId, std::span<const std::byte>) noexcept override {
+        closed.store(nic->close());
+        came = true;
+      }
+    } inbox;
+    inbox.nic = &nic;
+    nic.set_message_handler(MessageKind::test, &inbox);
+    std::atomic<Status> closed{Status::ok};
+    CHECK(ok(nic.set_handler(counter, 1, [&](std::uint64_t value, std::uint64_t) {
+      closed.store(nic.close());
+      CHECK(ok(nic.notify(told, 1)));
+      return value + 1;
+    })));
+    world.run([&] {
+      const std::byte body{1};
+      world.nic(0).send(NodeId{1}, MessageKind::test, {&body, 1});
+      CHECK(ok(world.nic(0).notify(counter, 1)));
+      CHECK(ok(world.nic(0).counter_wait(told, 1, WaitMode::adaptive, soon(world.nic(0)))));
+      CHECK(comes_true(world.nic(0), [&] { return inbox.came.load(); }));
+    });
+    CHECK(closed.load() == Status::invalid);
+    CHECK(inbox.closed.load() == Status::invalid);
+    nic.set_message_handler(MessageKind::test, nullptr);
+  });
+}
+
+TEST_CASE("a node whose thread spins, in a wait or by drive(), is not disturbed by its engine") {
+  NicWorldOptions options;
+  netvm::test::ThreadNicWorld world(WorldKind::packet, options);
+  Nic& target = world.nic(1);
+  const RemoteRegion region = world.whole(1);
+  const RemoteCounter end = target.counter_create().value();
+  const auto writes = [&](std::uint64_t count) {
+    for (std::uint64_t i = 1; i <= count; ++i) CHECK(ok(world.nic(0).write(region, 0, &i, sizeof i)));
+  };
+  constexpr std::uint64_t kWrites = 2000;
+  std::atomic<std::uint64_t> wakeups{0};
+  world.run({{1, [&] { CHECK(ok(target.counter_wait(end, 1, WaitMode::spin, soon(target)))); }},
+             {0, [&] {
+                while (world.device(1).header().doorbell.pollers.load() == 0) std::this_thread::yield();
+                writes(10);
+                const std::uint64_t before = world.stats(1).get(Stat::engine_wakeups);
+                writes(kWrites);
+                wakeups = world.stats(1).get(Stat::engine_wakeups) - before;
+                CHECK(ok(world.nic(0).notify(end, 1)));
+              }}});
+  CHECK(wakeups.load() <= 2);
+  // By drive(): the engine finds out, and looks by itself only now and then.
+  std::atomic<bool> over{false};
+  world.run({{1, [&] { CHECK(comes_true(target, [&] { return over.load(); })); }}, {0, [&] {
+                                                                                      writes(200);
+                                                                                      const std::uint64_t before =
+                                                                                          world.stats(1).get(Stat::engine_wakeups);
+                                                                                      writes(kWrites);
+                                                                                      wakeups =
+                                                                                          world.stats(1).get(Stat::engine_wakeups) - before;
+                                                                                      over = true;
+                                                                                    }}});
+  MESSAGE("the engine was woken ", wakeups.load(), " times for ", kWrites, " writes while a thread drove");
+  // And when nobody drives any more, the engine serves.
+  world.run([&] { writes(20); });
 }

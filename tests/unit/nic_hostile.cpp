@@ -46,6 +46,8 @@ class Loopback {
     [[nodiscard]] Device* device_of(NodeId) override { return nullptr; }
     ParkOn announce_sleep(Sleeper) override { return {&never_, 0}; }
     void withdraw_sleep(Sleeper) override {}
+    void announce_poll() override {}
+    void withdraw_poll() override {}
     void pass_on() override {}
     void deliver(NodeId from, std::span<const std::byte> packet) { sink_->on_packet(from, packet); }
 

@@ -189,6 +189,25 @@ TEST_CASE("shm fabric: of several sleepers one is woken, an application thread b
   host.fabrics[1]->withdraw_sleep(Fabric::Sleeper::engine);
 }
 
+TEST_CASE("shm fabric: while somebody polls nobody is woken; the last one finds what came and passes it on") {
+  Host host(2);
+  const std::uint64_t number = 1;
+  ShmFabric& fabric = *host.fabrics[1];
+  const ParkOn engine = fabric.announce_sleep(Fabric::Sleeper::engine);
+  fabric.announce_poll();
+  fabric.announce_poll();
+  host.fabrics[0]->send(NodeId{1}, bytes_of(number), {});
+  fabric.pass_on();  // not by a thread that leaves while another still polls either
+  fabric.withdraw_poll();
+  fabric.pass_on();
+  CHECK(engine.word->load() == engine.expected);
+  fabric.withdraw_poll();
+  CHECK(fabric.pending());
+  fabric.pass_on();
+  CHECK(engine.word->load() != engine.expected);
+  fabric.withdraw_sleep(Fabric::Sleeper::engine);
+}
+
 TEST_CASE("shm fabric: threads of many nodes, everybody sends to everybody, nothing is lost or out of order") {
   constexpr std::uint32_t kNodes = 4;
   constexpr std::uint64_t kPackets = 3'000;
