@@ -443,6 +443,30 @@ TEST_CASE("close() from inside a handler, of a counter or of messages, is refuse
   });
 }
 
+TEST_CASE("a thread that stops spinning passes on what came at its last look") {
+  NicWorldOptions options;
+  options.spin = 10'000'000'000;
+  netvm::test::ThreadNicWorld world(WorldKind::packet, options);
+  Doorbell& bell = world.device(1).header().doorbell;
+  const RemoteRegion region = world.whole(1);
+  const std::uint64_t value = 1;
+  for (int round = 0; round < 20; ++round) {
+    while (bell.engine.sleepers.load() == 0) std::this_thread::yield();
+    Completion written;
+    int looks = 0;
+    const auto changed = [&] {
+      if (looks++ == 0) return false;  // before the wait begins to spin
+      CHECK(bell.pollers.load() == 1);
+      world.nic(0).post_write(region, 0, &value, sizeof value, &written);
+      return true;
+    };
+    WaitWord word;
+    CHECK(ok(world.nic(1).wait_until(word, changed)));
+    CHECK(bell.pollers.load() == 0);
+    REQUIRE(ok(world.nic(0).wait(written, soon(world.nic(0)))));  // by the engine of node 1
+  }
+}
+
 TEST_CASE("a node whose thread spins, in a wait or by drive(), is not disturbed by its engine") {
   NicWorldOptions options;
   netvm::test::ThreadNicWorld world(WorldKind::packet, options);
