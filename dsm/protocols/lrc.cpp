@@ -416,6 +416,7 @@ void Lrc::name_keepers(std::span<const IntervalView> announced) {
     for (const PageRange& range : ranges) {
       for (std::uint64_t p = range.first.value; p != range.end(); ++p) {
         PageEntry& entry = env_.entry(PageId{p});
+        if (entry.attached() && entry.protocol() != env_.protocol()) continue;  // as in give_up()
         const std::scoped_lock latch(entry.latch);
         if (entry.data != 0) find_record(entry)->keeper = interval.node;
       }
