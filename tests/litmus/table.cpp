@@ -110,6 +110,16 @@ std::vector<Litmus> one_lock_tests() {
        {all_of({in_lock(l, {W(x, 2)}), in_lock(l, {W(y, 1)}), {B(), R(x, c)}}),
         all_of({in_lock(l, {R(y, a)}), in_lock(l, {W(x, 1)}), {B(), R(x, d)}})},
        {{{a, 1}, {c, 2}}, {{a, 1}, {d, 2}}}},
+      {"WRC in one lock, read before",
+       {all_of({{B()}, in_lock(l, {W(x, 1)})}), all_of({{B()}, in_lock(l, {R(x, a), W(y, 1)})}),
+        all_of({{R(x, d), B()}, in_lock(l, {R(y, b), R(x, c)})})},
+       {{{a, 1}, {b, 1}, {c, 0}}}},
+      {"written twice in a lock beside a neighbour, then a barrier",
+       {all_of({in_lock(l, {W(x, 1)}), in_lock(l, {W(x, 2)}), {B(), R(x, a)}}), all_of({{W(z, 1)}, in_lock(l, {R(x, b)}), {B(), R(x, c)}})},
+       {{{a, 0}}, {{a, 1}}, {{c, 0}}, {{c, 1}}},
+       false,
+       kNone,
+       Spread::together},
       {"lost update in a lock", {in_lock(l, {R(x, a), W(x, 1)}), in_lock(l, {R(x, b), W(x, 2)})}, {{{a, 0}, {b, 0}}, {{a, 2}, {b, 1}}}},
   };
 }
