@@ -82,7 +82,7 @@ void EagerUpdate::fault(PageId page, bool write) {
     if (!pins.holds()) pins = env_.pin({page, 1}, true);
     env_.count(page, Stat::remote_faults);
     Header message;
-    message.kind = Header::join;
+    message.kind = Header::kJoin;
     message.flags = write ? Header::kWriter : std::uint8_t{0};
     message.pages = pages_of(page);
     message.page = page.value;
@@ -110,7 +110,7 @@ bool EagerUpdate::give(PageId page, PageEntry& entry, bool write, bool at_home) 
     if (record.watched) {
       record.watched = false;
       Header message;
-      message.kind = Header::used;
+      message.kind = Header::kUsed;
       message.page = page.value;
       send(entry.home(), message);
     }
@@ -169,7 +169,7 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
   for (const auto& [home, body] : outbox.changes) {
     awaited_.fetch_add(1);
     Header message;
-    message.kind = Header::flush;
+    message.kind = Header::kFlush;
     message.number = last_flush_;
     send(home, message, body);
   }
@@ -247,27 +247,27 @@ void EagerUpdate::on_message(NodeId from, std::span<const std::byte> body) {
   std::memcpy(&message, body.data(), sizeof message);
   body = body.subspan(sizeof message);
   const bool about_page =
-      message.kind == Header::join || message.kind == Header::grant || message.kind == Header::watch || message.kind == Header::used;
+      message.kind == Header::kJoin || message.kind == Header::kGrant || message.kind == Header::kWatch || message.kind == Header::kUsed;
   NETVM_CHECK(!about_page || env_.is_shared(PageId{message.page}), "%s: node %u speaks of page %llu, which is not shared",
               traits().name.data(), from.value, static_cast<unsigned long long>(message.page));
   switch (message.kind) {
-    case Header::join:
+    case Header::kJoin:
       return handle_join(from, message);
-    case Header::grant:
+    case Header::kGrant:
       return handle_grant(message);
-    case Header::flush:
+    case Header::kFlush:
       return handle_flush(from, message, body);
-    case Header::over:
+    case Header::kOver:
       NETVM_CHECK(awaited_.fetch_sub(1) > 0, "%s: node %u acknowledges changes that this node did not send", traits().name.data(),
                   from.value);
       return over_.announce(env_.env());
-    case Header::update:
+    case Header::kUpdate:
       return handle_update(from, message, body);
-    case Header::ack:
+    case Header::kAck:
       return handle_ack(from, message, body);
-    case Header::watch:
+    case Header::kWatch:
       return handle_watch(from, message);
-    case Header::used:
+    case Header::kUsed:
       return handle_used(from, message);
     default:
       NETVM_CHECK(false, "%s: node %u sent message kind %u", traits().name.data(), from.value, unsigned{message.kind});
@@ -313,7 +313,7 @@ void EagerUpdate::handle_update(NodeId from, const Header& message, std::span<co
     }
   }
   Header answer = message;
-  answer.kind = Header::ack;
+  answer.kind = Header::kAck;
   if (late.empty()) return send(from, answer, left);
   // Pages with a twin that were evicted: bringing them in would block this handler. The release waits for them.
   auto kept = std::make_shared<Bytes>();
@@ -377,7 +377,7 @@ void EagerUpdate::handle_watch(NodeId from, const Header& message) {
     return;
   }
   Header answer = message;
-  answer.kind = Header::used;
+  answer.kind = Header::kUsed;
   send(from, answer);
 }
 

@@ -54,7 +54,7 @@ void EagerUpdate::join(NodeId from, PageId page, std::uint32_t pages, bool write
   const std::scoped_lock latch(entry.latch);
   Record& record = record_of(entry);
   Header answer;
-  answer.kind = Header::grant;
+  answer.kind = Header::kGrant;
   answer.flags = writer ? Header::kWriter : std::uint8_t{0};
   answer.page = page.value;
   const auto known = std::find_if(record.members.begin(), record.members.end(), [from](const Member& m) { return m.node == from; });
@@ -185,7 +185,7 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
   }
   for (const auto& [node, body] : outbox.changes) {
     Header message;
-    message.kind = Header::update;
+    message.kind = Header::kUpdate;
     message.number = delivery->number;
     message.flushes = taken_[node.value];
     send(node, message, body);
@@ -196,7 +196,7 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
   }
   for (const auto& [node, page] : outbox.watches) {
     Header message;
-    message.kind = Header::watch;
+    message.kind = Header::kWatch;
     message.page = page.value;
     send(node, message);
   }
@@ -214,7 +214,7 @@ void EagerUpdate::delivered(const std::shared_ptr<Delivery>& delivery) {
     return over_.announce(env_.env());
   }
   Header message;
-  message.kind = Header::over;
+  message.kind = Header::kOver;
   send(delivery->from, message);
 }
 

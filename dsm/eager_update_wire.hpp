@@ -20,7 +20,7 @@ namespace netvm::dsm {
 
 /// Followed by: changes (flush, update), page numbers as varints (ack), nothing else. A change: page, pages, 1 if the copy may be given up, length, diff.
 struct EagerUpdate::Header {
-  enum Kind : std::uint8_t { join = 1, grant, flush, over, update, ack, watch, used };
+  enum Kind : std::uint8_t { kJoin = 1, kGrant, kFlush, kOver, kUpdate, kAck, kWatch, kUsed };
   static constexpr std::uint8_t kWriter = 1;
   static constexpr std::uint8_t kUpgrade = 2;
 
