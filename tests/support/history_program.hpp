@@ -21,7 +21,7 @@ struct HistoryOptions {
 struct HistoryResult {
   bool well = true;                      ///< false: the machine did not end as it should
   Verdict verdict = Verdict::undecided;  ///< if it did
-  std::string text;  ///< what was run; unless it was sequential: the history, or the machine's complaint
+  std::string text;                      ///< what was run; unless it was sequential: the history, or the machine's complaint
   std::uint64_t trace_hash = 0;
   std::uint64_t operations = 0;
   std::uint64_t states = 0;
