@@ -22,11 +22,10 @@ class WordGranular final : public P {
     P::find_changes(page, runs);
     std::vector<dsm::DiffRun> words;
     for (const dsm::DiffRun& run : runs) {
-      using Offset = decltype(dsm::DiffRun::offset);
-      const auto first = static_cast<Offset>(run.offset & ~Offset{3});
-      const auto end = static_cast<Offset>((run.offset + run.bytes + 3U) & ~3U);
+      const std::uint32_t first = run.offset & ~3U;
+      const std::uint32_t end = (run.offset + run.bytes + 3U) & ~3U;
       if (words.empty() || first > words.back().offset + words.back().bytes) words.push_back({first, 0});
-      words.back().bytes = static_cast<Offset>(end - words.back().offset);
+      words.back().bytes = end - words.back().offset;
     }
     runs = words;
   }
