@@ -315,14 +315,14 @@ class Machine {
   void touch(const WorkRequest& request, std::uint64_t first_byte, const std::vector<std::byte>& source, std::vector<std::byte>& landing,
              Outcome* expected) {
     const std::uint64_t bytes = request.kind == WorkKind::atomic ? 8 : request.bytes;
+    if (bytes != 0 && (first_byte + bytes - 1) / kPageSize >= kPages) {  // refused as a whole
+      expected->status = Status::unmapped;
+      return;
+    }
     for (std::uint64_t done = 0; done < bytes;) {
       const std::uint64_t at = first_byte + done;
       const std::uint64_t n = std::min(bytes - done, kPageSize - at % kPageSize);
       const std::uint64_t page = at / kPageSize;
-      if (page >= kPages) {
-        expected->status = Status::unmapped;
-        return;
-      }
       const PageState state = pages_[page].state;
       const bool reads = request.kind == WorkKind::read;
       if (state != PageState::read_write && !(reads && state == PageState::read_only)) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "runtime/random.hpp"
+#include "runtime/sanitizers.hpp"
 #include "tests/litmus/litmus.hpp"
 #include "tests/support/canaries.hpp"
 #include "tests/support/seeds.hpp"
@@ -15,6 +16,9 @@
 
 namespace netvm::litmus {
 namespace {
+
+// Of each litmus test. Sanitizers look for other things, and take ten times as long.
+constexpr std::uint64_t kSeeds = NETVM_ASAN || NETVM_TSAN ? 8 : 100;
 
 test::SimClusterOptions choose_cluster(const Litmus& litmus, std::string_view protocol, std::uint64_t seed) {
   SplitMix64 random(mix64(seed ^ 0xc105));
@@ -40,7 +44,7 @@ constexpr std::string_view kCommand = "netvm_litmus --source-file='*in_simulator
 void run_all(std::string_view protocol, Report& report) {
   for (const Litmus& litmus : table()) {
     Tally sum;
-    test::for_each_seed(100, [&](std::uint64_t seed) {
+    test::for_each_seed(kSeeds, [&](std::uint64_t seed) {
       test::SimCluster cluster(choose_cluster(litmus, protocol, seed));
       const Tally tally = run(cluster, litmus, {.protocol = protocol, .seed = seed});
       CHECK_MESSAGE(tally.failure.empty(), tally.failure);
