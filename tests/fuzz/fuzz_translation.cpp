@@ -315,7 +315,7 @@ class Machine {
   void touch(const WorkRequest& request, std::uint64_t first_byte, const std::vector<std::byte>& source, std::vector<std::byte>& landing,
              Outcome* expected) {
     const std::uint64_t bytes = request.kind == WorkKind::atomic ? 8 : request.bytes;
-    if (bytes != 0 && (first_byte + bytes - 1) / kPageSize >= kPages) {  // refused as a whole
+    if (bytes != 0 && (first_byte >= kBytes || bytes > kBytes - first_byte)) {  // refused as a whole
       expected->status = Status::unmapped;
       return;
     }
