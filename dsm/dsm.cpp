@@ -88,10 +88,7 @@ void Dsm::Impl::withdraw(const Extent& extent) {
     // A protocol may have left a note at any page of the unit.
     const PageRange unit{PageId{p}, extent.unit_pages()};
     bool touched = false;
-    for (std::uint64_t i = p; i != unit.end(); ++i) {
-      const PageEntry& entry = table_[PageId{i}];
-      touched = touched || entry.attached() || entry.home_known() || entry.data != 0 || entry.state.load() != 0;
-    }
+    for (std::uint64_t i = p; i != unit.end(); ++i) touched = touched || !table_[PageId{i}].untouched();
     if (!touched) continue;
     // A release that is flushing the unit holds its lock.
     const PageGuard guard(env_, table_[PageId{p}]);
@@ -103,7 +100,7 @@ void Dsm::Impl::withdraw(const Extent& extent) {
 void Dsm::Impl::detach(const Extent& extent) {
   withdraw(extent);
   vm_.discard(extent.pages);
-  table_.detach(extent.pages);
+  table_.detach(env_, extent.pages);
   homes_.forget_claims(extent);
   sharing_.forget(extent.pages);
   protocols_[extent.protocol]->on_retire(extent.pages);

@@ -1,19 +1,10 @@
 #include "dsm/page_table.hpp"
 
-#include <sys/mman.h>
-
-#include <cstring>
+#include <mutex>
 
 namespace netvm::dsm {
 
 static_assert(sizeof(PageEntry) == 40, "an entry a page: one percent of the memory it describes");
-
-namespace {
-
-constexpr std::uintptr_t align_up(std::uintptr_t value) { return (value + kPageSize - 1) & ~(std::uintptr_t{kPageSize} - 1); }
-constexpr std::uintptr_t align_down(std::uintptr_t value) { return value & ~(std::uintptr_t{kPageSize} - 1); }
-
-}  // namespace
 
 void PageLock::lock_slow(Env& env) {
   const Nanos spin_until = env.now() + env.spin_budget();
@@ -37,27 +28,36 @@ void PageTable::attach(PageRange pages, unsigned protocol, std::uint32_t region,
   for (std::uint64_t p = pages.end(); p-- > pages.first.value;) {
     PageEntry& entry = (*this)[PageId{p}];
     entry.region_ = region;
-    entry.unit_shift_ = unit_shift;
+    entry.unit_shift_.store(unit_shift, std::memory_order_relaxed);  // relaxed: published by the store below
     entry.protocol_.store(static_cast<std::uint8_t>(protocol + 1),
                           std::memory_order_release);  // release: publishes the fields above to attached()
   }
 }
 
-void PageTable::detach(PageRange pages) {
+bool PageEntry::untouched() const { return !attached() && !home_known() && data == 0 && state.load() == 0 && twin == nullptr; }
+
+void PageEntry::clear() {
+  // relaxed, all: the locks that the caller holds order them, and only the last store says that the page is nobody's
+  access_.store(0, std::memory_order_relaxed);      // relaxed: see above
+  unit_shift_.store(0, std::memory_order_relaxed);  // relaxed: see above
+  state.store(0, std::memory_order_relaxed);        // relaxed: see above
+  data = 0;
+  twin = nullptr;
+  region_ = 0;
+  home_.store(0, std::memory_order_relaxed);      // relaxed: see above
+  protocol_.store(0, std::memory_order_release);  // release: partner is attached()
+}
+
+void PageTable::detach(Env& env, PageRange pages) {
   if (pages.count == 0) return;
   NETVM_CHECK(contains(pages.first) && pages.end() <= pages_.end(), "detaching pages outside the shared area");
-  auto* const first = reinterpret_cast<std::byte*>(&(*this)[pages.first]);
-  auto* const last = first + pages.count * sizeof(PageEntry);
-  auto* const whole_first = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(first)));
-  auto* const whole_last = reinterpret_cast<std::byte*>(align_down(reinterpret_cast<std::uintptr_t>(last)));
-  if (whole_first >= whole_last) {
-    std::memset(first, 0, static_cast<std::size_t>(last - first));
-    return;
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+    PageEntry& entry = (*this)[PageId{p}];
+    if (entry.untouched()) continue;  // taking its locks would cost memory
+    const PageGuard guard(env, entry);
+    const std::scoped_lock latched(entry.latch);
+    entry.clear();
   }
-  std::memset(first, 0, static_cast<std::size_t>(whole_first - first));
-  std::memset(whole_last, 0, static_cast<std::size_t>(last - whole_last));
-  const int result = madvise(whole_first, static_cast<std::size_t>(whole_last - whole_first), MADV_DONTNEED);
-  NETVM_CHECK(result == 0, "the kernel does not take pages of the page table back");
 }
 
 }  // namespace netvm::dsm

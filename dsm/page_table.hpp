@@ -56,7 +56,7 @@ class PageEntry {
  private:
   std::atomic<std::uint8_t> access_{0};
   std::atomic<std::uint8_t> protocol_{0};  // number + 1
-  std::uint8_t unit_shift_ = 0;
+  std::atomic<std::uint8_t> unit_shift_{0};
 
  public:
   /// For the protocol; 0 at first. Values belong to the protocol alone.
@@ -72,15 +72,19 @@ class PageEntry {
   }
   /// Whether an allocation owns the page and this node has met it.
   [[nodiscard]] bool attached() const { return protocol_.load(std::memory_order_acquire) != 0; }  // acquire: partner is attach()'s release
+  /// Whether nothing is noted here: no allocation, no home, no word of a protocol.
+  [[nodiscard]] bool untouched() const;
   /// Index into protocols(). Requires attached().
   [[nodiscard]] unsigned protocol() const {
     return protocol_.load(std::memory_order_acquire) - 1U;  // acquire: partner is attach()'s release
   }
   /// Which allocation region: index for ProtocolEnv::count(). Requires attached().
   [[nodiscard]] std::uint32_t region() const { return region_; }
-  /// log2 of the pages of the coherence unit that the page lies in; 0 until attached() was seen true.
-  [[nodiscard]] std::uint8_t unit_shift() const { return unit_shift_; }
-  [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift_; }
+  /// log2 of the pages of the coherence unit that the page lies in; 0 until attached() was seen true. A message handler may ask before that.
+  [[nodiscard]] std::uint8_t unit_shift() const {
+    return unit_shift_.load(std::memory_order_relaxed);  // relaxed: attached() has acquired it, else any value does
+  }
+  [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift(); }
 
   [[nodiscard]] bool home_known() const { return home_.load(std::memory_order_relaxed) != 0; }  // relaxed: the value alone matters
   /// Requires home_known().
@@ -90,6 +94,8 @@ class PageEntry {
  private:
   friend class PageTable;
   friend class ProtocolEnv;
+  void clear();  // under both locks, which stay
+
   std::uint32_t region_ = 0;
   std::atomic<std::uint32_t> home_{0};  // node + 1
 };
@@ -124,8 +130,9 @@ class PageTable {
 
   /// The pages belong to a protocol and a region from now on. Idempotent. The caller tells the protocol (Protocol::on_attach).
   void attach(PageRange pages, unsigned protocol, std::uint32_t region, std::uint8_t unit_shift = 0);
-  /// The pages belong to nobody: their entries become zeros. Access must be none, twins dropped, nobody may hold their locks.
-  void detach(PageRange pages);
+  /// The pages belong to nobody: their entries become zeros, but for the locks. Access must be none, twins dropped. Blocks while somebody holds the long
+  /// lock of one of them: who follows an old note (a list of pages to look at again) takes it to find that the page is no longer his.
+  void detach(Env& env, PageRange pages);
 
  private:
   PageRange pages_;

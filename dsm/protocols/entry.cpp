@@ -3,11 +3,13 @@
 #include "dsm/protocols/entry.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
 #include <mutex>
 
 #include "dsm/wire_codec.hpp"
+#include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::dsm {
@@ -100,7 +102,9 @@ void Entry::on_release(SyncId object) {
   changes.finish();
 }
 
-// What this node has changed of the piece. The holder alone writes it, so it stands still, whatever happens to the rest of the page.
+// What this node has changed of the piece. The holder alone writes it, so it stands still, whatever happens to the rest of the page; unless the program
+// uses it without the lock between two barriers, which it may: then a thread of this node may be writing it now. So each byte is looked at once: what is
+// sent, kept and taken for known is the same, and what is written after the look is found by the next one.
 void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes) {
   const PageId page = env().unit(piece.page).first;
   PageEntry& entry = env().entry(page);
@@ -110,7 +114,9 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
   const std::uint64_t base = page.value * kPageSize;
   for (std::uint32_t block = piece.first; block != piece.last; ++block) {
     const BoundRange where = lock.data.place(block);
-    const std::byte* now = env().frame(page) + (where.offset - base);
+    std::array<std::byte, BoundData::kBlock> looked_at;
+    const std::byte* const now = looked_at.data();
+    nic::racy_copy(looked_at.data(), env().frame(page) + (where.offset - base), where.bytes);
     std::byte* before = entry.twin + (where.offset - base);
     if (std::memcmp(now, before, where.bytes) == 0) continue;
     std::memcpy(lock.data.image(block), now, where.bytes);
@@ -205,7 +211,7 @@ void Entry::patch(const Run& run) {
   const std::uint64_t into = run.where.offset - page.value * kPageSize;
   if (entry.home() != env().node()) {
     const FramePins pins = env().pin({page, 1}, true);
-    std::memcpy(env().frame(page) + into, run.bytes, run.where.bytes);
+    nic::racy_copy(env().frame(page) + into, run.bytes, run.where.bytes);
   }
   if (entry.twin != nullptr && patches_twins()) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -27,6 +28,7 @@ TEST_CASE("page_table: a page that nobody met is nobody's") {
 }
 
 TEST_CASE("page_table: attaching leaves what the protocol had noted; detaching leaves nothing") {
+  RealEnv env(RealEnvOptions{});
   PageTable table({PageId{0}, 5000});
   table[PageId{7}].state = 3;
   table[PageId{7}].learn_home(NodeId{2});
@@ -38,14 +40,14 @@ TEST_CASE("page_table: attaching leaves what the protocol had noted; detaching l
   CHECK_FALSE(table[PageId{1005}].attached());
   // Ranges that begin and end anywhere, also inside a page of the table itself.
   table.attach({PageId{0}, 5000}, 0, 1);
-  table.detach({PageId{3}, 4990});
+  table.detach(env, {PageId{3}, 4990});
   for (const std::uint64_t p : {3, 7, 500, 4992}) {
     CHECK_FALSE(table[PageId{p}].attached());
     CHECK_FALSE(table[PageId{p}].home_known());
     CHECK(table[PageId{p}].state == 0);
   }
   for (const std::uint64_t p : {2, 4993}) CHECK(table[PageId{p}].attached());
-  table.detach({PageId{4993}, 1});
+  table.detach(env, {PageId{4993}, 1});
   CHECK_FALSE(table[PageId{4993}].attached());
   CHECK(table[PageId{4994}].attached());
 }
@@ -121,7 +123,33 @@ TEST_CASE("page_table: twins are recycled, and the most that were in use is know
   CHECK(pool.peak_bytes() == kBytes);
 }
 
+TEST_CASE("page_table: who follows an old note to a page that is being given up keeps its lock until it is done") {
+  RealEnv env(RealEnvOptions{});
+  PageTable table({PageId{0}, 64});
+  table.attach({PageId{0}, 64}, 1, 1);
+  std::atomic<bool> done{false};
+  std::atomic<bool> gone{false};
+  std::thread giving_up;
+  {
+    const PageGuard held(env, table[PageId{7}]);
+    giving_up = std::thread([&] {
+      table.detach(env, {PageId{0}, 64});
+      gone = true;
+      CHECK(done);
+    });
+    while (table[PageId{6}].attached()) std::this_thread::yield();
+    CHECK_FALSE(table[PageId{7}].lock.try_lock());
+    CHECK(table[PageId{7}].attached());
+    CHECK_FALSE(gone);
+    done = true;
+  }
+  giving_up.join();
+  CHECK_FALSE(table[PageId{7}].attached());
+  CHECK(table[PageId{7}].lock.try_lock());
+}
+
 TEST_CASE("page_table: every page of a coherence unit knows where its head is, until it is detached") {
+  RealEnv env(RealEnvOptions{});
   PageTable table({PageId{0}, 64});
   table.attach({PageId{16}, 16}, 1, 3, 4);
   table.attach({PageId{32}, 1}, 0, 2);
@@ -132,7 +160,7 @@ TEST_CASE("page_table: every page of a coherence unit knows where its head is, u
   }
   CHECK(table[PageId{32}].unit_pages() == 1);
   CHECK(table[PageId{15}].unit_pages() == 1);
-  table.detach({PageId{16}, 16});
+  table.detach(env, {PageId{16}, 16});
   CHECK_FALSE(table[PageId{20}].attached());
   CHECK(table[PageId{20}].unit_pages() == 1);
 }
