@@ -13,9 +13,14 @@ namespace netvm::sync {
 
 using Bytes = std::vector<std::byte>;
 
-/// Which lock, semaphore or condition an event belongs to: the object's offset in the shared area, the same on every node.
+/// Which lock, semaphore or condition an event belongs to: the object's offset in the shared area, the same on every node. Mutexes and all other objects are
+/// told apart by the top bit, so that a mutex and another object may lie at the same address.
 struct SyncId {
+  static constexpr std::uint64_t kObjectBit = std::uint64_t{1} << 63;
   std::uint64_t offset = 0;
+
+  static constexpr SyncId of_object(std::uint64_t offset) { return {offset | kObjectBit}; }
+  [[nodiscard]] constexpr bool is_object() const { return (offset & kObjectBit) != 0; }
   friend auto operator<=>(const SyncId&, const SyncId&) = default;
 };
 

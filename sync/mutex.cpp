@@ -22,8 +22,8 @@ void set_state(LockWaiter& waiter, State state) {
 }
 }  // namespace
 
-Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
-    : nic_(nic), hook_(hook), stats_(stats), cohort_limit_(config.cohort), directory_(config, nic), caretakers_(nic.env()) {
+Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats, TokenCargo* cargo)
+    : nic_(nic), hook_(hook), stats_(stats), cargo_(cargo), cohort_limit_(config.cohort), directory_(config, nic), caretakers_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
 
@@ -145,7 +145,9 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   const std::uint64_t epoch = ++state.epoch;
   guard.unlock();
 
-  Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch);
+  Bytes cargo;
+  if (SyncId{state.offset}.is_object()) cargo_->pack(SyncId{state.offset}, cargo);
+  Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
   hook_.append_grant(SyncId{state.offset}, to, request, body);
   nic_.send(to, nic::MessageKind::sync_lock, body);
 

@@ -22,12 +22,14 @@
 #include "sync/lock_directory.hpp"
 #include "sync/mutex_table.hpp"
 #include "sync/sync_wire.hpp"
+#include "sync/token_cargo.hpp"
 
 namespace netvm::sync {
 
 class Mutexes final : public nic::MessageHandler {
  public:
-  Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats);
+  /// `cargo`: what travels with the tokens of objects; null if only mutexes are used.
+  Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats, TokenCargo* cargo = nullptr);
   /// Waits for tasks that still apply a payload. No thread may be inside a call.
   ~Mutexes() override;
 
@@ -70,6 +72,7 @@ class Mutexes final : public nic::MessageHandler {
   nic::Nic& nic_;
   CoherenceHook& hook_;
   Stats& stats_;
+  TokenCargo* const cargo_;
   const std::uint32_t cohort_limit_;
   LockDirectory directory_;
   MutexTable table_;

@@ -150,6 +150,10 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
 }
 
 void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& message) {
+  // Before anybody can hold: nobody else looks at the cargo of a token that is under way.
+  const SyncId id{state.offset};
+  NETVM_CHECK(id.is_object() ? cargo_->unpack(id, message.cargo) : message.cargo.empty(),
+              "node %u grants this node the token at offset %#llx with a malformed cargo", from.value, printable(state.offset));
   Guard guard(state.guard);
   NETVM_CHECK(state.token == Token::requested && message.epoch > state.epoch,
               "node %u grants this node the mutex at offset %#llx with epoch %llu, which it %s (epoch %llu)", from.value,

@@ -7,13 +7,15 @@ namespace netvm::sync {
 
 static_assert(std::endian::native == std::endian::little, "headers are copied as they lie in memory");
 
-Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch) {
+Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch, std::span<const std::byte> cargo) {
   LockHeader header;
   header.type = static_cast<std::uint8_t>(type);
+  header.cargo_bytes = static_cast<std::uint32_t>(cargo.size());
   header.offset = offset;
   header.epoch = epoch;
   Bytes body(sizeof header);
   std::memcpy(body.data(), &header, sizeof header);
+  body.insert(body.end(), cargo.begin(), cargo.end());
   return body;
 }
 
@@ -27,7 +29,10 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   for (const std::uint8_t byte : header.reserved) {
     if (byte != 0) return std::nullopt;
   }
-  return LockMessage{static_cast<LockMessageType>(header.type), header.offset, header.epoch, body.subspan(sizeof header)};
+  const auto type = static_cast<LockMessageType>(header.type);
+  const std::span<const std::byte> rest = body.subspan(sizeof header);
+  if (header.cargo_bytes > rest.size() || (header.cargo_bytes != 0 && type != LockMessageType::grant)) return std::nullopt;
+  return LockMessage{type, header.offset, header.epoch, rest.first(header.cargo_bytes), rest.subspan(header.cargo_bytes)};
 }
 
 const char* to_string(CollectiveKind kind) {

@@ -1,6 +1,6 @@
 // The messages of sync/: bodies of MessageKind::sync_lock and MessageKind::sync_collective. Little-endian, validated once, in decode.
 //
-//   lock         LockHeader (24 bytes), then the coherence payload
+//   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries, then the coherence payload
 //   collective   CollectiveHeader (32 bytes), then `value_bytes` of value, then the coherence payload
 #pragma once
 
@@ -23,22 +23,24 @@ enum class LockMessageType : std::uint8_t {
 
 struct LockHeader {
   std::uint8_t type = 0;
-  std::uint8_t reserved[7] = {};
+  std::uint8_t reserved[3] = {};
+  std::uint32_t cargo_bytes = 0;  // of a grant, else 0
   std::uint64_t offset = 0;
   std::uint64_t epoch = 0;
 };
 static_assert(sizeof(LockHeader) == 24);
 
-/// A decoded message; the payload points into the body.
+/// A decoded message; cargo and payload point into the body.
 struct LockMessage {
   LockMessageType type{};
   std::uint64_t offset = 0;
   std::uint64_t epoch = 0;
+  std::span<const std::byte> cargo;  ///< what the token of an object carries from holder to holder (token_cargo.hpp)
   std::span<const std::byte> payload;
 };
 
-/// A body with its header; the caller appends the payload.
-[[nodiscard]] Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch);
+/// A body with its header and the cargo; the caller appends the payload.
+[[nodiscard]] Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch, std::span<const std::byte> cargo = {});
 /// Nothing if the body is not one of ours.
 [[nodiscard]] std::optional<LockMessage> decode_lock(std::span<const std::byte> body);
 

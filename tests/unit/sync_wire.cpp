@@ -20,7 +20,8 @@ Bytes bytes(std::size_t count) {
 TEST_CASE("lock messages survive the wire") {
   for (const auto type :
        {LockMessageType::request, LockMessageType::grant, LockMessageType::probe, LockMessageType::free, LockMessageType::busy}) {
-    Bytes body = encode_lock(type, 0x123456789abcdef0, 42);
+    const Bytes cargo = bytes(type == LockMessageType::grant ? 33 : 0);
+    Bytes body = encode_lock(type, 0x123456789abcdef0, 42, cargo);
     const Bytes payload = bytes(100);
     body.insert(body.end(), payload.begin(), payload.end());
     const auto message = decode_lock(body);
@@ -28,6 +29,7 @@ TEST_CASE("lock messages survive the wire") {
     CHECK(message->type == type);
     CHECK(message->offset == 0x123456789abcdef0);
     CHECK(message->epoch == 42);
+    CHECK(std::ranges::equal(message->cargo, cargo));
     CHECK(std::ranges::equal(message->payload, payload));
   }
 }
@@ -59,6 +61,9 @@ TEST_CASE("bodies that are not ours are refused") {
     wrong[0] = static_cast<std::byte>(type);
     CHECK_FALSE(decode_lock(wrong).has_value());
   }
+  const Bytes grant = encode_lock(LockMessageType::grant, 1, 2, bytes(5));
+  CHECK_FALSE(decode_lock(std::span(grant).first(grant.size() - 1)).has_value());  // shorter than its cargo
+  CHECK_FALSE(decode_lock(encode_lock(LockMessageType::request, 1, 2, bytes(5))).has_value());
   const Bytes call = encode_collective(CollectiveDirection::up, {CollectiveKind::all_reduce, 0, 8}, 1, true, bytes(8), {});
   CHECK(decode_collective(call).has_value());
   CHECK_FALSE(decode_collective(std::span(call).first(call.size() - 1)).has_value());  // shorter than its value
@@ -81,7 +86,10 @@ TEST_CASE("random bytes never decode to something outside of themselves") {
     const auto inside = [&](std::span<const std::byte> part) {
       return part.empty() || (part.data() >= body.data() && part.data() + part.size() <= body.data() + body.size());
     };
-    if (const auto message = decode_lock(body)) CHECK(inside(message->payload));
+    if (const auto message = decode_lock(body)) {
+      CHECK(inside(message->cargo));
+      CHECK(inside(message->payload));
+    }
     if (const auto message = decode_collective(body)) {
       CHECK(inside(message->value));
       CHECK(inside(message->payload));
