@@ -22,6 +22,9 @@ refused 2 "ocean: -p: '3' is not a power of two" "$bin/ocean" -p3
 refused 2 "needs a power of two" "$bin/netvmrun" -n 3 "$bin/ocean" -n34
 refused 2 "give -p a multiple of 4" "$bin/netvmrun" -n 4 "$bin/radix" -p6
 refused 2 "radix: -n: '0' is not a whole number" "$bin/netvmrun" -n 4 "$bin/radix" -n0
+refused 2 "lu: -b: '0' is not a whole number from 1 to 1024" "$bin/lu" -b0
+refused 2 "4 processors (4 nodes with 1 threads each) do not fit: this problem needs at most 1" "$bin/netvmrun" -n 4 "$bin/lu" -n16
+refused 2 "lu: --placement: 'here' is not one of owner, cyclic, first-touch, one-node" "$bin/lu" --placement here
 refused 2 "no program given" "$bin/netvm-compare"
 refused 2 "'x' is not a list of numbers of nodes" "$bin/netvm-compare" --nodes 1,x -- "$bin/fft"
 refused 1 "there is no program ./no-such-program" "$bin/netvm-compare" --nodes 1 --protocols hlrc -- ./no-such-program

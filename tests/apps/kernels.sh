@@ -37,4 +37,8 @@ check 2 1 direct ocean -n66
 check 4 1 direct ocean -n66 -s -e1e-9
 check 2 2 packet ocean -n34 --borders direct --cycle W
 check 4 2 direct ocean -n18 -t 14400 -r 10000
+check 1 1 direct lu -n100
+check 3 1 direct lu -n130 -b16
+check 4 1 packet lu -n96 -b8 -t -s --padding none --placement cyclic
+check 2 2 direct lu -n100 -b7 --blocks rows --placement first-touch
 exit $failed
