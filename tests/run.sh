@@ -12,7 +12,7 @@ Builds NetVM in several ways and runs its tests. Without stages: all of them, in
   format    clang-format
   release   g++, no warnings: all tests
   asan      clang++, address and undefined behaviour sanitizers: unit, simulation, litmus, stress, and libFuzzer on the decoders, briefly
-  tsan      clang++, thread sanitizer: what runs with the checked trap
+  tsan      clang++, thread sanitizer: unit and stress, what has several threads and runs with the checked trap (the simulator has one thread)
   headers   every header compiles alone
   lint      clang-tidy, and clang++'s own warnings
 
@@ -38,12 +38,13 @@ done
 jobs=$(nproc)
 sources() { find runtime nic sync dsm apps tests -name '*.cpp' -o -name '*.hpp' | sort; }
 
-# build PRESET [cmake options]: configures and builds; a warning fails it, and only then the output shows.
+# build PRESET [TARGET...]: configures and builds, everything or these; a warning fails it, and only then the output shows.
 build() {
-  local preset=$1 log
+  local preset=$1 log options=()
   shift
+  [ "$preset" = release ] || options=(-DNETVM_APPS=OFF)
   log=$(mktemp)
-  if ! { cmake --preset "$preset" "$@" && cmake --build "build/$preset" -j "$jobs"; } >"$log" 2>&1 || grep -q 'warning: .*\[-W' "$log"; then
+  if ! { cmake --preset "$preset" "${options[@]}" && cmake --build "build/$preset" -j "$jobs" ${@:+--target "$@"}; } >"$log" 2>&1 || grep -q 'warning: .*\[-W' "$log"; then
     grep -E -B2 -A12 'error|warning:|FAILED' "$log" | head -n 200
     rm -f "$log"
     return 1
@@ -59,8 +60,8 @@ run_ctest() {  # PRESET [ctest options]
 
 stage_format() { sources | xargs clang-format --dry-run --Werror; }
 stage_release() { build release && run_ctest release; }
-stage_asan() { build asan -DNETVM_APPS=OFF && UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L 'unit|simulation|litmus|stress|fuzz'; }
-stage_tsan() { build tsan -DNETVM_APPS=OFF && run_ctest tsan -L 'unit|simulation|stress'; }
+stage_asan() { build asan && UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L 'unit|simulation|litmus|stress|fuzz'; }
+stage_tsan() { build tsan netvm_unit netvm_litmus netvm_stress && run_ctest tsan -L 'unit|stress'; }
 stage_headers() {
   find runtime nic sync dsm -name '*.hpp' -not -path '*/package/*' | sort |
     xargs -P "$jobs" -I{} sh -c 'echo "#include \"{}\"" | g++ -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I. -Idsm/api -x c++ - || { echo "{} does not compile alone"; exit 255; }'
