@@ -104,6 +104,8 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   bool on_fault(PageId page, bool write) noexcept override;
 
   // ---- sync::CoherenceHook: fans out to the protocols in use -----------------------------------------------------------------
+  void before_unlock(sync::SyncId object) override;
+  [[nodiscard]] bool needs_release(sync::SyncId object) override;
   void on_release(sync::SyncId object) override;
   void append_acquire_request(sync::SyncId object, sync::Bytes& out) override;
   void append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;

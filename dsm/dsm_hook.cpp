@@ -36,6 +36,21 @@ void Dsm::Impl::count_payload(std::size_t bytes) {
   stats_.add(Stat::sync_bytes, ~std::uint64_t{bytes} + 1);
 }
 
+void Dsm::before_unlock(sync::SyncId object) {
+  if (!impl_->watches_unlocks_.load(std::memory_order_relaxed)) [[likely]]  // relaxed: see use()
+    return;
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (impl_->in_use(i) && impl_->protocols_[i]->watches_unlocks()) impl_->protocols_[i]->before_unlock(object);
+  }
+}
+
+bool Dsm::needs_release(sync::SyncId) {
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (impl_->in_use(i) && impl_->protocols_[i]->has_releases()) return true;
+  }
+  return false;
+}
+
 void Dsm::on_release(sync::SyncId object) {
   // An unlock with nothing to flush is too short to be timed.
   std::optional<Timed> timed;

@@ -69,7 +69,9 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
     return in_use_[protocol].load(std::memory_order_acquire);  // acquire: partner is use()
   }
   void use(unsigned protocol) {
-    in_use_[protocol].store(true, std::memory_order_release);  // release: partner is in_use()
+    if (protocols_[protocol]->watches_unlocks())
+      watches_unlocks_.store(true, std::memory_order_relaxed);  // relaxed: who uses it synchronises
+    in_use_[protocol].store(true, std::memory_order_release);   // release: partner is in_use()
   }
   /// Bytes of protocols in a message of sync/.
   void count_payload(std::size_t bytes);
@@ -95,6 +97,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   std::vector<std::unique_ptr<Protocol>> protocols_;  // by protocol
   /// By protocol: whether this node met it, in an allocation or in a payload. Those it did not meet cost nothing.
   std::vector<std::atomic<bool>> in_use_;
+  std::atomic<bool> watches_unlocks_{false};  // one of those in use does
   unsigned default_protocol_ = 0;
   std::atomic<bool> wrote_{false};                      // there was a write fault since the last release that was timed
   std::vector<std::atomic<std::uint64_t>> peak_bytes_;  // by protocol: the most that it had in logs and directories

@@ -24,6 +24,7 @@ void Protocol::on_message(NodeId from, std::span<const std::byte>) {
 
 Departure Protocol::on_evict(PageId) { return Departure::save; }
 void Protocol::on_read_ahead(std::span<const PageId>) {}
+void Protocol::before_unlock(SyncId) {}
 void Protocol::on_release(SyncId) {}
 void Protocol::append_acquire_request(SyncId, Bytes&) {}
 void Protocol::append_grant(SyncId, NodeId, std::span<const std::byte>, Bytes&) {}

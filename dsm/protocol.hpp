@@ -71,6 +71,11 @@ class Protocol {
 
   // See sync::CoherenceHook; nothing happens there unless a protocol says what. The payloads of all protocols in use travel together; each sees its own part, which is empty if it (or the other
   // node's) had nothing to say. on_acquire, on_barrier_merge and on_barrier_leave are not called with nothing.
+  /// Whether its on_release() ever does anything: if not, a lock that lies idle is granted without it.
+  [[nodiscard]] virtual bool has_releases() const { return traits().consistency != Consistency::sequential; }
+  /// Whether it wants before_unlock(): else no unlock pays for it.
+  [[nodiscard]] virtual bool watches_unlocks() const { return false; }
+  virtual void before_unlock(SyncId object);
   virtual void on_release(SyncId object);
   virtual void append_acquire_request(SyncId object, Bytes& out);
   virtual void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out);

@@ -29,8 +29,14 @@ class CoherenceHook {
   virtual ~CoherenceHook() = default;
 
   // ---- locks: releaser -> acquirer -----------------------------------------------------------------------------------
-  /// Before a hand-over to another node becomes possible: everything this node wrote is placed where an acquirer will find it.
-  /// Called by the unlocking thread; may block.
+  // A release is late: an unlock that nobody waits for tells only before_unlock(); on_release() comes when another node asks, or never if the lock
+  // stays here. In between this node's threads go on: they lock it again, write, release other locks, pass barriers.
+  /// A thread is about to unlock; it holds the lock yet. Must not block; nearly every unlock calls it.
+  virtual void before_unlock(SyncId) {}
+  /// Whether on_release() may have anything to do. If not, a handler may grant without it. Must not block.
+  [[nodiscard]] virtual bool needs_release(SyncId) { return true; }
+  /// Before a hand-over to another node: everything this node wrote up to the last unlock is placed where an acquirer will find it; what it
+  /// wrote since may be. No thread holds the lock. Called by an unlocking thread or by a task; may block.
   virtual void on_release(SyncId object) = 0;
   /// What the acquirer tells with its request (its vector clock). Called by the locking thread; must not block.
   virtual void append_acquire_request(SyncId object, Bytes& out) = 0;

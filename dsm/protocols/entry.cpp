@@ -88,11 +88,21 @@ void Entry::on_detach(PageRange pages) {
 
 // ---- locks -----------------------------------------------------------------------------------------------------------------------
 
+void Entry::before_unlock(SyncId object) {
+  const std::scoped_lock guard(log_lock_);
+  if (locks_.contains(object)) unreleased_.insert(object);
+}
+
 void Entry::on_release(SyncId object) {
   const std::scoped_lock guard(interval_lock());
+  release(object);
+}
+
+void Entry::release(SyncId object) {
   Lock* lock = nullptr;
   {
     const std::scoped_lock log_guard(log_lock_);
+    unreleased_.erase(object);
     lock = find(object);
   }
   if (lock == nullptr) return;
@@ -220,6 +230,14 @@ void Entry::patch(const Run& run) {
 
 void Entry::on_barrier_arrive(Bytes& out) {
   const std::scoped_lock guard(interval_lock());
+  if (releases_before_barriers()) {
+    std::set<SyncId> due;
+    {
+      const std::scoped_lock log_guard(log_lock_);
+      due.swap(unreleased_);
+    }
+    for (const SyncId object : due) release(object);
+  }
   barriers_.encode(flush(), out);
   arrived_ = true;
 }

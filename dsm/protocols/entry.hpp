@@ -14,7 +14,9 @@
 //     there is no copy, need nothing: the home's frame has the bytes (1).
 //  5. Versions begin anew at each barrier. Epochs number the barriers. What comes with a lock from an epoch that is over here is older than what the barrier
 //     brought, and is dropped; a node that is still in a barrier may be given a lock by one that has left it (Lock::epoch is then one ahead).
-//  6. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+//  6. A node may keep a lock's token and not release it before somebody asks (unreleased_). A barrier that comes in between releases the lock first: it sends
+//     changes to the homes, and settles twins, but a node that has not come to the barrier may still get the lock, and with it what is bound to it.
+//  7. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 
@@ -41,6 +43,8 @@ class Entry : public HomeBased {
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Entry>(env); }
 
   void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes) override;
+  [[nodiscard]] bool watches_unlocks() const override { return true; }
+  void before_unlock(SyncId object) override;
   void on_release(SyncId object) override;
   void append_acquire_request(SyncId object, Bytes& out) override;
   void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
@@ -56,6 +60,8 @@ class Entry : public HomeBased {
   [[nodiscard]] virtual bool patches_twins() const { return true; }
   /// Whether bytes that were told are entered in the twin.
   [[nodiscard]] virtual bool settles_twins() const { return true; }
+  /// Whether locks that were unlocked and not released yet are released at a barrier.
+  [[nodiscard]] virtual bool releases_before_barriers() const { return true; }
   /// Whether what came with a lock goes on with it.
   [[nodiscard]] virtual bool passes_on() const { return true; }
 
@@ -74,12 +80,14 @@ class Entry : public HomeBased {
   /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
   Lock* find(SyncId object);
   void index(SyncId object, const BoundRange& range);  // log_lock_ held
+  void release(SyncId object);                         // interval_lock() held
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
   void patch(const Run& run);
 
   SpinLock log_lock_;
   std::map<SyncId, Lock> locks_;
   std::map<PageId, std::set<SyncId>> locks_of_;  // by page with bound bytes
+  std::set<SyncId> unreleased_;                  // unlocked since they were released; guarded by log_lock_
   BarrierNotices barriers_;
   bool arrived_ = false;  // at a barrier that it has not left; guarded by interval_lock()
 };

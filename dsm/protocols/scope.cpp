@@ -125,7 +125,7 @@ void Scope::on_barrier_arrive(Bytes& out) {
   const std::scoped_lock guard(interval_lock());
   note_own(flush());
   barriers_.encode(own_.pages(), out);
-  own_.clear();  // nobody of this node runs before it has left
+  told_ = flushes_;
 }
 
 void Scope::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) { BarrierNotices::merge(sum, other); }
@@ -136,7 +136,9 @@ void Scope::on_barrier_leave(std::span<const std::byte> sum) {
   const std::scoped_lock log_guard(log_lock_);
   now_ = std::exchange(next_, {});
   barriers_.pass();
-  at_epoch_ = flushes_;
+  // Not before: a lock that was unlocked before the barrier may be released for a node that has not come to it.
+  if (flushes_ == told_) own_.clear();
+  at_epoch_ = told_;
 }
 
 }  // namespace netvm::dsm

@@ -70,6 +70,7 @@ class Scope : public HomeBased {
   // Changed under interval_lock():
   std::uint64_t flushes_ = 0;  // that had something to flush
   PageVersions own_;           // pages that this node wrote in this epoch, by flush
+  std::uint64_t told_ = 0;     // flushes_ when this node came to the last barrier
 
   // Changed under interval_lock() and log_lock_, looked at by handlers under log_lock_:
   SpinLock log_lock_;

@@ -70,6 +70,14 @@ class EntryTellsTwice final : public Entry {
   [[nodiscard]] bool settles_twins() const override { return false; }
 };
 
+class EntryForgetsLocksAtBarriers final : public Entry {
+ public:
+  using Entry::Entry;
+
+ private:
+  [[nodiscard]] bool releases_before_barriers() const override { return false; }
+};
+
 class EntryKeepsToItself final : public Entry {
  public:
   using Entry::Entry;
@@ -90,6 +98,7 @@ const std::vector<Canary>& canaries() {
         {"tells a lock only what its own release flushed", "scope", make_canary<ScopeTellsLastFlushOnly>},
         {"does not enter received data in its twins", "entry", make_canary<EntryForgetsTwins>},
         {"sends bound data again at the barrier", "entry", make_canary<EntryTellsTwice>},
+        {"does not release locks before a barrier", "entry", make_canary<EntryForgetsLocksAtBarriers>},
         {"does not pass on what came with a lock", "entry", make_canary<EntryKeepsToItself>},
     };
     add_sc_canaries(made);
