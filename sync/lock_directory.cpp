@@ -14,7 +14,8 @@ constexpr std::uint64_t kTailInSlot = 8;
 
 LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(config), nic_(nic) {
   NETVM_CHECK(config.tables.size() == nic.nodes(), "%zu lock tables for %u nodes", config.tables.size(), nic.nodes());
-  NETVM_CHECK(std::has_single_bit(config.table_slots), "a lock table of %llu slots; it must be a power of two",
+  NETVM_CHECK(std::has_single_bit(config.table_slots) && config.table_slots < UINT32_MAX,
+              "a lock table of %llu slots; it must be a power of two, and less than 2^32",
               static_cast<unsigned long long>(config.table_slots));
   for (const nic::RemoteRegion& table : config.tables) {
     NETVM_CHECK(table.length >= config.table_offset && table.length - config.table_offset >= config.table_slots * kSlotBytes,
@@ -32,21 +33,26 @@ Result<LockSlot> LockDirectory::find(std::uint64_t offset) {
   const std::uint64_t key = offset + 1;
   const std::uint64_t start = mix64(key);  // not of the same number as home_of(): else all of a home's keys would share low bits
   for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
-    const std::uint64_t at = config_.table_offset + ((start + probe) & (config_.table_slots - 1)) * kSlotBytes;
+    const std::uint64_t place = (start + probe) & (config_.table_slots - 1);
+    const std::uint64_t at = config_.table_offset + place * kSlotBytes;
     const Result<std::uint64_t> old =
         nic_.atomic(config_.tables[home.value], at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = 0});
     if (!old) return old.status();
-    if (*old == 0 || *old == key) return LockSlot{home, at + kTailInSlot};
+    if (*old == 0 || *old == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
   }
   return Status::exhausted;
 }
 
+std::uint64_t LockDirectory::tail_at(const LockSlot& slot) const {
+  return config_.table_offset + (slot.number - 1) * kSlotBytes + kTailInSlot;
+}
+
 Result<std::uint64_t> LockDirectory::swap_tail(const LockSlot& slot) {
-  return nic_.atomic(config_.tables[slot.home.value], slot.tail_offset, {.op = nic::AtomicOp::swap, .operand = nic_.node().value + 1});
+  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot), {.op = nic::AtomicOp::swap, .operand = nic_.node().value + 1});
 }
 
 Result<std::uint64_t> LockDirectory::compare_swap_tail(const LockSlot& slot, std::uint64_t expected) {
-  return nic_.atomic(config_.tables[slot.home.value], slot.tail_offset,
+  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot),
                      {.op = nic::AtomicOp::compare_swap, .operand = nic_.node().value + 1, .compare = expected});
 }
 

@@ -17,7 +17,7 @@ namespace netvm::sync {
 /// Where a mutex's tail lies.
 struct LockSlot {
   NodeId home{};
-  std::uint64_t tail_offset = 0;  ///< bytes from the start of the home's region
+  std::uint32_t number = 0;  ///< in the home's table, counted from 1
 };
 
 class LockDirectory {
@@ -34,6 +34,8 @@ class LockDirectory {
   Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected);
 
  private:
+  [[nodiscard]] std::uint64_t tail_at(const LockSlot& slot) const;
+
   SyncConfig config_;
   nic::Nic& nic_;
 };

@@ -13,6 +13,9 @@ using State = LockWaiter::State;
 using Token = LockState::Token;
 
 namespace {
+// A stay of at most so many unlocks is short: the token was fetched for them alone, and flushing at once costs its node little.
+constexpr std::uint8_t kShortStay = 2;
+
 unsigned long long printable(std::uint64_t value) { return value; }
 bool looks_changed(const LockWaiter& waiter) {
   return waiter.state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
@@ -38,13 +41,13 @@ Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
   NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
   LockState& state = table_.at(offset);
   Guard guard(state.guard);
-  if (state.holder == who) return Status::invalid;
-  if (state.idle()) {
+  if (state.idle()) [[likely]] {
     state.holder = who;
     guard.unlock();
     stats_.add(Stat::lock_acquires);
     return Status::ok;
   }
+  if (state.holder == who) return Status::invalid;
   LockWaiter* waiter = pool_.take(who);
   state.append(waiter);
   const bool ask = state.token == Token::absent;
@@ -92,41 +95,66 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
   }
 }
 
+LockExtra& Mutexes::extra_of(LockState& state) {
+  if (state.extra == nullptr) {
+    state.extra = extras_.take();
+    state.extra->prober = nullptr;
+    state.extra->successor_probe = 0;
+  }
+  return *state.extra;
+}
+
+void Mutexes::trim(LockState& state) {
+  if (state.extra == nullptr || state.has_payload || state.has_successor || state.extra->prober != nullptr) return;
+  extras_.give_back(std::exchange(state.extra, nullptr));
+}
+
 // Only the holder runs this, so has_payload cannot change meanwhile: it is set when the token comes, and the token is here.
 void Mutexes::apply_payload(LockState& state) {
   Guard guard(state.guard);
   if (!state.has_payload) return;
   state.has_payload = false;
-  const Bytes payload = std::exchange(state.payload, {});
-  const NodeId granter = state.granter;
+  const Bytes payload = std::exchange(state.extra->payload, {});
+  const NodeId granter = state.extra->granter;
+  trim(state);
   guard.unlock();
   hook_.on_acquire(SyncId{state.offset}, granter, payload);
 }
 
 Status Mutexes::unlock(std::uint64_t offset, std::uint64_t who) {
-  LockState* state = table_.find(offset);
-  if (state == nullptr) return Status::perm;
-  Guard guard(state->guard);
-  if (state->holder != who || !state->held_by_thread()) return Status::perm;
-  if (state->first != nullptr && (!state->has_successor || state->cohort < cohort_limit_)) {
-    if (state->has_successor) ++state->cohort;
-    LockWaiter* next = state->hand_to_first();
+  LockState* const found = table_.find(offset);
+  if (found == nullptr) return Status::perm;
+  LockState& state = *found;
+  hook_.before_unlock(SyncId{offset});
+  Guard guard(state.guard);
+  if (state.holder != who || !state.held_by_thread()) return Status::perm;
+  if (state.stay <= kShortStay) ++state.stay;
+  if (state.has_waiters() && (!state.has_successor || state.cohort < cohort_limit_)) {
+    if (state.has_successor) ++state.cohort;
+    state.unreleased = true;
+    LockWaiter* next = state.hand_to_first();
     guard.unlock();
     next->word.announce(nic_.env());
     return Status::ok;
   }
-  state->holder = LockState::kReleasing;
+  if (!state.has_successor && !(state.migrates && state.stay <= kShortStay)) [[likely]] {
+    state.unreleased = true;
+    state.holder = LockState::kNobody;
+    return Status::ok;
+  }
+  state.holder = LockState::kReleasing;
   guard.unlock();
-  release(*state);
+  release(state);
   return Status::ok;
 }
 
 void Mutexes::release(LockState& state) {
-  hook_.on_release(SyncId{state.offset});  // eagerly, also if no other node asks yet: a handler may then grant at once
+  hook_.on_release(SyncId{state.offset});
   Guard guard(state.guard);
+  state.unreleased = false;
   if (state.has_successor) {
     grant_to_successor(state, guard);
-  } else if (state.first != nullptr) {
+  } else if (state.has_waiters()) {
     LockWaiter* next = state.hand_to_first();
     guard.unlock();
     next->word.announce(nic_.env());
@@ -135,12 +163,26 @@ void Mutexes::release(LockState& state) {
   }
 }
 
+void Mutexes::release_for(LockState& state, Guard& guard) {
+  state.holder = LockState::kCaretaker;
+  guard.unlock();
+  // Never refused: only the destructor closes the group, after the last message.
+  (void)caretakers_.spawn([this, &state] {
+    apply_payload(state);
+    release(state);
+  });
+}
+
 void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   const NodeId to = state.successor;
-  const Bytes request = std::exchange(state.successor_request, {});
+  const Bytes request = std::exchange(state.extra->successor_request, {});
+  const std::uint64_t question = std::exchange(state.extra->successor_probe, 0);
   state.has_successor = false;
+  trim(state);
   state.holder = LockState::kNobody;
   state.cohort = 0;
+  state.migrates = state.stay <= kShortStay;
+  state.stay = 0;
   state.token = Token::requested;  // nobody asks yet: elect_or_forget() below settles it
   const std::uint64_t epoch = ++state.epoch;
   guard.unlock();
@@ -150,18 +192,19 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
   hook_.append_grant(SyncId{state.offset}, to, request, body);
   nic_.send(to, nic::MessageKind::sync_lock, body);
+  if (question != 0) nic_.send(to, nic::MessageKind::sync_lock, encode_lock(LockMessageType::busy, state.offset, question));
 
   guard.lock();
   elect_or_forget(state, guard);
 }
 
 void Mutexes::elect_or_forget(LockState& state, Guard& guard) {
-  LockWaiter* elected = state.first;
-  if (elected == nullptr) {
+  if (!state.has_waiters()) {
     state.token = Token::absent;
     guard.unlock();
     return;
   }
+  LockWaiter* const elected = state.first();
   set_state(*elected, State::elected);
   guard.unlock();
   elected->word.announce(nic_.env());
@@ -186,13 +229,12 @@ std::uint64_t Mutexes::epoch_of(std::uint64_t offset) const {
 Result<LockSlot> Mutexes::slot_of(LockState& state) {
   {
     const Guard guard(state.guard);
-    if (state.slot_known) return state.slot;
+    if (state.slot != 0) return LockSlot{directory_.home_of(state.offset), state.slot};
   }
   const Result<LockSlot> slot = directory_.find(state.offset);
   if (!slot) return slot;
   const Guard guard(state.guard);
-  state.slot = *slot;
-  state.slot_known = true;
+  state.slot = slot->number;
   return slot;
 }
 
@@ -223,9 +265,9 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
   {
     const Guard guard(state.guard);
     state.token = Token::absent;
-    while (state.first != nullptr) {
-      failed.push_back(state.first);
-      state.remove(state.first);
+    while (state.has_waiters()) {
+      failed.push_back(state.first());
+      state.remove(failed.back());
       failed.back()->status = status;
       set_state(*failed.back(), State::failed);
     }
@@ -234,20 +276,10 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
 }
 
 void Mutexes::token_arrived(LockState& state, Guard& guard) {
-  if (state.first != nullptr) {
-    LockWaiter* next = state.hand_to_first();
-    guard.unlock();
-    next->word.announce(nic_.env());
-    return;
-  }
-  // All waiters' deadlines passed. The payload must be applied before the token goes on, which may block: a task does it.
-  state.holder = LockState::kCaretaker;
+  if (!state.has_waiters()) return release_for(state, guard);  // all waiters' deadlines passed
+  LockWaiter* next = state.hand_to_first();
   guard.unlock();
-  // Never refused: only the destructor closes the group, after the last message.
-  (void)caretakers_.spawn([this, &state] {
-    apply_payload(state);
-    release(state);
-  });
+  next->word.announce(nic_.env());
 }
 
 }  // namespace netvm::sync

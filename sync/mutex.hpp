@@ -2,8 +2,9 @@
 //
 // Invariants
 //  1. One thread of one node holds a mutex. A local hand-over goes in order of arrival; nobody overtakes the queue.
-//  2. Before the token can leave this node, on_release() has run since the last holder's last instruction (release() below is the one place
-//     that decides when). Handlers grant only an idle token, so they never need to flush.
+//  2. Before the token can leave this node, on_release() has run since the last holder's last instruction, but no sooner than somebody asks
+//     (docs/decisions/0012): an unlock with no node waiting only notes that it is due (LockState::unreleased). A handler grants an idle token at once if
+//     nothing is due; else a task flushes first. Where the token came and went at once the last time, an unlock flushes at once, too.
 //  3. A payload that came with the token is applied before any thread of this node holds, and before the token goes on: when nobody waits
 //     any more, a task does it.
 //  4. A contended hand-over between nodes costs one request and one grant, beside the swap at the home.
@@ -53,8 +54,14 @@ class Mutexes final : public nic::MessageHandler {
   void token_arrived(LockState& state, std::unique_lock<SpinLock>& guard);
   Status wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline);
   void apply_payload(LockState& state);
-  // The holder (a thread or a task) is done and nobody of this node takes over at once: flush, then hand on, or keep the token.
+  // Flushes, then hands on or keeps the token. The holder is a thread that unlocked (kReleasing) or a task (kCaretaker).
   void release(LockState& state);
+  // A task does so for a token that lies idle. Ends the guard.
+  void release_for(LockState& state, std::unique_lock<SpinLock>& guard);
+  // What it needs while it travels. Under its guard.
+  LockExtra& extra_of(LockState& state);
+  // Takes back what the state does not need any more. Under its guard.
+  void trim(LockState& state);
   // Gives the token to the successor; with waiters left, the first of them asks for it back.
   void grant_to_successor(LockState& state, std::unique_lock<SpinLock>& guard);
   // token = requested without a request: the first waiter makes one; without waiters token = absent.
@@ -77,7 +84,9 @@ class Mutexes final : public nic::MessageHandler {
   LockDirectory directory_;
   MutexTable table_;
   WaiterPool pool_;
-  TaskGroup caretakers_;  // they pass on grants that came after their waiters' deadlines
+  RecyclingPool<LockExtra> extras_;
+  std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
+  TaskGroup caretakers_;
   std::atomic<std::uint64_t> dropped_{0};
 };
 

@@ -2,8 +2,8 @@
 //
 // try_lock never waits for a holder. It asks the queue's last node whether the mutex is free there (a round trip that a handler answers);
 // if so it puts itself behind that node and asks for the token. Should a thread over there have been faster, the answer to a second
-// question, sent right behind the request and therefore arriving after any grant, says so: try_lock gives up, and the token, when it comes, stays
-// at this node.
+// question, sent right behind the request and answered behind any grant, says so: try_lock gives up, and the token, when it comes, stays at this
+// node. Where that node must flush first, it answers when it has granted.
 #include <mutex>
 #include <utility>
 
@@ -77,15 +77,17 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
 
 bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
   Guard guard(state.guard);
-  const std::uint64_t number = ++state.probe_number;
-  state.prober = prober;
+  const std::uint64_t number = probes_.fetch_add(1, std::memory_order_relaxed) + 1;  // relaxed: only uniqueness matters
+  extra_of(state).prober = prober;
+  state.extra->probe_number = number;
   guard.unlock();
   nic_.send(last, nic::MessageKind::sync_lock, encode_lock(LockMessageType::probe, state.offset, number));
   (void)nic_.wait_until(prober->word, [prober] {
     return prober->state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
   });
   guard.lock();
-  state.prober = nullptr;                                                              // cancelled: a late answer finds nobody
+  state.extra->prober = nullptr;  // cancelled: a late answer finds nobody
+  trim(state);
   if (prober->state.load(std::memory_order_relaxed) != State::answered) return false;  // relaxed: under the guard
   prober->state.store(State::waiting, std::memory_order_relaxed);                      // relaxed: under the guard
   return prober->answer_free;
@@ -145,8 +147,12 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
               printable(state.offset), state.has_successor ? "has a successor already" : "is not here");
   state.has_successor = true;
   state.successor = from;
-  state.successor_request.assign(message.payload.begin(), message.payload.end());
-  if (state.idle()) grant_to_successor(state, guard);
+  LockExtra& extra = extra_of(state);
+  extra.successor_request.assign(message.payload.begin(), message.payload.end());
+  extra.successor_probe = 0;
+  if (!state.idle()) return;
+  if (!state.unreleased || !hook_.needs_release(SyncId{state.offset})) return grant_to_successor(state, guard);
+  release_for(state, guard);
 }
 
 void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& message) {
@@ -162,9 +168,12 @@ void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& mes
   state.token = Token::here;
   state.epoch = message.epoch;
   state.cohort = 0;
+  state.stay = 0;
+  state.unreleased = false;
   state.has_payload = true;
-  state.granter = from;
-  state.payload.assign(message.payload.begin(), message.payload.end());
+  LockExtra& extra = extra_of(state);
+  extra.granter = from;
+  extra.payload.assign(message.payload.begin(), message.payload.end());
   token_arrived(state, guard);
 }
 
@@ -172,6 +181,10 @@ void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& mes
   bool is_free = false;
   if (state != nullptr) {
     const Guard guard(state->guard);
+    if (state->has_successor && state->successor == from && state->holder >= LockState::kCaretaker) {
+      state->extra->successor_probe = message.epoch;  // it is about to be granted
+      return;
+    }
     is_free = state->idle();
   }
   const LockMessageType answer = is_free ? LockMessageType::free : LockMessageType::busy;
@@ -180,9 +193,9 @@ void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& mes
 
 void Mutexes::handle_answer(LockState& state, const LockMessage& message) {
   Guard guard(state.guard);
-  LockWaiter* prober = state.prober;
+  LockWaiter* prober = state.extra == nullptr ? nullptr : state.extra->prober;
   // It no longer asks (cancelled), asked another question, or was granted before the answer came.
-  if (prober == nullptr || state.probe_number != message.epoch || prober->state.load(std::memory_order_relaxed) != State::waiting)
+  if (prober == nullptr || state.extra->probe_number != message.epoch || prober->state.load(std::memory_order_relaxed) != State::waiting)
     return;  // relaxed: under the guard
   prober->answer_free = message.type == LockMessageType::free;
   prober->state.store(State::answered, std::memory_order_release);  // release: partner is probe()'s look

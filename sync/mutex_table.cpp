@@ -1,29 +1,22 @@
 #include "sync/mutex_table.hpp"
 
-#include <oneapi/tbb/concurrent_unordered_map.h>
-
-#include <mutex>
-
 #include "runtime/check.hpp"
-#include "runtime/random.hpp"
 
 namespace netvm::sync {
 
+void LockState::prepend(LockWaiter* waiter) {
+  waiter->next = last == nullptr ? waiter : last->next;
+  (last == nullptr ? last : last->next) = waiter;
+}
+
 void LockState::append(LockWaiter* waiter) {
-  waiter->next = nullptr;
-  (first == nullptr ? first : last->next) = waiter;
+  prepend(waiter);
   last = waiter;
 }
 
-void LockState::prepend(LockWaiter* waiter) {
-  waiter->next = first;
-  first = waiter;
-  if (last == nullptr) last = waiter;
-}
-
 LockWaiter* LockState::hand_to_first() {
-  NETVM_CHECK(first != nullptr && token == Token::here, "mutex at offset %#llx: handed to nobody", static_cast<unsigned long long>(offset));
-  LockWaiter* waiter = first;
+  NETVM_CHECK(has_waiters() && token == Token::here, "mutex at offset %#llx: handed to nobody", static_cast<unsigned long long>(offset));
+  LockWaiter* waiter = first();
   remove(waiter);
   holder = waiter->who;
   waiter->state.store(LockWaiter::State::granted, std::memory_order_release);  // release: partner is the waiter's acquire look
@@ -31,71 +24,75 @@ LockWaiter* LockState::hand_to_first() {
 }
 
 void LockState::remove(LockWaiter* waiter) {
-  LockWaiter* before = nullptr;
-  LockWaiter* at = first;
-  while (at != nullptr && at != waiter) {
-    before = at;
-    at = at->next;
-  }
-  NETVM_CHECK(at == waiter, "mutex at offset %#llx: a waiter is not in its queue", static_cast<unsigned long long>(offset));
-  (before == nullptr ? first : before->next) = waiter->next;
-  if (last == waiter) last = before;
+  LockWaiter* before = last;
+  while (before != nullptr && before->next != waiter) before = before->next == last ? nullptr : before->next;
+  NETVM_CHECK(before != nullptr, "mutex at offset %#llx: a waiter is not in its queue", static_cast<unsigned long long>(offset));
+  before->next = waiter->next;
+  if (last == waiter) last = before == waiter ? nullptr : before;
   waiter->next = nullptr;
 }
 
+// ---- the table -----------------------------------------------------------------------------------------------------------
+
 namespace {
-struct OffsetHash {
-  std::size_t operator()(std::uint64_t offset) const { return mix64(offset); }
-};
+constexpr unsigned kFirstBits = 8;
 }  // namespace
 
-struct MutexTable::Map {
-  oneapi::tbb::concurrent_unordered_map<std::uint64_t, std::unique_ptr<LockState>, OffsetHash> states;  // lookup only: never iterated
-};
+std::unique_ptr<MutexTable::Index> MutexTable::make_index(unsigned bits) {
+  auto index = std::make_unique<Index>();
+  index->mask = (std::uint64_t{1} << bits) - 1;
+  index->shift = 64 - bits;
+  index->places = std::make_unique<std::atomic<LockState*>[]>(std::size_t{1} << bits);
+  return index;
+}
 
-MutexTable::MutexTable() : map_(std::make_unique<Map>()) {}
+MutexTable::MutexTable() {
+  indices_.push_back(make_index(kFirstBits));
+  index_.store(indices_.back().get());
+}
+
 MutexTable::~MutexTable() = default;
 
-LockState& MutexTable::at(std::uint64_t offset) {
-  const auto found = map_->states.find(offset);
-  if (found != map_->states.end()) return *found->second;
-  return *map_->states.emplace(offset, std::make_unique<LockState>(offset)).first->second;
+void MutexTable::put(Index& index, LockState* state) {
+  std::uint64_t at = hash(state->offset) >> index.shift;
+  while (index.places[at].load(std::memory_order_relaxed) != nullptr) at = (at + 1) & index.mask;  // relaxed: changed under making_ only
+  index.places[at].store(state, std::memory_order_release);                                        // release: partner is find()
 }
 
-LockState* MutexTable::find(std::uint64_t offset) const {
-  const auto found = map_->states.find(offset);
-  return found == map_->states.end() ? nullptr : found->second.get();
+LockState& MutexTable::make(std::uint64_t offset) {
+  const std::lock_guard guard(making_);
+  if (LockState* const made_meanwhile = find(offset)) return *made_meanwhile;
+  if (states_.size() * 2 > indices_.back()->mask) grow();
+  LockState& state = states_.emplace_back();
+  state.offset = offset;
+  put(*indices_.back(), &state);
+  return state;
 }
 
-WaiterPool::~WaiterPool() {
-  while (free_ != nullptr) {
-    LockWaiter* waiter = free_;
-    free_ = waiter->next;
-    delete waiter;
-  }
+void MutexTable::grow() {
+  auto larger = make_index(64 - indices_.back()->shift + 1);
+  for (LockState& state : states_) put(*larger, &state);
+  index_.store(larger.get(), std::memory_order_release);  // release: partner is find()
+  indices_.push_back(std::move(larger));
 }
+
+std::vector<LockState*> MutexTable::all() const {
+  const std::lock_guard guard(making_);
+  std::vector<LockState*> states;
+  states.reserve(states_.size());
+  for (const LockState& state : states_) states.push_back(const_cast<LockState*>(&state));
+  return states;
+}
+
+// ---- the pool ----------------------------------------------------------------------------------------------------------------
 
 LockWaiter* WaiterPool::take(std::uint64_t who) {
-  LockWaiter* waiter = nullptr;
-  {
-    const std::lock_guard guard(guard_);
-    if (free_ != nullptr) {
-      waiter = free_;
-      free_ = waiter->next;
-    }
-  }
-  if (waiter == nullptr) waiter = new LockWaiter;
+  LockWaiter* waiter = pool_.take();
   waiter->who = who;
   waiter->status = Status::ok;
   waiter->next = nullptr;
   waiter->state.store(LockWaiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under a guard
   return waiter;
-}
-
-void WaiterPool::give_back(LockWaiter* waiter) {
-  const std::lock_guard guard(guard_);
-  waiter->next = free_;
-  free_ = waiter;
 }
 
 }  // namespace netvm::sync

@@ -1,18 +1,25 @@
 // Mutex table: what one node knows of each mutex that one of its threads ever asked for. Found by offset, made at first use, never removed.
 //
 // Invariants
-//  1. Everything in a LockState is read and written under its guard, which is held for a few instructions: never across a message,
+//  1. Everything in a LockState but its offset is read and written under its guard, which is held for a few instructions: never across a message,
 //     a hook, a wait or a system call.
 //  2. token == here: no other node has it. token == absent: the local queue is empty and nobody holds. token == requested: exactly one
 //     request of this node is under way or queued at a predecessor.
 //  3. At most one successor: every node swaps itself into the tail once for each time it gets the token.
 //  4. Waiters are recycled, never freed before the table: a late wake-up hits a live word and is spurious at worst.
+//  5. A mutex that is used costs one cache line; what only a hand-over between nodes needs (LockExtra) is lent to it for as long.
+//  6. A lookup takes no lock: states never move, an index is never changed but by filling empty places, and a full one is replaced by a larger one
+//     and kept. Who knows that a state was made (it made it, or was told by a message) finds it.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <mutex>
+#include <vector>
 
+#include "runtime/cpu.hpp"
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
 #include "sync/coherence_hook.hpp"
@@ -34,21 +41,33 @@ struct alignas(kCacheLine) LockWaiter {
   std::uint64_t who = 0;
   Status status = Status::ok;
   bool answer_free = false;
-  LockWaiter* next = nullptr;  ///< in the mutex's queue, or in the pool
+  LockWaiter* next = nullptr;  ///< in the mutex's queue (a ring), or in the pool
+};
+
+/// What a mutex needs while its token travels.
+struct LockExtra {
+  NodeId granter{};
+  Bytes payload;                      ///< came with the token; the next holder applies it before it goes on
+  Bytes successor_request;            ///< the coherence payload of the successor's request
+  LockWaiter* prober = nullptr;       ///< a try_lock that waits for an answer
+  std::uint64_t probe_number = 0;     ///< of its question
+  std::uint64_t successor_probe = 0;  ///< the successor's question, to be answered behind the grant; 0: none
+  LockExtra* next = nullptr;          ///< in the pool
 };
 
 struct alignas(kCacheLine) LockState {
   enum class Token : std::uint8_t { absent, requested, here };
   // Holders that are no thread. Both work outside the guard and end in Mutexes::release().
   static constexpr std::uint64_t kNobody = 0;
-  static constexpr std::uint64_t kReleasing = UINT64_MAX;      ///< the last holder flushes
-  static constexpr std::uint64_t kCaretaker = UINT64_MAX - 1;  ///< the token came when nobody waited any more: a task applies its payload
-
-  explicit LockState(std::uint64_t the_offset) : offset(the_offset) {}
+  static constexpr std::uint64_t kReleasing = UINT64_MAX;      ///< a thread that unlocked flushes
+  static constexpr std::uint64_t kCaretaker = UINT64_MAX - 1;  ///< a task applies a payload, or flushes for a node that asks
 
   [[nodiscard]] bool idle() const { return token == Token::here && holder == kNobody; }
   [[nodiscard]] bool held_by_thread() const { return token == Token::here && holder != kNobody && holder < kCaretaker; }
 
+  [[nodiscard]] bool has_waiters() const { return last != nullptr; }
+  /// The queue's head. It is not empty.
+  [[nodiscard]] LockWaiter* first() const { return last->next; }
   void append(LockWaiter* waiter);
   void prepend(LockWaiter* waiter);
   /// Takes the head out and makes it the holder. The queue is not empty; the caller announces on the waiter's word afterwards.
@@ -57,56 +76,100 @@ struct alignas(kCacheLine) LockState {
   void remove(LockWaiter* waiter);
 
   mutable SpinLock guard;
-  const std::uint64_t offset;
   Token token = Token::absent;
-  std::uint64_t holder = kNobody;
-  std::uint64_t epoch = 0;  ///< fencing token: rises with every hand-over between nodes
-  LockWaiter* first = nullptr;
-  LockWaiter* last = nullptr;
-  std::uint32_t cohort = 0;  ///< hand-overs inside this node since another one waits
-
-  bool has_successor = false;
+  bool has_successor : 1 = false;
+  bool has_payload : 1 = false;
+  bool unreleased : 1 = false;  ///< a thread unlocked, and on_release() has not run since
+  bool migrates : 1 = false;    ///< the last stay of the token was a short one: the next probably is, too
+  std::uint8_t stay = 0;        ///< unlocks since the token came, as far as they matter
+  std::uint16_t cohort = 0;     ///< hand-overs inside this node since another one waits
+  std::uint32_t slot = 0;       ///< where the tail lies: LockSlot::number; 0: not known
   NodeId successor{};
-  Bytes successor_request;  ///< the coherence payload of its request
-
-  bool has_payload = false;  ///< came with the token; the next holder applies it before it goes on
-  NodeId granter{};
-  Bytes payload;
-
-  LockWaiter* prober = nullptr;  ///< a try_lock that waits for an answer
-  std::uint64_t probe_number = 0;
-
-  bool slot_known = false;
-  LockSlot slot;
+  std::uint64_t offset = 0;
+  std::uint64_t holder = kNobody;
+  std::uint64_t epoch = 0;     ///< fencing token: rises with every hand-over between nodes
+  LockWaiter* last = nullptr;  ///< of the ring of waiters
+  LockExtra* extra = nullptr;
 };
+static_assert(sizeof(LockState) == kCacheLine);
 
 class MutexTable {
  public:
   MutexTable();
+  MutexTable(const MutexTable&) = delete;
+  MutexTable& operator=(const MutexTable&) = delete;
   ~MutexTable();
-  /// Makes the state if there is none. The reference is valid as long as the table. Any thread; does not block.
-  LockState& at(std::uint64_t offset);
+  /// Makes the state if there is none. The reference is valid as long as the table. Any thread; does not wait for other nodes.
+  LockState& at(std::uint64_t offset) {
+    LockState* const found = find(offset);
+    return found != nullptr ? *found : make(offset);
+  }
   /// Null if no thread of this node ever asked for it.
-  [[nodiscard]] LockState* find(std::uint64_t offset) const;
+  [[nodiscard]] LockState* find(std::uint64_t offset) const {
+    const Index& index = *index_.load(std::memory_order_acquire);  // acquire: partner is grow()'s release
+    for (std::uint64_t at = hash(offset) >> index.shift;; at = (at + 1) & index.mask) {
+      LockState* const state = index.places[at].load(std::memory_order_acquire);  // acquire: partner is put()'s release
+      if (state == nullptr || state->offset == offset) return state;
+    }
+  }
+  /// Every state that there is, in the order in which they were made. Not for hot paths.
+  [[nodiscard]] std::vector<LockState*> all() const;
 
  private:
-  struct Map;
-  std::unique_ptr<Map> map_;
+  struct Index {
+    std::uint64_t mask = 0;
+    unsigned shift = 0;  // the hash's high bits are the good ones
+    std::unique_ptr<std::atomic<LockState*>[]> places;
+  };
+  static std::uint64_t hash(std::uint64_t offset) { return offset * 0x9e3779b97f4a7c15U; }
+  static std::unique_ptr<Index> make_index(unsigned bits);
+  static void put(Index& index, LockState* state);
+  LockState& make(std::uint64_t offset);
+  void grow();
+
+  std::atomic<const Index*> index_{nullptr};
+  // Under making_:
+  mutable std::mutex making_;
+  std::vector<std::unique_ptr<Index>> indices_;  // the last is the one in use
+  std::deque<LockState> states_;
+};
+
+/// Things of one kind that are lent and come back; they are freed with the pool. T has a member `next`.
+template <class T>
+class RecyclingPool {
+ public:
+  RecyclingPool() = default;
+  RecyclingPool(const RecyclingPool&) = delete;
+  RecyclingPool& operator=(const RecyclingPool&) = delete;
+  ~RecyclingPool() {
+    while (free_ != nullptr) delete std::exchange(free_, free_->next);
+  }
+  T* take() {
+    {
+      const std::lock_guard guard(guard_);
+      if (free_ != nullptr) return std::exchange(free_, free_->next);
+    }
+    return new T;
+  }
+  void give_back(T* thing) {
+    const std::lock_guard guard(guard_);
+    thing->next = free_;
+    free_ = thing;
+  }
+
+ private:
+  SpinLock guard_;
+  T* free_ = nullptr;
 };
 
 /// Queue nodes for waiting threads.
 class WaiterPool {
  public:
-  WaiterPool() = default;
-  WaiterPool(const WaiterPool&) = delete;
-  WaiterPool& operator=(const WaiterPool&) = delete;
-  ~WaiterPool();
   LockWaiter* take(std::uint64_t who);
-  void give_back(LockWaiter* waiter);
+  void give_back(LockWaiter* waiter) { pool_.give_back(waiter); }
 
  private:
-  SpinLock guard_;
-  LockWaiter* free_ = nullptr;
+  RecyclingPool<LockWaiter> pool_;
 };
 
 }  // namespace netvm::sync

@@ -53,7 +53,11 @@ class ClockHook final : public sync::CoherenceHook {
   }
   [[nodiscard]] bool broken() const { return broken_.load(); }
 
+  /// How often something was placed for others.
+  [[nodiscard]] std::uint64_t releases() const { return releases_.load(); }
+
   void on_release(sync::SyncId = {}) override {
+    ++releases_;
     std::uint64_t flushed = 0;
     {
       const std::lock_guard guard(guard_);
@@ -129,6 +133,7 @@ class ClockHook final : public sync::CoherenceHook {
   SpinLock guard_;
   Clock known_;  // what may be passed on: of this node, the writes that have been flushed
   std::uint64_t written_ = 0;
+  std::atomic<std::uint64_t> releases_{0};
   std::atomic<bool> broken_{false};
 };
 
