@@ -1,5 +1,6 @@
 #include "sync/sync_wire.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -13,9 +14,9 @@ Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoc
   header.cargo_bytes = static_cast<std::uint32_t>(cargo.size());
   header.offset = offset;
   header.epoch = epoch;
-  Bytes body(sizeof header);
+  Bytes body(sizeof header + cargo.size());
   std::memcpy(body.data(), &header, sizeof header);
-  body.insert(body.end(), cargo.begin(), cargo.end());
+  std::copy(cargo.begin(), cargo.end(), body.begin() + sizeof header);
   return body;
 }
 
