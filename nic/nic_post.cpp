@@ -213,7 +213,7 @@ void Nic::Impl::post_message(NodeId to, MessageKind kind, std::span<const std::b
   const auto packets = static_cast<std::uint32_t>(std::max<std::size_t>(1, (body.size() + max_payload() - 1) / max_payload()));
   stats.add(Stat::messages_sent, packets);
   stats.add(Stat::message_bytes, body.size());
-  const bool of_sync = kind == MessageKind::sync_lock || kind == MessageKind::sync_collective;
+  const bool of_sync = kind == MessageKind::sync_lock || kind == MessageKind::sync_wake || kind == MessageKind::sync_collective;
   stats.add(of_sync ? Stat::sync_bytes : Stat::protocol_bytes, body.size());
   if (packets <= kMostFragmentsAtOnce && send_fragments(channel, header, body, packets)) return;
   // It has to wait for credits, or it is long: a copy is cut while it leaves, and what others post to this target meanwhile queues behind.

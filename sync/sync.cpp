@@ -3,15 +3,20 @@
 #include "runtime/check.hpp"
 #include "sync/collective.hpp"
 #include "sync/mutex.hpp"
+#include "sync/objects.hpp"
 
 namespace netvm::sync {
 
 class Sync::Impl {
  public:
   Impl(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
-      : nodes(nic.nodes()), mutexes(config, nic, hook, stats), collectives(config.arity, nic, hook, stats) {}
+      : nodes(nic.nodes()),
+        objects(mutexes, nic, hook, stats, config.cohort),
+        mutexes(config, nic, hook, stats, &objects),
+        collectives(config.arity, nic, hook, stats) {}
 
   const std::uint32_t nodes;
+  Objects objects;  // mutexes' messages reach it, so it goes last
   Mutexes mutexes;
   Collectives collectives;
 };
@@ -25,6 +30,8 @@ Result<bool> Sync::try_lock(std::uint64_t offset, std::uint64_t who) { return im
 Status Sync::unlock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.unlock(offset, who); }
 bool Sync::held_here(std::uint64_t offset) const { return impl_->mutexes.held_here(offset); }
 std::uint64_t Sync::epoch_of(std::uint64_t offset) const { return impl_->mutexes.epoch_of(offset); }
+
+Objects& Sync::objects() { return impl_->objects; }
 
 void Sync::set_local_threads(std::uint32_t threads) { impl_->collectives.set_local_threads(threads); }
 

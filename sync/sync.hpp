@@ -1,4 +1,4 @@
-// Sync: mutexes and collectives between the threads of all nodes (after Mellor-Crummey and Scott 1991; the token that stays where it
+// Sync: mutexes, other objects and collectives between the threads of all nodes (after Mellor-Crummey and Scott 1991; the token that stays where it
 // was used last after TreadMarks, Keleher et al. 1994).
 //
 // A mutex is known by its global offset (an address in shared memory), needs no creation, and costs nothing until used.
@@ -9,7 +9,9 @@
 //  - The node that held it last keeps the token: its threads lock again without a message.
 //  - Threads of a node queue locally (FIFO); at most `cohort` hand-overs inside a node while another node waits.
 //
-// Invariants: see mutex.hpp, mutex_table.hpp and collective.hpp.
+// All other objects are built on mutexes: objects.hpp.
+//
+// Invariants: see mutex.hpp, mutex_table.hpp, objects.hpp and collective.hpp.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,8 @@
 #include "sync/coherence_hook.hpp"
 
 namespace netvm::sync {
+
+class Objects;
 
 struct SyncConfig {
   /// For each node, the region in its memory that holds the lock table, and where in it (bytes from the region's start). Zeroed.
@@ -54,6 +58,9 @@ class Sync final {
   [[nodiscard]] bool held_here(std::uint64_t offset) const;
   /// Fencing token: how often the mutex went from one node to another, as of the last time it came here. Rises with each.
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
+
+  /// Semaphores, reader-writer locks and the other objects.
+  [[nodiscard]] Objects& objects();
 
   // ---- collectives over all nodes, for `local_threads` threads of each ---------------------------------------------------
   /// How many threads of this node take part in each collective. Call before the first, and only while none is under way.

@@ -36,6 +36,34 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   return LockMessage{type, header.offset, header.epoch, rest.first(header.cargo_bytes), rest.subspan(header.cargo_bytes)};
 }
 
+Bytes encode_wake(SyncId object, std::uint64_t value, std::span<const std::uint64_t> waiters) {
+  WakeHeader header;
+  header.object = object.offset;
+  header.value = value;
+  header.waiters = static_cast<std::uint32_t>(waiters.size());
+  const auto numbers = std::as_bytes(waiters);
+  Bytes body(sizeof header + numbers.size());
+  std::memcpy(body.data(), &header, sizeof header);
+  std::copy(numbers.begin(), numbers.end(), body.begin() + sizeof header);
+  return body;
+}
+
+std::optional<WakeMessage> decode_wake(std::span<const std::byte> body) {
+  WakeHeader header;
+  if (body.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, body.data(), sizeof header);
+  const std::span<const std::byte> rest = body.subspan(sizeof header);
+  if (header.reserved != 0 || header.waiters == 0 || header.waiters > rest.size() / sizeof(std::uint64_t)) return std::nullopt;
+  WakeMessage message;
+  message.object = SyncId{header.object};
+  if (!message.object.is_object()) return std::nullopt;
+  message.value = header.value;
+  message.waiters.resize(header.waiters);
+  std::memcpy(message.waiters.data(), rest.data(), header.waiters * sizeof(std::uint64_t));
+  message.payload = rest.subspan(header.waiters * sizeof(std::uint64_t));
+  return message;
+}
+
 const char* to_string(CollectiveKind kind) {
   switch (kind) {
     case CollectiveKind::barrier:

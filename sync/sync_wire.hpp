@@ -1,6 +1,7 @@
-// The messages of sync/: bodies of MessageKind::sync_lock and MessageKind::sync_collective. Little-endian, validated once, in decode.
+// The messages of sync/: bodies of MessageKind::sync_lock, sync_wake and sync_collective. Little-endian, validated once, in decode.
 //
 //   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries, then the coherence payload
+//   wake         WakeHeader (24 bytes), then the waiters' numbers (8 bytes each), then the coherence payload
 //   collective   CollectiveHeader (32 bytes), then `value_bytes` of value, then the coherence payload
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "sync/coherence_hook.hpp"
 
@@ -43,6 +45,28 @@ struct LockMessage {
 [[nodiscard]] Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch, std::span<const std::byte> cargo = {});
 /// Nothing if the body is not one of ours.
 [[nodiscard]] std::optional<LockMessage> decode_lock(std::span<const std::byte> body);
+
+/// To a node whose threads wait for an object: these go on.
+struct WakeHeader {
+  std::uint64_t object = 0;  // with SyncId::kObjectBit
+  std::uint64_t value = 0;   // means what the operation makes of it
+  std::uint32_t waiters = 0;
+  std::uint32_t reserved = 0;
+};
+static_assert(sizeof(WakeHeader) == 24);
+
+/// A decoded message; the payload points into the body.
+struct WakeMessage {
+  SyncId object;
+  std::uint64_t value = 0;
+  std::vector<std::uint64_t> waiters;
+  std::span<const std::byte> payload;
+};
+
+/// A body; the caller appends the payload.
+[[nodiscard]] Bytes encode_wake(SyncId object, std::uint64_t value, std::span<const std::uint64_t> waiters);
+/// Nothing if the body is not one of ours.
+[[nodiscard]] std::optional<WakeMessage> decode_wake(std::span<const std::byte> body);
 
 enum class CollectiveKind : std::uint8_t { barrier = 1, all_reduce = 2, broadcast = 3, farewell = 4 };
 /// Whether the call carries bytes from the threads.

@@ -1,6 +1,7 @@
-// sync/sync_wire: bodies of lock and collective messages; what decodes encodes to the same bytes.
+// sync/sync_wire, sync/object_state: bodies of lock, wake and collective messages, what tokens carry; what decodes encodes to the same bytes.
 #include <algorithm>
 
+#include "sync/object_state.hpp"
 #include "sync/sync_wire.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
@@ -12,6 +13,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     FUZZ_REQUIRE(lock->cargo.empty() || lock->type == LockMessageType::grant);
     Bytes again = encode_lock(lock->type, lock->offset, lock->epoch, lock->cargo);
     again.insert(again.end(), lock->payload.begin(), lock->payload.end());
+    FUZZ_REQUIRE(std::ranges::equal(again, body));
+  }
+  if (const auto wake = decode_wake(body)) {
+    Bytes again = encode_wake(wake->object, wake->value, wake->waiters);
+    again.insert(again.end(), wake->payload.begin(), wake->payload.end());
+    FUZZ_REQUIRE(std::ranges::equal(again, body));
+  }
+  if (const auto state = decode_object(body, 4)) {
+    for (const QueuedWaiter& waiter : state->queue) FUZZ_REQUIRE(waiter.node.value < 4);
+    Bytes again;
+    encode_object(*state, again);
     FUZZ_REQUIRE(std::ranges::equal(again, body));
   }
   if (const auto call = decode_collective(body)) {

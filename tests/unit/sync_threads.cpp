@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/random.hpp"
+#include "sync/objects.hpp"
 #include "tests/support/sync_world.hpp"
 
 namespace netvm::test {
@@ -86,6 +87,70 @@ TEST_CASE("mutexes between real threads: deadlines and try_lock at random") {
     CHECK(failures == 0);
     CHECK(guarded.entries == entered);
     CHECK(entered != 0);
+  }
+}
+
+TEST_CASE("objects between real threads: semaphore, reader-writer lock, barrier, wait queue and flag at once, with deadlines") {
+  using sync::Objects;
+  for (const SyncWorldOptions& options : shapes()) {
+    ThreadSyncWorld world(options);
+    const std::uint64_t all = std::uint64_t{options.nodes} * options.threads;
+    const auto one = [] { return std::uint64_t{1}; };
+    const auto everybody = [&] { return all; };
+    Guarded by_semaphore;
+    Guarded by_writers;
+    std::atomic<std::uint64_t> failures{0};
+    std::atomic<std::uint64_t> acquired{0};
+    std::atomic<std::uint64_t> written{0};
+    const auto use = [&](Guarded& guarded, ClockHook& hook) {
+      ++guarded.entries;
+      if (!guarded.known.empty() && !hook.covers(guarded.known)) ++failures;
+      guarded.known = hook.write();
+    };
+    world.run_all([&](std::uint32_t node, std::uint32_t local) {
+      SplitMix64 random(node * 10 + local + 1);
+      Objects& mine = world.node(node).sync->objects();
+      ClockHook& hook = *world.node(node).hook;
+      const std::uint64_t who = local + 1;
+      const auto require = [&](bool condition) { failures += condition ? 0 : 1; };
+      for (int round = 0; round < 100; ++round) {
+        const Nanos soon = random.below(2) == 0 ? kForever : world.env().now() + static_cast<Nanos>(random.below(50'000));
+        const Status permit = mine.acquire(0x100, who, one, soon);
+        require(permit == Status::ok || (permit == Status::timeout && soon != kForever));
+        if (permit == Status::ok) {
+          ++acquired;
+          use(by_semaphore, hook);
+          require(mine.release(0x100, who, 1, 1, one) == Status::ok);
+        }
+        if (random.below(3) == 0) {
+          const Status alone = mine.lock(0x108, who, soon);
+          require(alone == Status::ok || (alone == Status::timeout && soon != kForever));
+          if (alone == Status::ok) {
+            ++written;
+            use(by_writers, hook);
+            require(mine.unlock(0x108, who) == Status::ok);
+          }
+        } else {
+          const Status shared = mine.lock_shared(0x108, who, soon);
+          require(shared == Status::ok || (shared == Status::timeout && soon != kForever));
+          if (shared == Status::ok) {
+            require(by_writers.known.empty() || hook.covers(by_writers.known));
+            require(mine.unlock_shared(0x108, who) == Status::ok);
+          }
+        }
+        const auto ticket = mine.enqueue(0x110, who);
+        require(ticket.has_value());
+        require(mine.wake(0x110, who, 1).has_value());  // perhaps another's; then this one's deadline ends its wait
+        if (ticket) (void)mine.wait(0x110, who, *ticket, world.env().now() + 20'000);
+        if (round % 10 == 0) require(mine.arrive_and_wait(0x118, who, everybody, {}) == Status::ok);
+      }
+      if (node == 0 && local == 0) require(mine.set_flag(0x120, who, true) == Status::ok);
+      require(mine.await_flag(0x120, who) == Status::ok);
+    });
+    CHECK(failures == 0);
+    CHECK(by_semaphore.entries == acquired);
+    CHECK(by_writers.entries == written);
+    CHECK(acquired != 0);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "runtime/random.hpp"
+#include "sync/object_state.hpp"
 
 namespace netvm::sync {
 namespace {
@@ -31,6 +32,62 @@ TEST_CASE("lock messages survive the wire") {
     CHECK(message->epoch == 42);
     CHECK(std::ranges::equal(message->cargo, cargo));
     CHECK(std::ranges::equal(message->payload, payload));
+  }
+}
+
+TEST_CASE("wake-ups survive the wire; those of nobody, of a mutex, or cut short are refused") {
+  const std::vector<std::uint64_t> waiters = {7, 1, std::uint64_t{1} << 40};
+  const Bytes payload = bytes(50);
+  const SyncId object = SyncId::of_object(0x1234);
+  Bytes body = encode_wake(object, 5, waiters);
+  CHECK_FALSE(decode_wake(std::span(body).first(body.size() - 1)).has_value());
+  CHECK_FALSE(decode_wake(std::span(body).first(10)).has_value());
+  body.insert(body.end(), payload.begin(), payload.end());
+  const auto message = decode_wake(body);
+  REQUIRE(message.has_value());
+  CHECK(message->object == object);
+  CHECK(message->value == 5);
+  CHECK(message->waiters == waiters);
+  CHECK(std::ranges::equal(message->payload, payload));
+  CHECK_FALSE(decode_wake(encode_wake(object, 5, {})).has_value());
+  CHECK_FALSE(decode_wake(encode_wake(SyncId{0x1234}, 5, waiters)).has_value());
+}
+
+TEST_CASE("an object's state survives its travel; an untouched one is no bytes; anything else is refused") {
+  Bytes none;
+  encode_object({}, none);
+  CHECK(none.empty());
+  REQUIRE(decode_object({}, 1).has_value());
+  CHECK(decode_object({}, 1)->kind == ObjectKind::none);
+  ObjectState state;
+  state.kind = ObjectKind::rwlock;
+  state.count = 3;
+  state.limit = 4;
+  state.phase = 5;
+  state.queue.push_back({17, NodeId{2}, QueuedWaiter::Role::writer, bytes(9)});
+  state.queue.push_back({18, NodeId{0}, QueuedWaiter::Role::reader, {}});
+  Bytes wire;
+  encode_object(state, wire);
+  const auto back = decode_object(wire, 3);
+  REQUIRE(back.has_value());
+  CHECK(back->kind == state.kind);
+  CHECK(back->count == 3);
+  CHECK(back->limit == 4);
+  CHECK(back->phase == 5);
+  REQUIRE(back->queue.size() == 2);
+  CHECK(back->queue.front().id == 17);
+  CHECK(back->queue.front().node == NodeId{2});
+  CHECK(back->queue.front().role == QueuedWaiter::Role::writer);
+  CHECK(back->queue.front().request == bytes(9));
+  CHECK_FALSE(decode_object(wire, 2).has_value());  // there is no node 2
+  for (std::size_t cut = 1; cut < wire.size(); ++cut) CHECK_FALSE(decode_object(std::span(wire).first(cut), 3).has_value());
+  Bytes longer = wire;
+  longer.push_back(std::byte{0});
+  CHECK_FALSE(decode_object(longer, 3).has_value());
+  for (const int kind : {0, 8, 255}) {
+    Bytes wrong = wire;
+    wrong[0] = static_cast<std::byte>(kind);
+    CHECK_FALSE(decode_object(wrong, 3).has_value());
   }
 }
 
@@ -90,6 +147,8 @@ TEST_CASE("random bytes never decode to something outside of themselves") {
       CHECK(inside(message->cargo));
       CHECK(inside(message->payload));
     }
+    if (const auto message = decode_wake(body)) CHECK(inside(message->payload));
+    (void)decode_object(body, 4);
     if (const auto message = decode_collective(body)) {
       CHECK(inside(message->value));
       CHECK(inside(message->payload));

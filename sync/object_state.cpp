@@ -1,0 +1,118 @@
+// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request.
+#include "sync/object_state.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace netvm::sync {
+
+namespace {
+
+struct ObjectHeader {
+  std::uint8_t kind = 0;
+  std::uint8_t reserved[3] = {};
+  std::uint32_t waiters = 0;
+  std::uint64_t count = 0;
+  std::uint64_t limit = 0;
+  std::uint64_t phase = 0;
+};
+static_assert(sizeof(ObjectHeader) == 32);
+
+struct WaiterHeader {
+  std::uint64_t id = 0;
+  std::uint32_t node = 0;
+  std::uint32_t request_bytes = 0;
+  std::uint8_t role = 0;
+  std::uint8_t reserved[7] = {};
+};
+static_assert(sizeof(WaiterHeader) == 24);
+
+template <class Header>
+void append(Bytes& out, const Header& header) {
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+template <class Header>
+bool take(std::span<const std::byte>& rest, Header* header) {
+  if (rest.size() < sizeof(Header)) return false;
+  std::memcpy(header, rest.data(), sizeof(Header));
+  rest = rest.subspan(sizeof(Header));
+  return std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
+}
+
+}  // namespace
+
+const char* to_string(ObjectKind kind) {
+  switch (kind) {
+    case ObjectKind::none:
+      return "object without a kind";
+    case ObjectKind::semaphore:
+      return "semaphore";
+    case ObjectKind::rwlock:
+      return "reader-writer lock";
+    case ObjectKind::wait_queue:
+      return "wait queue or condition variable";
+    case ObjectKind::barrier:
+      return "barrier";
+    case ObjectKind::latch:
+      return "latch";
+    case ObjectKind::flag:
+      return "flag";
+    case ObjectKind::once:
+      return "once flag";
+  }
+  return "unknown";
+}
+
+bool ObjectState::remove(NodeId node, std::uint64_t id) {
+  const auto at = std::ranges::find_if(queue, [&](const QueuedWaiter& waiter) { return waiter.node == node && waiter.id == id; });
+  if (at == queue.end()) return false;
+  queue.erase(at);
+  return true;
+}
+
+void encode_object(const ObjectState& state, Bytes& out) {
+  if (state.kind == ObjectKind::none) return;
+  ObjectHeader header;
+  header.kind = static_cast<std::uint8_t>(state.kind);
+  header.waiters = static_cast<std::uint32_t>(state.queue.size());
+  header.count = state.count;
+  header.limit = state.limit;
+  header.phase = state.phase;
+  append(out, header);
+  for (const QueuedWaiter& waiter : state.queue) {
+    WaiterHeader entry;
+    entry.id = waiter.id;
+    entry.node = waiter.node.value;
+    entry.request_bytes = static_cast<std::uint32_t>(waiter.request.size());
+    entry.role = static_cast<std::uint8_t>(waiter.role);
+    append(out, entry);
+    out.insert(out.end(), waiter.request.begin(), waiter.request.end());
+  }
+}
+
+std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
+  ObjectState state;
+  if (bytes.empty()) return state;
+  ObjectHeader header;
+  if (!take(bytes, &header)) return std::nullopt;
+  if (header.kind == 0 || header.kind > static_cast<std::uint8_t>(ObjectKind::once)) return std::nullopt;
+  state.kind = static_cast<ObjectKind>(header.kind);
+  state.count = header.count;
+  state.limit = header.limit;
+  state.phase = header.phase;
+  for (std::uint32_t i = 0; i < header.waiters; ++i) {
+    WaiterHeader entry;
+    if (!take(bytes, &entry) || entry.node >= nodes || entry.request_bytes > bytes.size()) return std::nullopt;
+    if (entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer)) return std::nullopt;
+    const auto request = bytes.first(entry.request_bytes);
+    bytes = bytes.subspan(entry.request_bytes);
+    state.queue.push_back(
+        {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.role), Bytes(request.begin(), request.end())});
+  }
+  if (!bytes.empty()) return std::nullopt;
+  return state;
+}
+
+}  // namespace netvm::sync

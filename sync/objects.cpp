@@ -1,0 +1,251 @@
+// Objects: what all kinds have in common. Taking and letting go of the token, waiting, waking.
+#include "sync/objects.hpp"
+
+#include <oneapi/tbb/concurrent_unordered_map.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/check.hpp"
+#include "runtime/random.hpp"
+#include "sync/mutex.hpp"
+#include "sync/objects_impl.hpp"
+#include "sync/sync_wire.hpp"
+
+namespace netvm::sync {
+
+namespace {
+unsigned long long printable(std::uint64_t value) { return value; }
+struct OffsetHash {
+  std::size_t operator()(std::uint64_t offset) const { return mix64(offset); }
+};
+}  // namespace
+
+struct Objects::Table {
+  oneapi::tbb::concurrent_unordered_map<std::uint64_t, std::unique_ptr<Object>, OffsetHash> objects;  // lookup only: never iterated
+};
+
+Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& stats, std::uint32_t most_joins)
+    : mutexes_(mutexes), nic_(nic), hook_(hook), stats_(stats), most_joins_(most_joins), table_(std::make_unique<Table>()) {
+  nic_.set_message_handler(nic::MessageKind::sync_wake, this);
+}
+
+Objects::~Objects() {
+  nic_.set_message_handler(nic::MessageKind::sync_wake, nullptr);
+  for (const auto& [id, waiter] : waiting_) delete waiter;  // enqueued, and never waited
+  while (free_ != nullptr) delete std::exchange(free_, free_->next);
+}
+
+Objects::Object& Objects::at(SyncId id) {
+  const auto found = table_->objects.find(id.offset);
+  if (found != table_->objects.end()) return *found->second;
+  return *table_->objects.emplace(id.offset, std::make_unique<Object>(id)).first->second;
+}
+
+ObjectKind Objects::kind_of(std::uint64_t offset) const {
+  const auto found = table_->objects.find(SyncId::of_object(offset).offset);
+  if (found == table_->objects.end()) return ObjectKind::none;
+  return found->second->kind.load(std::memory_order_relaxed);  // relaxed: for messages to people
+}
+
+// ---- the token -------------------------------------------------------------------------------------------------------------
+
+Result<Objects::Object*> Objects::enter(std::uint64_t offset, std::uint64_t who, ObjectKind kind, Nanos deadline, const Initial* initial) {
+  NETVM_CHECK((offset & SyncId::kObjectBit) == 0, "%#llx is no offset in shared memory", printable(offset));
+  const SyncId id = SyncId::of_object(offset);
+  Object& object = at(id);
+  // Who does not want to wait for others gets the token all the same: nobody has it for longer than an operation takes.
+  const bool tries = deadline != kForever && deadline <= nic_.env().now();
+  const Status status = mutexes_.lock(id.offset, who, tries ? kForever : deadline);
+  if (!ok(status)) return status;
+  ObjectState& state = object.state;
+  if (state.kind == ObjectKind::none) {
+    state.kind = kind;
+    if (initial != nullptr) state.count = (*initial)();
+    if (kind == ObjectKind::barrier) state.limit = state.count;
+  }
+  object.kind.store(state.kind, std::memory_order_relaxed);  // relaxed: for messages to people
+  if (state.kind == kind) return &object;
+  leave(object, who);
+  return Status::invalid;
+}
+
+void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::uint64_t value) {
+  struct Group {
+    NodeId node;
+    std::vector<std::uint64_t> ids;
+    const Bytes* request;  // of the first; a later one's tells of no less
+  };
+  std::vector<Group> groups;
+  for (const QueuedWaiter& waiter : woken) {
+    if (waiter.node == nic_.node()) continue;
+    auto group = std::ranges::find_if(groups, [&](const Group& g) { return g.node == waiter.node; });
+    if (group == groups.end()) group = groups.insert(groups.end(), Group{waiter.node, {}, &waiter.request});
+    group->ids.push_back(waiter.id);
+  }
+  std::vector<Bytes> bodies;
+  if (!groups.empty()) hook_.on_release(object.id);
+  for (const Group& group : groups) {
+    bodies.push_back(encode_wake(object.id, value, group.ids));
+    hook_.append_grant(object.id, group.node, *group.request, bodies.back());
+  }
+  const Status unlocked = mutexes_.unlock(object.id.offset, who);
+  NETVM_CHECK(ok(unlocked), "the token of the object at offset %#llx was not held", printable(object.id.offset));
+  for (std::size_t i = 0; i < groups.size(); ++i) nic_.send(groups[i].node, nic::MessageKind::sync_wake, bodies[i]);
+  for (const QueuedWaiter& waiter : woken) {
+    if (waiter.node == nic_.node()) (void)wake_local(waiter.id, value, nullptr);
+  }
+}
+
+void Objects::pack(SyncId id, Bytes& out) {
+  ObjectState& state = at(id).state;
+  encode_object(state, out);
+  state = {};
+}
+
+bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
+  std::optional<ObjectState> state = decode_object(cargo, nic_.nodes());
+  if (!state) return false;
+  at(id).state = std::move(*state);
+  return true;
+}
+
+Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count) {
+  const SyncId id = SyncId::of_object(offset);
+  Object& object = at(id);
+  if (const Status status = mutexes_.lock(id.offset, who, kForever); !ok(status)) return status;
+  ObjectState& state = object.state;
+  const bool busy = !state.queue.empty() || (state.kind == ObjectKind::rwlock && (state.count != 0 || state.limit != 0));
+  if (!busy) {
+    state.kind = kind;
+    state.count = count;
+    state.limit = kind == ObjectKind::barrier ? count : 0;
+    ++state.phase;  // nobody waits for a phase of before
+  }
+  object.kind.store(state.kind, std::memory_order_relaxed);  // relaxed: for messages to people
+  leave(object, who);
+  return busy ? Status::invalid : Status::ok;
+}
+
+// ---- waiting ---------------------------------------------------------------------------------------------------------------
+
+Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
+  Waiter* waiter = nullptr;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    waiter = free_;
+    if (waiter != nullptr) free_ = waiter->next;
+  }
+  if (waiter == nullptr) waiter = new Waiter;
+  waiter->state.store(Waiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under waiting_guard_
+  {
+    const std::lock_guard guard(waiting_guard_);
+    waiter->id = next_waiter_++;
+    waiting_.emplace(waiter->id, waiter);
+  }
+  QueuedWaiter& entry = object.state.queue.emplace_back();
+  entry.id = waiter->id;
+  entry.node = nic_.node();
+  entry.role = role;
+  hook_.append_acquire_request(object.id, entry.request);
+  return waiter;
+}
+
+Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value) {
+  const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
+  const Nanos begin = nic_.env().now();
+  Status status = nic_.wait_until(
+      waiter->word, [&] { return state() != Waiter::State::waiting; }, deadline);
+  if (state() != Waiter::State::woken && status != Status::cancelled) {
+    const Result<bool> withdrawn = withdraw(object, waiter->id, who);
+    status = !withdrawn ? withdrawn.status() : Status::timeout;
+    if (withdrawn && !*withdrawn) status = nic_.wait_until(waiter->word, [&] { return state() == Waiter::State::woken; });
+  }
+  if (state() == Waiter::State::woken) {
+    status = Status::ok;
+    if (value != nullptr) *value = waiter->value;
+    if (waiter->grant != nullptr) apply(*waiter->grant);
+  }
+  forget(waiter);
+  stats_.add(Stat::lock_wait_ns, static_cast<std::uint64_t>(nic_.env().now() - begin));
+  return status;
+}
+
+Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
+  if (const Status status = mutexes_.lock(object.id.offset, who, kForever); !ok(status)) return status;
+  const bool was_there = object.state.remove(nic_.node(), waiter_id);
+  // Others may have stood behind it only.
+  leave(object, who, was_there && object.state.kind == ObjectKind::rwlock ? let_in(object.state) : Woken{});
+  return was_there;
+}
+
+Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role, std::uint64_t* value) {
+  if (deadline != kForever && deadline <= nic_.env().now()) {
+    leave(object, who);
+    return Status::timeout;
+  }
+  Waiter* waiter = line_up(object, role);
+  leave(object, who);
+  return await(object, waiter, who, deadline, value);
+}
+
+void Objects::forget(Waiter* waiter) {
+  waiter->grant.reset();
+  const std::lock_guard guard(waiting_guard_);
+  waiting_.erase(waiter->id);
+  waiter->next = free_;
+  free_ = waiter;
+}
+
+bool Objects::wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant) {
+  Waiter* waiter = nullptr;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    const auto at = waiting_.find(id);
+    if (at == waiting_.end()) return false;
+    waiter = at->second;
+    waiter->value = value;
+    waiter->grant = grant;
+    waiter->state.store(Waiter::State::woken, std::memory_order_release);  // release: partner is await()'s look
+  }
+  waiter->word.announce(nic_.env());
+  return true;
+}
+
+void Objects::interrupt(std::uint64_t ticket) {
+  Waiter* waiter = nullptr;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    const auto at = waiting_.find(ticket);
+    if (at == waiting_.end()) return;
+    const auto state = at->second->state.load(std::memory_order_relaxed);  // relaxed: under the guard
+    if (state != Waiter::State::waiting) return;
+    waiter = at->second;
+    waiter->state.store(Waiter::State::interrupted, std::memory_order_release);  // release: partner is await()'s look
+  }
+  waiter->word.announce(nic_.env());
+}
+
+void Objects::apply(Grant& grant) {
+  const std::lock_guard guard(grant.lock);
+  if (std::exchange(grant.applied, true)) return;
+  hook_.on_acquire(grant.object, grant.granter, grant.payload);
+}
+
+void Objects::on_message(NodeId from, std::span<const std::byte> body) noexcept {
+  const auto message = decode_wake(body);
+  bool woke = false;
+  if (message) {
+    const auto grant = std::make_shared<Grant>(nic_.env(), message->object, from, message->payload);
+    for (const std::uint64_t id : message->waiters) woke = wake_local(id, message->value, grant) || woke;
+  }
+  if (!woke) dropped_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+}
+
+Objects::Woken Objects::all_of(ObjectState& state) {
+  Woken woken;
+  while (!state.queue.empty()) woken.push_back(state.take_first());
+  return woken;
+}
+
+}  // namespace netvm::sync

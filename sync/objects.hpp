@@ -1,0 +1,160 @@
+// Synchronisation objects of all kinds but mutexes, between the threads of all nodes: semaphores, reader-writer locks, wait queues, barriers, latches,
+// flags, once. All of them are one thing: a monitor (Hoare 1974) whose lock is a mutex of this layer and whose state travels with that mutex's token.
+//
+// An operation takes the object's token, changes its state (a count, a queue of waiters) and lets the token go: without a message where this node had it
+// last. Who must wait enters itself into the state first; who finds that it may go on takes it out and tells it so: one message from the one to
+// the other, with everything that its coherence layer must know. It never touches the token again.
+//
+// Invariants
+//  1. ObjectState is read and changed by the holder of the object's token alone; pack() and unpack() run while nobody of this node can be.
+//  2. A waiter that was taken out of the queue is woken exactly once, after the token was let go. One that gives up takes the token and takes itself
+//     out; if it is not there, its wake-up is on its way, and it takes that.
+//  3. What a waker grants is said while it has the token (hooks on_release, append_grant), so what different wakers of an object say never crosses.
+//  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
+//     chained by the token, and a wake-up carries what the waker knew.
+//  5. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
+//  6. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
+// Threads: any, except that on_message, pack and unpack come from the NIC. Every operation may block for the token, as a lock does.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nic/nic.hpp"
+#include "sync/coherence_hook.hpp"
+#include "sync/object_state.hpp"
+#include "sync/token_cargo.hpp"
+
+namespace netvm::sync {
+
+class Mutexes;
+
+/// Common to all operations. `offset` names the object, `who` the calling thread, as for a mutex. `deadline` (absolute): E_TIMEOUT after it, with nothing
+/// changed; a deadline that has passed means: do not wait for others. E_INVALID: misuse, as the operation says, or the object is used as another
+/// kind (kind_of() tells). E_EXHAUSTED: the lock table is full. E_OWNER_DEAD, E_PEER_DEAD: a node that mattered is gone. E_CANCELLED: the job ends.
+class Objects final : public nic::MessageHandler, public TokenCargo {
+ public:
+  /// The count of an object that nobody used yet; asked for at its first use, while its token is held. May block.
+  using Initial = std::function<std::uint64_t()>;
+
+  Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& stats, std::uint32_t most_joins);
+  ~Objects() override;
+
+  /// Begins anew as that kind with that count, whatever it was. E_INVALID: threads wait for it, or somebody has the reader-writer lock.
+  Status init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count);
+  /// As this node knows it, without asking anybody: for messages to people.
+  [[nodiscard]] ObjectKind kind_of(std::uint64_t offset) const;
+
+  // ---- counting semaphore: first come, first served; a permit that is given while somebody waits is his ----------------------------------
+  Status acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever);
+  /// E_INVALID: there would be more than `most` permits; nothing is changed.
+  Status release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial);
+
+  // ---- reader-writer lock: in order of arrival; readers next to each other in the queue enter together ----------------------------------
+  /// E_INVALID: this thread has it already, either way.
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  Status lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  /// E_PERM: this thread does not have it so.
+  Status unlock(std::uint64_t offset, std::uint64_t who);
+  Status unlock_shared(std::uint64_t offset, std::uint64_t who);
+
+  // ---- wait queue ------------------------------------------------------------------------------------------------------------------------
+  /// This thread waits from now on: a wake() that comes after this finds it. Must be followed by wait() or leave().
+  Result<std::uint64_t> enqueue(std::uint64_t offset, std::uint64_t who);
+  /// Blocks until woken. E_TIMEOUT: the deadline, or interrupt(); then this thread is no longer in the queue.
+  Status wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline = kForever);
+  /// Makes wait() of that ticket return. Any thread of this node, at any time; never blocks.
+  void interrupt(std::uint64_t ticket);
+  /// Wakes up to `most` of those who wait, in their order. Returns how many.
+  Result<std::uint64_t> wake(std::uint64_t offset, std::uint64_t who, std::uint64_t most);
+
+  // ---- barrier: of `initial` arrivals a phase ----------------------------------------------------------------------------------------
+  /// Not 0: E_INVALID unless the barrier is of that many arrivals.
+  struct Arrival {
+    std::uint64_t arrivals = 1;
+    bool drops = false;            ///< and one less from the next phase on
+    std::uint64_t must_be_of = 0;  ///< not 0: E_INVALID unless the barrier is of that many arrivals
+    const std::function<void()>* on_completion =
+        nullptr;  ///< runs at the last arrival, before anybody goes on. May block; must not use this object
+  };
+  /// Returns the phase. Does not wait for others. E_INVALID: more arrivals than are missing.
+  Result<std::uint64_t> arrive(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival);
+  /// Until the phase has ended.
+  Status await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline = kForever);
+  /// Both in one; E_TIMEOUT does not take the arrival back.
+  Status arrive_and_wait(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival,
+                         Nanos deadline = kForever);
+
+  // ---- latch: open when the count is 0, for good -----------------------------------------------------------------------------------------
+  /// E_INVALID: more than are missing.
+  Status count_down(std::uint64_t offset, std::uint64_t who, const Initial& initial, std::uint64_t by);
+  Status await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever);
+
+  // ---- flag ----------------------------------------------------------------------------------------------------------------------------
+  Status set_flag(std::uint64_t offset, std::uint64_t who, bool value);
+  Status await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+
+  // ---- once ----------------------------------------------------------------------------------------------------------------------------
+  /// True: this thread must do it and then call end_once(). False: it has been done.
+  Result<bool> begin_once(std::uint64_t offset, std::uint64_t who);
+  /// `done` = false: it failed, and the next who waits tries.
+  Status end_once(std::uint64_t offset, std::uint64_t who, bool done);
+
+  void pack(SyncId object, Bytes& out) override;
+  bool unpack(SyncId object, std::span<const std::byte> cargo) override;
+  void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
+  /// Messages that were not ours, or woke nobody, and were dropped.
+  [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
+
+ private:
+  struct Object;   // what this node knows of one
+  struct Waiter;   // a thread of this node that waits
+  struct Grant;    // what came with a wake-up, for all whom it woke
+  struct Readers;  // this node's readers and writer of a reader-writer lock
+  struct Table;
+  using Woken = std::vector<QueuedWaiter>;
+
+  Object& at(SyncId id);
+  // Takes the token. E_INVALID, and the token is gone again, if it is another kind of object.
+  Result<Object*> enter(std::uint64_t offset, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever,
+                        const Initial* initial = nullptr);
+  // Lets the token go and wakes these, each with the value.
+  void leave(Object& object, std::uint64_t who, const Woken& woken = {}, std::uint64_t value = 0);
+  // The calling thread waits from now on. The token is held.
+  Waiter* line_up(Object& object, QueuedWaiter::Role role = QueuedWaiter::Role::any);
+  // The token is not held. The waiter is used up.
+  Status await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value = nullptr);
+  // True: it was taken out of the queue. False: it has been woken.
+  Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
+  void forget(Waiter* waiter);
+  // False: nobody waits under this number.
+  bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
+  void apply(Grant& grant);
+  // lines up, lets the token go, waits: unless the deadline has passed.
+  Status wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role = QueuedWaiter::Role::any,
+                      std::uint64_t* value = nullptr);
+
+  Woken let_in(ObjectState& state);  // whom a reader-writer lock lets in now
+  Result<bool> arrive_at(ObjectState& state, const Arrival& arrival);
+  static Woken all_of(ObjectState& state);
+
+  Mutexes& mutexes_;
+  nic::Nic& nic_;
+  CoherenceHook& hook_;
+  Stats& stats_;
+  const std::uint32_t most_joins_;  // readers that join their node's share at most, before the next must queue
+  std::unique_ptr<Table> table_;
+
+  SpinLock waiting_guard_;
+  std::map<std::uint64_t, Waiter*> waiting_;  // by number
+  Waiter* free_ = nullptr;
+  std::uint64_t next_waiter_ = 1;
+  std::atomic<std::uint64_t> dropped_{0};
+};
+
+}  // namespace netvm::sync

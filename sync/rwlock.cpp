@@ -1,0 +1,128 @@
+// Objects: the reader-writer lock. Nodes take shares of it from the token's state, in order of arrival; a node's readers share its share, and the last
+// of them to leave gives it back. Readers that find their node reading join without the token, `most_joins` of them at most before one must
+// queue again: so a writer that waits elsewhere is not overtaken for ever.
+//
+// Invariants
+//  1. state.limit == 1: one thread has it alone, and state.count == 0. Else state.count is the sum of all nodes' shares.
+//  2. A node has shares if, and only if, one of its threads reads or is about to: given by the token's state, not yet entered in Readers.
+//  3. Whoever stands in the queue's front cannot be let in yet: let_in() runs after every change.
+#include <algorithm>
+#include <utility>
+
+#include "sync/objects.hpp"
+#include "sync/objects_impl.hpp"
+
+namespace netvm::sync {
+
+using Role = QueuedWaiter::Role;
+
+Objects::Woken Objects::let_in(ObjectState& state) {
+  Woken woken;
+  while (state.limit == 0 && !state.queue.empty()) {
+    const bool writes = state.queue.front().role == Role::writer;
+    if (writes && state.count != 0) break;
+    if (writes) {
+      state.limit = 1;
+    } else {
+      ++state.count;
+    }
+    woken.push_back(state.take_first());
+  }
+  return woken;
+}
+
+namespace {
+template <class Readers>
+bool has(const std::unique_ptr<Readers>& readers, std::uint64_t who) {
+  return readers != nullptr && (readers->writer == who || std::ranges::find(readers->inside, who) != readers->inside.end());
+}
+}  // namespace
+
+Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+  {
+    Object& mine = at(SyncId::of_object(offset));
+    const std::lock_guard guard(mine.guard);
+    if (has(mine.readers, who)) return Status::invalid;
+  }
+  const Result<Object*> entered = enter(offset, who, ObjectKind::rwlock, deadline);
+  if (!entered) return entered.status();
+  Object& object = **entered;
+  ObjectState& state = object.state;
+  if (state.limit == 0 && state.count == 0 && state.queue.empty()) {
+    state.limit = 1;
+    leave(object, who);
+  } else if (const Status status = wait_in_line(object, who, deadline, Role::writer); !ok(status)) {
+    return status;
+  }
+  const std::lock_guard guard(object.guard);
+  if (object.readers == nullptr) object.readers = std::make_unique<Readers>();
+  object.readers->writer = who;
+  return Status::ok;
+}
+
+Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
+  {
+    Object& mine = at(SyncId::of_object(offset));
+    const std::lock_guard guard(mine.guard);
+    if (mine.readers == nullptr || mine.readers->writer != who) return Status::perm;
+    mine.readers->writer = 0;
+  }
+  const Result<Object*> object = enter(offset, who, ObjectKind::rwlock);
+  if (!object) return object.status();
+  (*object)->state.limit = 0;
+  leave(**object, who, let_in((*object)->state));
+  return Status::ok;
+}
+
+Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+  {
+    Object& mine = at(SyncId::of_object(offset));
+    const std::lock_guard guard(mine.guard);
+    if (has(mine.readers, who)) return Status::invalid;
+    if (mine.readers != nullptr && mine.readers->shares != 0 && mine.readers->joins < most_joins_) {
+      ++mine.readers->joins;
+      mine.readers->inside.push_back(who);
+      return Status::ok;
+    }
+  }
+  const Result<Object*> entered = enter(offset, who, ObjectKind::rwlock, deadline);
+  if (!entered) return entered.status();
+  Object& object = **entered;
+  ObjectState& state = object.state;
+  if (state.limit == 0 && state.queue.empty()) {
+    ++state.count;
+    leave(object, who);
+  } else if (const Status status = wait_in_line(object, who, deadline, Role::reader); !ok(status)) {
+    return status;
+  }
+  const std::lock_guard guard(object.guard);
+  if (object.readers == nullptr) object.readers = std::make_unique<Readers>();
+  Readers& readers = *object.readers;
+  readers.inside.push_back(who);
+  ++readers.shares;
+  readers.joins = 0;
+  return Status::ok;
+}
+
+Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
+  std::uint64_t given_back = 0;
+  {
+    Object& mine = at(SyncId::of_object(offset));
+    const std::lock_guard guard(mine.guard);
+    if (mine.readers == nullptr) return Status::perm;
+    std::vector<std::uint64_t>& inside = mine.readers->inside;
+    const auto found = std::ranges::find(inside, who);
+    if (found == inside.end()) return Status::perm;
+    *found = inside.back();
+    inside.pop_back();
+    if (!inside.empty()) return Status::ok;
+    given_back = std::exchange(mine.readers->shares, 0);
+  }
+  const Result<Object*> object = enter(offset, who, ObjectKind::rwlock);
+  if (!object) return object.status();
+  (*object)->state.count -= given_back;
+  leave(**object, who, let_in((*object)->state));
+  return Status::ok;
+}
+
+}  // namespace netvm::sync
