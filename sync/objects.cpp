@@ -59,7 +59,11 @@ Result<Objects::Object*> Objects::enter(std::uint64_t offset, std::uint64_t who,
   const Status status = mutexes_.lock(id.offset, who, tries ? kForever : deadline);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
-  if (state.kind == ObjectKind::none) {
+  // What leaves nothing behind when nobody is at it makes room for what the memory is used as now.
+  const bool leaves_nothing =
+      state.kind == ObjectKind::wait_queue || (state.kind == ObjectKind::rwlock && state.count == 0 && state.limit == 0);
+  if (state.kind == ObjectKind::none || (state.kind != kind && leaves_nothing && state.queue.empty())) {
+    state = {};
     state.kind = kind;
     if (initial != nullptr) state.count = (*initial)();
     if (kind == ObjectKind::barrier) state.limit = state.count;
@@ -84,7 +88,10 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
     group->ids.push_back(waiter.id);
   }
   std::vector<Bytes> bodies;
-  if (!groups.empty()) hook_.on_release(object.id);
+  if (!groups.empty()) {
+    hook_.before_unlock(object.id);
+    hook_.on_release(object.id);
+  }
   for (const Group& group : groups) {
     bodies.push_back(encode_wake(object.id, value, group.ids));
     hook_.append_grant(object.id, group.node, *group.request, bodies.back());

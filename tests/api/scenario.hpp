@@ -26,6 +26,7 @@ inline void expect(bool condition, const char* what, int line) {
 std::vector<Scenario> memory_scenarios();
 std::vector<Scenario> budget_scenarios();
 std::vector<Scenario> sync_scenarios();
+std::vector<Scenario> object_scenarios();
 std::vector<Scenario> event_scenarios();
 std::vector<Scenario> failure_scenarios();
 

@@ -391,3 +391,5 @@ void store(T* to, const T& value) {
 }
 
 }  // namespace netvm
+
+#include "netvm/sync.hpp"

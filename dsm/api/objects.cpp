@@ -1,0 +1,223 @@
+// netvm/sync.hpp: std's shapes over sync::Objects.
+#include <fmt/format.h>
+
+#include <system_error>
+
+#include "dsm/api/job_runtime.hpp"
+#include "sync/objects.hpp"
+
+namespace netvm::detail {
+
+namespace {
+
+static_assert(static_cast<int>(ObjectKind::once) == static_cast<int>(sync::ObjectKind::once));
+static_assert(static_cast<int>(ObjectKind::barrier) == static_cast<int>(sync::ObjectKind::barrier));
+
+sync::ObjectKind kind_in_sync(ObjectKind kind) { return static_cast<sync::ObjectKind>(kind); }
+
+/// An object, and the calling thread.
+struct Call {
+  Runtime* runtime;
+  sync::Objects* objects;
+  std::uint64_t offset;
+  std::uint64_t who;
+  ObjectKind kind;
+
+  Call(const void* object, ObjectKind the_kind) : kind(the_kind) {
+    const char* const name = sync::to_string(kind_in_sync(kind));
+    runtime = &Runtime::current(fmt::format("a {}", name));
+    if (!runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize})) {
+      throw std::system_error(
+          std::make_error_code(std::errc::operation_not_permitted),
+          fmt::format("netvm: the {} at {} is not in shared memory: make it with Job::allocate() or put it into a shared structure", name,
+                      fmt::ptr(object)));
+    }
+    objects = &runtime->sync->objects();
+    who = this_thread_id();
+  }
+
+  [[nodiscard]] Nanos deadline(std::int64_t limit) const {
+    if (limit == kNoLimit) return kForever;
+    const Nanos now = runtime->env->now();
+    return limit >= kForever - now ? kForever : now + limit;
+  }
+
+  /// `misuse`: the error and its words for Status::invalid of this operation.
+  void check(Status status, const char* what, std::errc misuse = std::errc::invalid_argument, const char* misuse_words = "") const {
+    if (status == Status::ok) return;
+    auto code = std::errc::operation_canceled;
+    std::string words = "the job ends";
+    const sync::ObjectKind there = objects->kind_of(offset);
+    if (status == Status::invalid && there != kind_in_sync(kind) && misuse != std::errc::device_or_resource_busy) {
+      code = std::errc::invalid_argument;
+      words = fmt::format("a {} lives at this address; construct the {} in place if it is to begin a new life", sync::to_string(there),
+                          sync::to_string(kind_in_sync(kind)));
+    } else if (status == Status::invalid) {
+      code = misuse;
+      words = misuse_words;
+    } else if (status == Status::perm) {
+      code = std::errc::operation_not_permitted;
+      words = "this thread does not hold it";
+    } else if (status == Status::exhausted) {
+      code = std::errc::no_lock_available;
+      words = "the lock table is full: fewer objects in use, or raise NETVM_ADDRESS_SPACE";
+    } else if (status == Status::owner_dead || status == Status::peer_dead) {
+      code = std::errc::owner_dead;
+      words = "a node has died with its state";
+    }
+    throw std::system_error(std::make_error_code(code),
+                            fmt::format("netvm: {} of the {} at {}: {}", what, sync::to_string(kind_in_sync(kind)),
+                                        fmt::ptr(runtime->address_of(offset)), words));
+  }
+  /// False after a deadline.
+  [[nodiscard]] bool check_timed(Status status, const char* what, std::errc misuse = std::errc::invalid_argument,
+                                 const char* misuse_words = "") const {
+    if (status == Status::timeout) return false;
+    check(status, what, misuse, misuse_words);
+    return true;
+  }
+};
+
+void require_argument(bool fits, const char* words) {
+  if (!fits) throw std::system_error(std::make_error_code(std::errc::invalid_argument), std::string("netvm: ") + words);
+}
+
+/// The count that an object was given before its first use: by a constructor that ran before the job, or by nobody.
+auto count_at(const std::int64_t* count) {
+  return [count] {
+    std::int64_t value = 0;
+    std::uint64_t offset = 0;
+    if (Runtime::current("a count").offset_of(count, &offset)) {
+      checked_load(count, &value, sizeof value);
+    } else {
+      value = *count;  // the caller's
+    }
+    return static_cast<std::uint64_t>(value);
+  };
+}
+
+}  // namespace
+
+void object_init(const void* object, ObjectKind kind, std::int64_t count, std::int64_t most) {
+  require_argument(count >= 0 && count <= most, "a synchronisation object with a count below 0 or above its most");
+  std::uint64_t offset = 0;
+  Runtime* const runtime = Runtime::current_or_null();
+  if (runtime == nullptr || !runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize})) return;
+  const Call call(object, kind);
+  call.check(call.objects->init(call.offset, call.who, kind_in_sync(kind), static_cast<std::uint64_t>(count)), "initialisation",
+             std::errc::device_or_resource_busy, "threads wait for what lives at this address, or hold it");
+}
+
+bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64_t limit) {
+  const Call call(object, ObjectKind::semaphore);
+  return call.check_timed(call.objects->acquire(call.offset, call.who, count_at(count), call.deadline(limit)), "acquire()");
+}
+
+void semaphore_release(const void* object, const std::int64_t* count, std::int64_t permits, std::int64_t most) {
+  const Call call(object, ObjectKind::semaphore);
+  require_argument(permits >= 0, "release() of less than no permits");
+  call.check(
+      call.objects->release(call.offset, call.who, static_cast<std::uint64_t>(permits), static_cast<std::uint64_t>(most), count_at(count)),
+      "release()", std::errc::invalid_argument, "there would be more permits than max()");
+}
+
+bool rwlock_lock(const void* object, bool shared, std::int64_t limit) {
+  const Call call(object, ObjectKind::rwlock);
+  const Nanos deadline = call.deadline(limit);
+  const Status status =
+      shared ? call.objects->lock_shared(call.offset, call.who, deadline) : call.objects->lock(call.offset, call.who, deadline);
+  return call.check_timed(status, shared ? "lock_shared()" : "lock()", std::errc::resource_deadlock_would_occur,
+                          "this thread holds it already (a netvm::shared_mutex is not recursive)");
+}
+
+void rwlock_unlock(const void* object, bool shared) {
+  const Call call(object, ObjectKind::rwlock);
+  call.check(shared ? call.objects->unlock_shared(call.offset, call.who) : call.objects->unlock(call.offset, call.who),
+             shared ? "unlock_shared()" : "unlock()");
+}
+
+std::uint64_t queue_enter(const void* object) {
+  const Call call(object, ObjectKind::wait_queue);
+  const auto ticket = call.objects->enqueue(call.offset, call.who);
+  call.check(ticket.status(), "enqueue()");
+  return *ticket;
+}
+
+bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit) {
+  const Call call(object, ObjectKind::wait_queue);
+  return call.check_timed(call.objects->wait(call.offset, call.who, ticket, call.deadline(limit)), "wait()", std::errc::invalid_argument,
+                          "this place in the queue has been used up");
+}
+
+void queue_interrupt(std::uint64_t ticket) {
+  if (Runtime* const runtime = Runtime::current_or_null(); runtime != nullptr) runtime->sync->objects().interrupt(ticket);
+}
+
+std::uint64_t queue_wake(const void* object, std::uint64_t most) {
+  const Call call(object, ObjectKind::wait_queue);
+  const auto woken = call.objects->wake(call.offset, call.who, most);
+  call.check(woken.status(), "wake");
+  return *woken;
+}
+
+namespace {
+sync::Objects::Arrival arrival_of(const BarrierCall& call) {
+  require_argument(call.arrivals > 0 && call.must_be >= 0, "a barrier with no or fewer arrivals");
+  return {static_cast<std::uint64_t>(call.arrivals), call.drops, static_cast<std::uint64_t>(call.must_be), call.on_completion};
+}
+constexpr const char* kWrongCount = "more arrivals than are missing, or the barrier is of another count (0: it was not given one)";
+}  // namespace
+
+std::uint64_t barrier_arrive(const void* object, const BarrierCall& arrival) {
+  const Call call(object, ObjectKind::barrier);
+  const auto phase = call.objects->arrive(call.offset, call.who, count_at(arrival.count), arrival_of(arrival));
+  call.check(phase.status(), "arrive()", std::errc::invalid_argument, kWrongCount);
+  return *phase;
+}
+
+void barrier_arrive_and_wait(const void* object, const BarrierCall& arrival) {
+  const Call call(object, ObjectKind::barrier);
+  call.check(call.objects->arrive_and_wait(call.offset, call.who, count_at(arrival.count), arrival_of(arrival)), "arrive_and_wait()",
+             std::errc::invalid_argument, kWrongCount);
+}
+
+bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit) {
+  const Call call(object, ObjectKind::barrier);
+  return call.check_timed(call.objects->await_phase(call.offset, call.who, phase, call.deadline(limit)), "wait()");
+}
+
+void latch_count_down(const void* object, const std::int64_t* count, std::int64_t by) {
+  const Call call(object, ObjectKind::latch);
+  require_argument(by >= 0, "count_down() by less than nothing");
+  call.check(call.objects->count_down(call.offset, call.who, count_at(count), static_cast<std::uint64_t>(by)), "count_down()",
+             std::errc::invalid_argument, "its count is less");
+}
+
+bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit) {
+  const Call call(object, ObjectKind::latch);
+  return call.check_timed(call.objects->await_latch(call.offset, call.who, count_at(count), call.deadline(limit)), "wait()");
+}
+
+void flag_set(const void* object, bool value) {
+  const Call call(object, ObjectKind::flag);
+  call.check(call.objects->set_flag(call.offset, call.who, value), value ? "set()" : "clear()");
+}
+
+bool flag_wait(const void* object, std::int64_t limit) {
+  const Call call(object, ObjectKind::flag);
+  return call.check_timed(call.objects->await_flag(call.offset, call.who, call.deadline(limit)), "wait()");
+}
+
+bool once_begin(const void* object) {
+  const Call call(object, ObjectKind::once);
+  const auto must = call.objects->begin_once(call.offset, call.who);
+  call.check(must.status(), "call_once()");
+  return *must;
+}
+
+void once_end(const void* object, bool done) {
+  const Call call(object, ObjectKind::once);
+  call.check(call.objects->end_once(call.offset, call.who, done), "call_once()");
+}
+
+}  // namespace netvm::detail
