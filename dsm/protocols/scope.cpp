@@ -107,7 +107,7 @@ void Scope::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
               static_cast<unsigned long long>(grant.epoch - epoch));
   if (grant.epoch == epoch + 1) next_.try_emplace(object);
   Notices& notices = *newest(object).first;
-  notices.since = flushes_;
+  if (!object.is_object()) notices.since = flushes_;
   if (grant.epoch < epoch) return;
   notices.version = std::max(notices.version, grant.version);
   for (const Group& group : grant.groups) {

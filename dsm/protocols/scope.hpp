@@ -8,7 +8,8 @@
 //  2. The node that has a lock's token knows all notices of its scope since the last barrier: they travel with the token. Each page is in there once, with
 //     the scope's version in which it was written last; an acquirer says which version it has seen.
 //  3. Of its own writes a node tells with a lock those that were flushed since the token came to it (Notices::since): at least what was written in the scope,
-//     at most what was not yet placed when the token came.
+//     at most what was not yet placed when the token came. Objects other than mutexes have no scope that begins: with them it tells what it wrote since it
+//     told with the same object before.
 //  4. Versions begin anew at each barrier, and so do the sets of notices: what was written before it everybody has been told of. Epochs number the barriers.
 //     A node may be given a token by one that has left a barrier which it is still in itself: what comes from there belongs to the next epoch (next_).
 //  5. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking.

@@ -56,7 +56,9 @@ using test::Place;
 bool run_random(Job& job, test::Machine& machine, const Options& options) {
   std::uint64_t loads = 0;
   for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.seeds; ++seed) {
-    const test::DrfResult result = test::run_drf_program(machine, {.protocol = job.protocol(), .seed = seed, .phases = 6, .steps = 40});
+    const test::DrfResult result = test::run_drf_program(
+        machine,
+        {.protocol = job.protocol(), .seed = seed, .phases = 6, .steps = 40, .objects = seed % 2 == 0 && job.protocol() != "entry"});
     loads += result.loads;
     if (result.well) continue;
     std::fprintf(stderr, "wrong load, replay with the same command and --seed=%llu --seeds=1: %s\n", static_cast<unsigned long long>(seed),

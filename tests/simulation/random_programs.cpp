@@ -111,6 +111,35 @@ TEST_CASE("rich random race-free programs: regions of several protocols, freed m
     MESSAGE(std::string(protocol), ": ", loads, " loads compared");
   });
 }
+// A program with objects of all kinds, and a second in its memory.
+DrfResult run_objects(std::string_view protocol, std::uint64_t seed) {
+  SimCluster cluster(choose_cluster(protocol, seed, mix64(seed ^ 0x10e5) % 6 == 0));
+  DrfResult result = run_drf_program(cluster, {.protocol = protocol, .seed = seed, .rich = seed % 2 == 0, .objects = true});
+  if (!result.well) return result;
+  const std::uint64_t loads = result.loads;
+  result = run_drf_program(cluster, {.protocol = protocol, .seed = mix64(seed), .objects = true});
+  result.loads += loads;
+  return result;
+}
+
+TEST_CASE("random race-free programs with semaphores, reader-writer locks, wait queues, latches, flags and barriers of some threads") {
+  const auto carries = [](const dsm::Traits& traits) {
+    return traits.consistency != dsm::Consistency::entry;
+  };  // it moves what is bound to mutexes
+  for_each_protocol(
+      [](std::string_view protocol) {
+        std::uint64_t loads = 0;
+        for_each_seed(20, [&](std::uint64_t seed) {
+          const DrfResult result = run_objects(protocol, seed);
+          CHECK_MESSAGE(result.well, result.text);
+          loads += result.loads;
+          if (seed % 10 != 0) return;
+          CHECK_MESSAGE(run_objects(protocol, seed).trace_hash == result.trace_hash, "two runs with one seed took different ways");
+        });
+        MESSAGE(std::string(protocol), ": ", loads, " loads compared");
+      },
+      carries);
+}
 TEST_CASE("random race-free programs over a network that loses packets") {
   for_each_protocol([](std::string_view protocol) { run_all(protocol, true, 10); });
 }

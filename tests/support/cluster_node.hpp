@@ -72,6 +72,9 @@ class ClusterWorker : public Worker {
   void unlock(Place mutex) override;
   void barrier() override;
   void bind(Place mutex, Place data, std::uint64_t bytes) override;
+  sync::Objects& objects() override { return on_.sync->objects(); }
+  [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place; }
+  [[nodiscard]] std::uint64_t who() const override { return local() + 1; }
 
  private:
   ClusterNode& on_;

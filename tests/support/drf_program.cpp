@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "dsm/protocol.hpp"
+#include "runtime/check.hpp"
 #include "runtime/random.hpp"
 
 namespace netvm::test {
@@ -20,6 +21,9 @@ constexpr std::uint32_t kMaxRegions = 3;  // of a rich program
 constexpr int kMaxNesting = 3;
 
 enum class Mode : std::uint8_t { locked, owned, read_only };
+enum class Guard : std::uint8_t { mutex, semaphore, rwlock, monitor };
+enum class Separator : std::uint8_t { barrier, latch, flag, barriers_of_some };
+constexpr std::uint64_t kPlacesOfPhase = 8;  // of objects that end it
 
 struct Object {
   std::uint64_t at = 0;  // in the ledger
@@ -31,10 +35,18 @@ struct Object {
 struct Plan {
   std::vector<Place> areas;
   Place locks = 0;
+  Place busy = 0;        // a byte for each lock: its monitor is taken
+  Place separators = 0;  // kPlacesOfPhase for each phase
+  bool transitive = true;
   std::vector<Object> objects;
   std::uint32_t lock_count = 1;
   std::string text;
 };
+
+bool is_transitive(std::string_view protocol) {
+  const dsm::Consistency consistency = dsm::protocols()[static_cast<std::size_t>(dsm::find_protocol(protocol))].traits.consistency;
+  return consistency == dsm::Consistency::release || consistency == dsm::Consistency::sequential;
+}
 
 std::uint32_t choose_bytes(const DrfOptions& options, SplitMix64& random) {
   if (options.rich && random.below(8) == 0) return static_cast<std::uint32_t>(1 + random.below(kMaxLargeObject));
@@ -73,6 +85,7 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
     const std::uint64_t pages = add_objects(options, region * options.max_pages * kPageSize, random, plan);
     dsm::AllocOptions where;
     where.protocol = region == 0 ? options.protocol : dsm::protocols()[random.below(dsm::protocols().size())].traits.name;
+    if (options.objects && region != 0 && !is_transitive(where.protocol)) where.protocol = options.protocol;
     where.alignment = kPageSize;
     where.placement = static_cast<dsm::Placement>(random.below(4));
     where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
@@ -84,6 +97,13 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
   }
   plan.locks = machine.allocate(std::uint64_t{plan.lock_count} * 8, {});
   plan.text += fmt::format("; {} locks", plan.lock_count);
+  if (options.objects) {
+    plan.transitive = is_transitive(options.protocol);
+    plan.separators = machine.allocate(options.phases * kPlacesOfPhase * 8, {});
+    dsm::AllocOptions where;
+    where.protocol = options.protocol;
+    plan.busy = machine.allocate(plan.lock_count, where);
+  }
   return plan;
 }
 
@@ -104,13 +124,14 @@ class Program {
     if (me.local() == 0) {
       for (const Object& object : plan_.objects) me.bind(lock_place(object.lock), object.place, object.bytes);
     }
+    if (options_.objects && me.rank() == 0) begin_objects(me);
     me.barrier();
     for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
       for (std::uint32_t step = 0; step < options_.steps; ++step) {
         if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
         take_step(me, phase, random);
       }
-      me.barrier();
+      end_phase(me, phase);
     }
     for (const Object& object : plan_.objects) compare(me, object, 0, object.bytes, "at the end");
   }
@@ -139,22 +160,145 @@ class Program {
 
   // Uses some of the objects that the lock guards; now and then a second lock is nested inside.
   void inside_lock(Worker& me, std::uint32_t phase, const Object& object, SplitMix64& random) {
-    me.lock(lock_place(object.lock));
+    const bool reads = take(me, object.lock, random);
     const std::uint64_t more = random.below(3);
+    if (reads) {
+      compare_part(me, object, random, "read by a reader");
+      return give_back(me, object.lock, reads);
+    }
     use(me, object, random);
     for (std::size_t i = 0; i < more; ++i) use_if_locked_by(me, phase, random.below(plan_.objects.size()), object.lock, random);
     nest(me, phase, object.lock, options_.rich ? kMaxNesting : 1, random);
-    me.unlock(lock_place(object.lock));
+    give_back(me, object.lock, reads);
   }
+
+  // What everything that the lock guards is guarded by.
+  [[nodiscard]] Guard guard_of(std::uint32_t lock) const {
+    if (!options_.objects) return Guard::mutex;
+    return static_cast<Guard>(mix64(options_.seed * 41 + lock) % (plan_.transitive ? 4 : 3));
+  }
+
+  // The memory may have held others before.
+  void begin_objects(Worker& me) {
+    using sync::ObjectKind;
+    const auto begin = [&me](Place place, ObjectKind kind, std::uint64_t count) {
+      require(me.objects().init(me.sync_offset(place), me.who(), kind, count), "initialising an object");
+    };
+    for (std::uint32_t lock = 0; lock < plan_.lock_count; ++lock) {
+      if (guard_of(lock) == Guard::semaphore) begin(lock_place(lock), ObjectKind::semaphore, 1);
+      if (guard_of(lock) == Guard::rwlock) begin(lock_place(lock), ObjectKind::rwlock, 0);
+      if (guard_of(lock) == Guard::monitor) begin(lock_place(lock), ObjectKind::wait_queue, 0);
+    }
+    for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
+      const Place places = plan_.separators + phase * kPlacesOfPhase * 8;
+      if (separator_of(phase) == Separator::latch) begin(places, ObjectKind::latch, me.count());
+      if (separator_of(phase) == Separator::flag) {
+        begin(places, ObjectKind::semaphore, 0);
+        begin(places + 8, ObjectKind::flag, 0);
+      }
+      if (separator_of(phase) == Separator::barriers_of_some) {
+        for (const std::uint64_t parity : {0, 1}) begin(places + 8 * parity, ObjectKind::barrier, (me.count() + 1 - parity) / 2);
+        begin(places + 16, ObjectKind::barrier, std::min(me.count(), 2U));
+      }
+    }
+  }
+
+  [[nodiscard]] Separator separator_of(std::uint32_t phase) const {
+    const bool chooses = options_.objects && plan_.transitive;
+    return chooses ? static_cast<Separator>(mix64(options_.seed * 43 + phase) % 4) : Separator::barrier;
+  }
+
+  // Returns whether it is taken for reading only.
+  bool take(Worker& me, std::uint32_t lock, SplitMix64& random) {
+    const std::uint64_t at = me.sync_offset(lock_place(lock));
+    switch (guard_of(lock)) {
+      case Guard::mutex:
+        me.lock(lock_place(lock));
+        return false;
+      case Guard::semaphore:
+        require(me.objects().acquire(at, me.who(), [] { return std::uint64_t{1}; }), "acquiring a semaphore");
+        return false;
+      case Guard::rwlock: {
+        const bool reads = random.below(2) == 0;
+        require(reads ? me.objects().lock_shared(at, me.who()) : me.objects().lock(at, me.who()), "taking a reader-writer lock");
+        return reads;
+      }
+      case Guard::monitor:
+        me.lock(lock_place(lock));
+        while (me.load<std::uint8_t>(plan_.busy + lock) != 0) {
+          const auto ticket = me.objects().enqueue(at, me.who());
+          me.unlock(lock_place(lock));
+          require(me.objects().wait(at, me.who(), ticket.value()), "waiting in a queue");
+          me.lock(lock_place(lock));
+        }
+        me.store<std::uint8_t>(plan_.busy + lock, 1);
+        me.unlock(lock_place(lock));
+        return false;
+    }
+    return false;
+  }
+
+  void give_back(Worker& me, std::uint32_t lock, bool reads) {
+    const std::uint64_t at = me.sync_offset(lock_place(lock));
+    switch (guard_of(lock)) {
+      case Guard::mutex:
+        return me.unlock(lock_place(lock));
+      case Guard::semaphore:
+        return require(me.objects().release(at, me.who(), 1, 1, [] { return std::uint64_t{1}; }), "releasing a semaphore");
+      case Guard::rwlock:
+        return require(reads ? me.objects().unlock_shared(at, me.who()) : me.objects().unlock(at, me.who()),
+                       "leaving a reader-writer lock");
+      case Guard::monitor:
+        me.lock(lock_place(lock));
+        me.store<std::uint8_t>(plan_.busy + lock, 0);
+        me.unlock(lock_place(lock));
+        return require(me.objects().wake(at, me.who(), 1).status(), "waking from a queue");
+    }
+  }
+
+  // Everybody waits for everybody.
+  void end_phase(Worker& me, std::uint32_t phase) {
+    const std::uint64_t places = me.sync_offset(plan_.separators + phase * kPlacesOfPhase * 8);
+    const auto none = [] { return std::uint64_t{0}; };
+    const auto all = [&me] { return std::uint64_t{me.count()}; };
+    switch (separator_of(phase)) {
+      case Separator::barrier:
+        return me.barrier();
+      case Separator::latch:
+        require(me.objects().count_down(places, me.who(), all, 1), "counting a latch down");
+        return require(me.objects().await_latch(places, me.who(), all), "waiting for a latch");
+      case Separator::flag:
+        if (me.rank() != 0) {
+          require(me.objects().release(places, me.who(), 1, UINT64_MAX, none), "releasing a semaphore");
+          return require(me.objects().await_flag(places + 8, me.who()), "waiting for a flag");
+        }
+        for (std::uint32_t i = 1; i < me.count(); ++i) require(me.objects().acquire(places, me.who(), none), "acquiring a semaphore");
+        return require(me.objects().set_flag(places + 8, me.who(), true), "setting a flag");
+      case Separator::barriers_of_some: {
+        // Ranks of one parity, then the first two, then those of one parity again.
+        const std::uint64_t parity = me.rank() % 2;
+        const std::uint64_t of_parity = (me.count() + 1 - parity) / 2;
+        meet(me, places + 8 * parity, of_parity);
+        if (me.rank() < 2) meet(me, places + 16, std::min<std::uint64_t>(me.count(), 2));
+        return meet(me, places + 8 * parity, of_parity);
+      }
+    }
+  }
+
+  void meet(Worker& me, std::uint64_t barrier, std::uint64_t count) {
+    require(me.objects().arrive_and_wait(barrier, me.who(), [count] { return count; }, {.must_be_of = count}), "meeting at a barrier");
+  }
+
+  static void require(Status status, const char* what) { NETVM_CHECK(ok(status), "%s failed: %s", what, to_string(status).data()); }
 
   // Locks are nested in ascending order.
   void nest(Worker& me, std::uint32_t phase, std::uint32_t outer, int most, SplitMix64& random) {
     if (most == 0 || outer + 1 >= plan_.lock_count || random.below(4) != 0) return;
     const auto inner = static_cast<std::uint32_t>(outer + 1 + random.below(plan_.lock_count - outer - 1));
-    me.lock(lock_place(inner));
-    for (std::size_t i = 0; i < plan_.objects.size(); ++i) use_if_locked_by(me, phase, i, inner, random);
+    const bool reads = take(me, inner, random);
+    for (std::size_t i = 0; i < plan_.objects.size() && !reads; ++i) use_if_locked_by(me, phase, i, inner, random);
     nest(me, phase, inner, most - 1, random);
-    me.unlock(lock_place(inner));
+    give_back(me, inner, reads);
   }
 
   void use_if_locked_by(Worker& me, std::uint32_t phase, std::size_t index, std::uint32_t lock, SplitMix64& random) {
@@ -235,6 +379,10 @@ DrfResult run_drf_program(Machine& machine, const DrfOptions& options) {
   if (ending.well) {
     for (const Place area : plan.areas) machine.free(area);
     machine.free(plan.locks);
+    if (options.objects) {
+      machine.free(plan.separators);
+      machine.free(plan.busy);
+    }
   }
   if (!ending.well) {
     result.well = false;

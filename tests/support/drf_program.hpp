@@ -7,6 +7,11 @@
 //
 // Rich programs have more: several regions, each of a protocol of its own; objects of up to almost two pages; stores of what is there already; locks
 // nested three deep. (Plain ones stay as they are, so that seeds that once found a bug still do.)
+//
+// Programs with objects guard with other things than mutexes, too: semaphores of one permit, reader-writer locks (some then only read), monitors (a flag in
+// shared memory under a mutex, waited for in a wait queue at the mutex's address). Phases end with a latch, with semaphore and flag, with barriers of
+// some threads that only together make everybody wait for everybody, or with the machine's barrier; under a protocol that promises less than
+// release consistency only with the last, and without monitors.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +32,7 @@ struct DrfOptions {
   Nanos longest_pause = 6'000;
   bool any_granularity = true;  ///< the seed chooses one; else units are pages
   bool rich = false;
+  bool objects = false;  ///< see below
 };
 
 struct DrfResult {

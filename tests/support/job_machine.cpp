@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "dsm/api/job_runtime.hpp"
+
 namespace netvm::test {
 
 namespace {
@@ -61,6 +63,9 @@ class JobWorker final : public Worker {
   void bind(Place place, Place data, std::uint64_t bytes) override {
     reinterpret_cast<mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
   }
+  sync::Objects& objects() override { return detail::Runtime::current("a test").sync->objects(); }
+  [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place - detail::kRangeBase; }
+  [[nodiscard]] std::uint64_t who() const override { return detail::this_thread_id(); }
   void pause(Nanos time) override {
     const Nanos until = now() + time;
     while (now() < until) __builtin_ia32_pause();

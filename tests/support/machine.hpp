@@ -13,6 +13,7 @@
 
 #include "dsm/dsm.hpp"
 #include "runtime/env.hpp"
+#include "sync/objects.hpp"
 
 namespace netvm::test {
 
@@ -52,6 +53,11 @@ class Worker {
   virtual void barrier() = 0;
   /// The mutex guards these bytes: every node says so before it uses the mutex (Dsm::bind).
   virtual void bind(Place mutex, Place data, std::uint64_t bytes) = 0;
+
+  /// All other objects: named by sync_offset(place), called as who().
+  virtual sync::Objects& objects() = 0;
+  [[nodiscard]] virtual std::uint64_t sync_offset(Place place) const = 0;
+  [[nodiscard]] virtual std::uint64_t who() const = 0;
 
   /// Does something else for about that long.
   virtual void pause(Nanos time) = 0;
