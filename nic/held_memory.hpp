@@ -39,12 +39,15 @@ class OwnMemory {
   /// Whether the page of that address may be evicted.
   [[nodiscard]] bool covers(const void* at) const {
     const auto address = reinterpret_cast<std::uintptr_t>(at);
-    return address - frames_ < bytes_ || address - app_ < app_bytes_;
+    return address - frames_ < bytes_ || address - app_ < app_bytes_ || (app_bytes_ != 0 && vm_.windows().at(address) != nullptr);
   }
   /// Of an address that is covered: bytes from the start of the memory.
   [[nodiscard]] std::uint64_t offset_of(const void* at) const {
     const auto address = reinterpret_cast<std::uintptr_t>(at);
-    return address - frames_ < bytes_ ? address - frames_ : address - app_;
+    if (address - frames_ < bytes_) return address - frames_;
+    std::uint64_t offset = address - app_;
+    if (offset >= app_bytes_) static_cast<void>(vm_.offset_of(address, &offset));
+    return offset;
   }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] HostVm& vm() const { return vm_; }

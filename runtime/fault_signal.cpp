@@ -183,7 +183,6 @@ void detach_fault_target(SignalFaultTarget* target) {
     if (slot.target.load() != target) continue;
     slot.target.store(nullptr);
     if (--attached == 0) uninstall();
-    return;
   }
 }
 

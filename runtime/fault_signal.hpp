@@ -40,9 +40,9 @@ class SignalFaultTarget {
 
 inline constexpr int kMaxFaultTargets = 256;
 
-/// Routes signals for [begin, end) to the target. False if kMaxFaultTargets ranges are attached already.
+/// Routes signals for [begin, end) to the target; one target may have several ranges. False if kMaxFaultTargets ranges are attached already.
 [[nodiscard]] bool attach_fault_target(std::uintptr_t begin, std::uintptr_t end, SignalFaultTarget* target);
-/// No thread may touch the range any more.
+/// All of its ranges. No thread may touch them any more.
 void detach_fault_target(SignalFaultTarget* target);
 
 /// Whether the signal would go to a handler function if it were passed on (otherwise the default action ends the process).

@@ -87,6 +87,7 @@ HostVm::~HostVm() {
   if (attached_) detach_fault_target(state_.get());
   state_.reset();
   if (app_mapped_) ::munmap(app_base(), bytes());
+  windows_.for_each([](const AppWindow& window) { ::munmap(window.page(window.pages.first), window.bytes()); });
   if (frame_base_ != nullptr) ::munmap(frame_base_, bytes());
 }
 
@@ -135,12 +136,12 @@ bool HostVm::map_views(std::string* why) {
 }
 
 Status HostVm::start_trap(std::string* why) {
-  state_ = std::make_unique<State>(config_, frames_fd_, frame_base_, env_);
+  state_ = std::make_unique<State>(config_, windows_, frames_fd_, frame_base_, env_);
   if (!state_->table.valid() || !state_->residency.valid()) {
     *why = "reserving the page table of " + std::to_string(config_.pages) + " pages: " + error_text(ENOMEM) + " (see ulimit -v)";
     return Status::exhausted;
   }
-  const AppView view{app_base(), bytes()};
+  const AppView view{app_base(), bytes(), &windows_};
   switch (config_.trap) {
     case TrapKind::userfaultfd:
       state_->trap = make_userfaultfd_trap(view, why);
@@ -185,10 +186,71 @@ Status HostVm::start_frame_check(std::string* why) {
   return Status::ok;
 }
 
-bool HostVm::page_of(std::uintptr_t address, PageId* page) const {
-  if (config_.base == 0 || address - config_.base >= bytes()) return false;
-  *page = PageId{(address - config_.base) >> kPageShift};
+bool HostVm::offset_of(std::uintptr_t address, std::uint64_t* offset) const {
+  if (config_.base != 0 && address - config_.base < bytes()) {
+    *offset = address - config_.base;
+    return windows_.of(PageId{*offset >> kPageShift}) == nullptr;
+  }
+  const AppWindow* window = windows_.at(address);
+  if (window == nullptr) return false;
+  *offset = window->pages.first.value * kPageSize + (address - window->address);
   return true;
+}
+
+bool HostVm::page_of(std::uintptr_t address, PageId* page) const {
+  std::uint64_t offset = 0;
+  if (!offset_of(address, &offset)) return false;
+  *page = PageId{offset >> kPageShift};
+  return true;
+}
+
+bool HostVm::window_is_right(const AppWindow& window, std::string* why) const {
+  const std::uintptr_t end = window.address + window.bytes();
+  if (config_.trap == TrapKind::checked || !app_mapped_) {
+    *why = "the checked trap serves no raw pointers, and so no windows";
+  } else if (window.pages.count == 0 || window.pages.end() > config_.pages || window.pages.end() < window.pages.first.value) {
+    *why = "a window of " + std::to_string(window.pages.count) + " pages from page " + std::to_string(window.pages.first.value) +
+           " on: there are " + std::to_string(config_.pages);
+  } else if (window.address % kPageSize != 0 || end < window.address) {
+    *why = "a window at " + hex(window.address) + ": that is not the start of a page";
+  } else if (windows_.overlapping(window.pages) != nullptr || windows_.overlapping(window.address, window.bytes()) != nullptr ||
+             (window.address < config_.base + bytes() && config_.base < end)) {
+    *why = "a window at " + hex(window.address) + "-" + hex(end) + " overlaps other shared memory";
+  } else {
+    return true;
+  }
+  return false;
+}
+
+Status HostVm::add_window(PageRange pages, std::uintptr_t address, std::string* why) {
+  const AppWindow window{pages, address};
+  if (!window_is_right(window, why)) return Status::invalid;
+  if (windows_.full()) {
+    *why = "a host VM has at most " + std::to_string(AppWindows::kMost) + " windows";
+    return Status::exhausted;
+  }
+  for (std::uint64_t i = pages.first.value; i != pages.end(); ++i) {
+    NETVM_CHECK(state_->table.access(PageId{i}) == Access::none, "page %llu gets a window, but the application has a right to it",
+                static_cast<unsigned long long>(i));
+  }
+  std::byte* const at = window.page(pages.first);
+  void* const mapped = ::mmap(at, window.bytes(), initial_protection(config_.trap), MAP_SHARED | MAP_NORESERVE | MAP_FIXED, frames_fd_,
+                              static_cast<off_t>(pages.first.value * kPageSize));
+  if (mapped != at) {
+    *why = "mapping shared memory at " + hex(address) + ": " + error_text(errno);
+    return Status::exhausted;
+  }
+  NETVM_CHECK(::madvise(at, window.bytes(), MADV_DONTFORK) == 0, "madvise(MADV_DONTFORK): %s", strerrordesc_np(errno));
+  advise_view(at, window.bytes());
+  NETVM_CHECK(::mprotect(app_base() + pages.first.value * kPageSize, window.bytes(), PROT_NONE) == 0, "mprotect: %s",
+              strerrordesc_np(errno));
+  if (!state_->trap->cover(window, why)) return Status::exhausted;
+  if (!attach_fault_target(address, address + window.bytes(), state_.get())) {
+    *why = "this process has " + std::to_string(kMaxFaultTargets) + " ranges of shared memory already; it cannot have more";
+    return Status::exhausted;
+  }
+  windows_.add(window);
+  return Status::ok;
 }
 
 void HostVm::set_fault_handler(FaultHandler* handler) { state_->handler.store(handler); }
@@ -286,7 +348,13 @@ void HostVm::discard(PageRange pages) {
 }
 
 FaultVerdict HostVm::State::on_signal(const SignalFault& fault) noexcept {
-  const PageId page{(fault.address - config.base) >> kPageShift};
+  const AppWindow* const window = windows.at(fault.address);
+  const PageId page{window != nullptr ? window->pages.first.value + ((fault.address - window->address) >> kPageShift)
+                                      : (fault.address - config.base) >> kPageShift};
+  if (window == nullptr && windows.of(page) != nullptr) {
+    report_bad_access("wild access to", fault.address, fault.kind, "not allocated shared memory");
+    return FaultVerdict::pass_on;
+  }
   if (!trap->reports_fault({fault.signal, fault.code})) {
     if (config.trap == TrapKind::checked) {
       report_bad_access("access to", fault.address, fault.kind, "NETVM_TRAP=checked does not serve raw pointers");

@@ -3,7 +3,7 @@
 // Invariants
 //  1. The frame of page p lies at offset p * kPageSize of the node's frames (a sparse memfd): the page's number is its frame's.
 //     In the frame view it is always readable and writable; only the NIC and the protocols use that view.
-//  2. The application view lies at the same address on every node. A page is accessible there with exactly the rights last
+//  2. The application view lies at the same address on every node; pages of a window (add_window) lie elsewhere. A page is accessible there with exactly the rights last
 //     given by set_access(); a page never given rights has none. Lowering rights is complete when set_access() returns: no
 //     thread of this process can use the old ones. With a memory budget a right may be out of effect (pager.hpp): the access then
 //     faults, the host VM brings the page in, and nobody is called.
@@ -24,6 +24,7 @@
 #include <string_view>
 #include <utility>
 
+#include "runtime/app_windows.hpp"
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
 #include "runtime/status.hpp"
@@ -164,6 +165,20 @@ class HostVm {
 
   /// The page of an address of the application view; false if it lies outside.
   [[nodiscard]] bool page_of(std::uintptr_t address, PageId* page) const;
+  /// The same for a byte: its offset from the start of the memory.
+  [[nodiscard]] bool offset_of(std::uintptr_t address, std::uint64_t* offset) const;
+  /// Where the application sees the byte at that offset.
+  [[nodiscard]] std::byte* app_address(std::uint64_t offset) const {
+    const AppWindow* window = windows_.of(PageId{offset >> kPageShift});
+    return window != nullptr ? window->page(PageId{offset >> kPageShift}) + offset % kPageSize : app_base() + offset;
+  }
+
+  /// From now on the application sees these pages at `address` (page aligned) and no longer in the main range. What is mapped there now is gone, with
+  /// its contents. The application must have no right to the pages, and nobody may use the addresses meanwhile. Hardware traps only. Windows end
+  /// with the host VM: nothing is mapped there afterwards. Status::invalid (a bad range, one that overlaps, the checked trap) or exhausted
+  /// (AppWindows::kMost, or the kernel refuses); `*why` then says what was wrong.
+  Status add_window(PageRange pages, std::uintptr_t address, std::string* why);
+  [[nodiscard]] const AppWindows& windows() const { return windows_; }
 
   void set_fault_handler(FaultHandler* handler);
   void set_residency_listener(ResidencyListener* listener);
@@ -229,12 +244,14 @@ class HostVm {
   void unpin(PageRange pages);
   HostVm(const HostVmConfig& config, Env& env);
   bool map_views(std::string* why);
+  bool window_is_right(const AppWindow& window, std::string* why) const;
   Status start_trap(std::string* why);
   Status start_pager(std::string* why);
   Status start_frame_check(std::string* why);
 
   HostVmConfig config_;
   Env& env_;
+  AppWindows windows_;
   UniqueFd own_frames_;  // empty if the frames are the caller's
   int frames_fd_ = -1;
   std::byte* frame_base_ = nullptr;

@@ -16,8 +16,9 @@ namespace netvm {
 
 /// Lives exactly as long as its HostVm. As a signal target it answers for the application view.
 struct HostVm::State final : SignalFaultTarget, FrameWitness {
-  State(const HostVmConfig& host_config, int frames_fd, std::byte* frames, Env& host_env)
+  State(const HostVmConfig& host_config, const AppWindows& app_windows, int frames_fd, std::byte* frames, Env& host_env)
       : config(host_config),
+        windows(app_windows),
         env(host_env),
         table(host_config.pages),
         residency(host_config.pages, frames_fd, frames, host_env,
@@ -45,6 +46,7 @@ struct HostVm::State final : SignalFaultTarget, FrameWitness {
   FaultVerdict wild_access(const SignalFault& fault, PageId page) noexcept;
 
   const HostVmConfig config;
+  const AppWindows& windows;
   Env& env;
   AccessTable table;
   Residency residency;

@@ -8,23 +8,44 @@
 // The double mapping and SIGBUS-mode userfaultfd replace the thesis's kernel pager (chapter 3).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "runtime/app_windows.hpp"
 #include "runtime/host_vm.hpp"
 #include "runtime/settings.hpp"
 #include "runtime/unique_fd.hpp"
 
 namespace netvm {
 
-/// The memory that the application sees: `bytes` at `base`, a shared mapping of the frames (of nothing for the checked trap).
+/// The memory that the application sees: `bytes` at `base`, a shared mapping of the frames (of nothing for the checked trap), but for the pages
+/// that lie in windows.
 struct AppView {
   std::byte* base = nullptr;
   std::uint64_t bytes = 0;
-  [[nodiscard]] std::byte* page(PageId p) const { return base + p.value * kPageSize; }
+  const AppWindows* windows = nullptr;  ///< may be null; outlives the view
+
+  [[nodiscard]] std::byte* page(PageId p) const {
+    const AppWindow* window = windows != nullptr ? windows->of(p) : nullptr;
+    return window != nullptr ? window->page(p) : base + p.value * kPageSize;
+  }
+  /// The longest run from the start of `pages` on whose addresses are one run, too.
+  [[nodiscard]] PageRange first_piece(PageRange pages) const {
+    if (windows == nullptr || windows->none()) return pages;
+    std::uint64_t end = pages.end();
+    if (const AppWindow* window = windows->of(pages.first)) {
+      end = std::min(end, window->pages.end());
+    } else {
+      windows->for_each([&](const AppWindow& other) {
+        if (other.pages.first.value > pages.first.value) end = std::min(end, other.pages.first.value);
+      });
+    }
+    return {pages.first, end - pages.first.value};
+  }
 };
 
 /// A signal that reports a failed access inside the application view.
@@ -35,13 +56,22 @@ struct TrapSignal {
 
 class TrapMechanism {
  public:
-  TrapMechanism() = default;
+  explicit TrapMechanism(const AppView& view) : view_(view) {}
   TrapMechanism(const TrapMechanism&) = delete;
   TrapMechanism& operator=(const TrapMechanism&) = delete;
   virtual ~TrapMechanism() = default;
 
   /// Changes the rights of the whole range; all of it had `from`, which differs from `to`.
-  virtual void apply(PageRange pages, Access from, Access to) = 0;
+  void apply(PageRange pages, Access from, Access to) {
+    while (pages.count > 0) {
+      const PageRange piece = view_.first_piece(pages);
+      apply_to_piece(piece, from, to);
+      pages = {PageId{piece.end()}, pages.count - piece.count};
+    }
+  }
+
+  /// Takes charge of a window that has just been mapped, with the protection of the main range and no rights. False: the kernel refuses, see `*why`.
+  virtual bool cover(const AppWindow& window, std::string* why) = 0;
 
   /// The page has the right `have`, but an access that needs no more faulted: whatever the kernel dropped is put back.
   virtual void restore(PageId page, Access have) = 0;
@@ -53,6 +83,15 @@ class TrapMechanism {
   virtual bool expose(PageId page) = 0;
   /// Undoes expose().
   virtual void conceal(PageId page) = 0;
+
+ protected:
+  [[nodiscard]] const AppView& view() const { return view_; }
+
+ private:
+  /// apply() for pages whose addresses are one run.
+  virtual void apply_to_piece(PageRange pages, Access from, Access to) = 0;
+
+  AppView view_;
 };
 
 /// Protection (mmap's PROT_ flags) that the application view must have when the mechanism is made.

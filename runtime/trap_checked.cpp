@@ -16,11 +16,15 @@ namespace {
 
 class CheckedTrap final : public TrapMechanism {
  public:
-  void apply(PageRange, Access, Access) override {}  // the access table has it already
+  using TrapMechanism::TrapMechanism;
+  bool cover(const AppWindow&, std::string*) override { return false; }  // there is nothing to see through one
   void restore(PageId, Access) override {}
   [[nodiscard]] bool reports_fault(const TrapSignal&) const override { return false; }
   bool expose(PageId) override { return false; }
   void conceal(PageId) override {}
+
+ private:
+  void apply_to_piece(PageRange, Access, Access) override {}  // the access table has it already
 };
 
 template <class Word>
@@ -96,7 +100,7 @@ bool for_each_piece(const HostVm& vm, HostVm::State& state, Env& env, std::uint6
 
 }  // namespace
 
-std::unique_ptr<TrapMechanism> make_checked_trap(const AppView&, std::string*) { return std::make_unique<CheckedTrap>(); }
+std::unique_ptr<TrapMechanism> make_checked_trap(const AppView& view, std::string*) { return std::make_unique<CheckedTrap>(view); }
 
 bool HostVm::checked_load(std::uint64_t offset, void* to, std::size_t bytes) {
   const bool single = single_access(offset, bytes);

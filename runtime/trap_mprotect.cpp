@@ -42,19 +42,9 @@ long map_limit() {
 
 class MprotectTrap final : public TrapMechanism {
  public:
-  explicit MprotectTrap(const AppView& view) : view_(view) {}
+  using TrapMechanism::TrapMechanism;
 
-  void apply(PageRange pages, Access, Access to) override {
-    if (::mprotect(view_.page(pages.first), pages.count * kPageSize, protection_of(to)) == 0) return;
-    const int error = errno;
-    NETVM_CHECK(error != ENOMEM,
-                "mprotect of page %llu needs one more memory mapping than vm.max_map_count allows (it is %ld): too many neighbouring "
-                "pages have different rights. Raise it (sysctl -w vm.max_map_count=4194304) or use NETVM_TRAP=userfaultfd, which has "
-                "no such limit (Linux 6.4 or later)",
-                static_cast<unsigned long long>(pages.first.value), map_limit());
-    NETVM_CHECK(false, "mprotect of %llu pages at page %llu: %s", static_cast<unsigned long long>(pages.count),
-                static_cast<unsigned long long>(pages.first.value), strerrordesc_np(error));
-  }
+  bool cover(const AppWindow&, std::string*) override { return true; }
 
   void restore(PageId, Access) override {}  // protection is never dropped by the kernel: another thread gave the right meanwhile
 
@@ -66,7 +56,17 @@ class MprotectTrap final : public TrapMechanism {
   void conceal(PageId) override {}
 
  private:
-  AppView view_;
+  void apply_to_piece(PageRange pages, Access, Access to) override {
+    if (::mprotect(view().page(pages.first), pages.count * kPageSize, protection_of(to)) == 0) return;
+    const int error = errno;
+    NETVM_CHECK(error != ENOMEM,
+                "mprotect of page %llu needs one more memory mapping than vm.max_map_count allows (it is %ld): too many neighbouring "
+                "pages have different rights. Raise it (sysctl -w vm.max_map_count=4194304) or use NETVM_TRAP=userfaultfd, which has "
+                "no such limit (Linux 6.4 or later)",
+                static_cast<unsigned long long>(pages.first.value), map_limit());
+    NETVM_CHECK(false, "mprotect of %llu pages at page %llu: %s", static_cast<unsigned long long>(pages.count),
+                static_cast<unsigned long long>(pages.first.value), strerrordesc_np(error));
+  }
 };
 
 }  // namespace

@@ -32,9 +32,22 @@ uffdio_range range_of(const std::byte* base, std::uint64_t bytes) { return {rein
 
 class UserfaultfdTrap final : public TrapMechanism {
  public:
-  UserfaultfdTrap(const AppView& view, UniqueFd fd) : view_(view), fd_(std::move(fd)) {}
+  UserfaultfdTrap(const AppView& view, UniqueFd fd) : TrapMechanism(view), fd_(std::move(fd)) {}
 
-  void apply(PageRange pages, Access from, Access to) override {
+  bool cover(const AppWindow& window, std::string* why) override {
+    return register_with_userfaultfd(fd_.get(), window.page(window.pages.first), window.bytes(), kTrapModes, why);
+  }
+
+  void restore(PageId page, Access have) override { map({page, 1}, have); }
+
+  [[nodiscard]] bool reports_fault(const TrapSignal& signal) const override { return signal.number == SIGBUS && signal.code == BUS_ADRERR; }
+
+  // Registered pages raise SIGBUS, which debuggers and users do not read as a wild pointer; a protected page raises SIGSEGV.
+  bool expose(PageId page) override { return ::mprotect(view().page(page), kPageSize, PROT_NONE) == 0; }
+  void conceal(PageId page) override { (void)::mprotect(view().page(page), kPageSize, PROT_READ | PROT_WRITE); }
+
+ private:
+  void apply_to_piece(PageRange pages, Access from, Access to) override {
     if (to == Access::none) {
       drop(pages);
     } else if (from == Access::none) {
@@ -44,21 +57,12 @@ class UserfaultfdTrap final : public TrapMechanism {
     }
   }
 
-  void restore(PageId page, Access have) override { map({page, 1}, have); }
-
-  [[nodiscard]] bool reports_fault(const TrapSignal& signal) const override { return signal.number == SIGBUS && signal.code == BUS_ADRERR; }
-
-  // Registered pages raise SIGBUS, which debuggers and users do not read as a wild pointer; a protected page raises SIGSEGV.
-  bool expose(PageId page) override { return ::mprotect(view_.page(page), kPageSize, PROT_NONE) == 0; }
-  void conceal(PageId page) override { (void)::mprotect(view_.page(page), kPageSize, PROT_READ | PROT_WRITE); }
-
- private:
   // Enters frames into the page table. A page that is mapped already (EEXIST) only gets its write-protect mark set right.
   void map(PageRange pages, Access to) {
     PageId next = pages.first;
     while (next.value < pages.end()) {
       uffdio_continue request{};
-      request.range = range_of(view_.page(next), (pages.end() - next.value) * kPageSize);
+      request.range = range_of(view().page(next), (pages.end() - next.value) * kPageSize);
       request.mode = to == Access::read ? kContinueWriteProtected : 0;
       if (::ioctl(fd_.get(), UFFDIO_CONTINUE, &request) == 0) return;
       if (request.mapped > 0) {
@@ -76,7 +80,7 @@ class UserfaultfdTrap final : public TrapMechanism {
 
   void write_protect(PageRange pages, bool on) {
     uffdio_writeprotect request{};
-    request.range = range_of(view_.page(pages.first), pages.count * kPageSize);
+    request.range = range_of(view().page(pages.first), pages.count * kPageSize);
     request.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
     while (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) != 0) {
       NETVM_CHECK(errno == EAGAIN || errno == EINTR, "UFFDIO_WRITEPROTECT of %llu pages at page %llu: %s",
@@ -85,14 +89,13 @@ class UserfaultfdTrap final : public TrapMechanism {
   }
 
   void drop(PageRange pages) {
-    while (::madvise(view_.page(pages.first), pages.count * kPageSize, MADV_DONTNEED) != 0) {
+    while (::madvise(view().page(pages.first), pages.count * kPageSize, MADV_DONTNEED) != 0) {
       NETVM_CHECK(errno == EAGAIN || errno == EINTR,
                   "madvise(MADV_DONTNEED) of %llu pages at page %llu: %s (shared memory cannot be locked with mlock or mlockall)",
                   static_cast<unsigned long long>(pages.count), static_cast<unsigned long long>(pages.first.value), strerrordesc_np(errno));
     }
   }
 
-  AppView view_;
   UniqueFd fd_;
 };
 

@@ -271,6 +271,7 @@ void Runtime::print_start_line() const {
 
 bool Runtime::offset_of(const void* address, std::uint64_t* offset) const {
   const auto at = reinterpret_cast<std::uintptr_t>(address);
+  if (vm->trap() != TrapKind::checked) return vm->offset_of(at, offset);
   if (at < kRangeBase || at - kRangeBase >= vm->bytes()) return false;
   *offset = at - kRangeBase;
   return true;
@@ -281,7 +282,8 @@ bool Runtime::may_fault(const void* address, std::size_t bytes) const {
   // The NIC pins symmetric memory itself; of more than can be pinned it would make one copy as long as the transfer.
   const bool large = vm->has_budget() && bytes / kPageSize + 2 > vm->most_pins();
   const std::uintptr_t from = kRangeBase + (large ? layout.symmetric : layout.shared).first.value * kPageSize;
-  return begin < kRangeBase + layout.shared.end() * kPageSize && begin + bytes > from;
+  return (begin < kRangeBase + layout.shared.end() * kPageSize && begin + bytes > from) ||
+         vm->windows().overlapping(begin, bytes) != nullptr;
 }
 
 void Runtime::require(Status status, std::string_view what) {

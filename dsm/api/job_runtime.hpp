@@ -51,7 +51,7 @@ struct Runtime {
 
   /// Global offset of an address in the global range; false if it lies elsewhere.
   [[nodiscard]] bool offset_of(const void* address, std::uint64_t* offset) const;
-  [[nodiscard]] void* address_of(std::uint64_t offset) const { return vm->app_base() + offset; }
+  [[nodiscard]] void* address_of(std::uint64_t offset) const { return vm->app_address(offset); }
 
   /// Whether the NIC must not be given [address, address + bytes): touching it may fault, and the NIC cannot pin it.
   [[nodiscard]] bool may_fault(const void* address, std::size_t bytes) const;
