@@ -1,0 +1,331 @@
+#include "apps/kit/kit.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "apps/kit/crash.hpp"
+#include "apps/kit/memory.hpp"
+
+namespace netvm::kit {
+
+namespace {
+
+constexpr int kMostThreadsOfANode = 1024;           // as NETVM_THREADS
+constexpr std::uint64_t kPrivateKeys = 1ULL << 62;  // above every offset
+
+std::atomic<Kit*> g_kit{nullptr};
+
+/// What must be the same on all nodes, for they share pointers to functions and globals.
+struct Agreement {
+  std::uint64_t main;
+  std::uint64_t data_begin;
+  std::uint64_t data_end;
+  std::uint64_t private_globals;
+  std::uint64_t libraries;
+};
+
+}  // namespace
+
+/// What node 0 tells the others.
+struct Kit::Command {
+  enum class What : std::uint32_t { create_all, create_one, join, end };
+  What what = What::end;
+  std::int32_t number = 0;  // create_one: of the thread
+  std::int64_t count = 0;   // create_all: threads of the program
+  std::uint64_t function = 0;
+  std::array<char, 64> name{};
+};
+
+ThreadContext& this_thread() {
+  thread_local ThreadContext context;
+  return context;
+}
+
+Kit* Kit::find() { return g_kit.load(); }
+
+Kit& Kit::of(const Place& place) {
+  Kit* const kit = find();
+  if (kit != nullptr) return *kit;
+  std::fprintf(
+      stderr,
+      "netvm: %s:%d: %s: this process is no node of a job: link the program with netvm-cc (it starts NetVM before main()), and use no "
+      "macro of c.m4.netvm in constructors or after the end of main()\n",
+      place.file, place.line, place.macro);
+  std::_Exit(1);
+}
+
+void Kit::stop(const Place& place, const std::string& text) const {
+  const ThreadContext& me = this_thread();
+  const std::string who =
+      me.number == ThreadContext::kNone ? std::string("another thread") : fmt::format("thread {} ({})", me.number, me.function);
+  runtime_->boot->abort_job(fmt::format("{}:{}: {} by {} on node {}: {}", place.file, place.line, place.macro, who, node(), text));
+  __builtin_unreachable();
+}
+
+void Kit::require(Status status, const Place& place) const {
+  if (status != Status::ok) stop(place, std::string(describe(status)));
+}
+
+std::uint64_t Kit::key_of(const volatile void* object, const Place& place) const {
+  const void* const at = const_cast<const void*>(object);
+  std::uint64_t offset = 0;
+  if (runtime_->offset_of(at, &offset) && runtime_->layout.shared.contains(PageId{offset / kPageSize})) return offset;
+  if (image_.contains(at)) return kPrivateKeys + reinterpret_cast<std::uintptr_t>(at);
+  stop(place,
+       fmt::format(
+           "the object at {} is not shared between nodes (it lies on a stack or in memory of malloc()): put it into memory of G_MALLOC "
+           "or into a global variable",
+           fmt::ptr(at)));
+}
+
+// ---- start ---------------------------------------------------------------------------------------------------------------------------
+
+Kit::Kit(const Program& program)
+    : program_(program), image_(ProgramImage::of_this_process()), runtime_(std::make_unique<detail::Runtime>(0)) {
+  agree();
+  const auto counter = runtime_->nic->counter_create();
+  if (!counter) throw Error(fmt::format("netvm: no event counter left: {}", describe(counter.status())));
+  changes_ = runtime_->exchange(*counter);
+  AllocationSites::open(*runtime_);
+  if (!program_.private_globals) share_globals();
+}
+
+void Kit::agree() {
+  if (runtime_->vm->trap() == TrapKind::checked)
+    throw Error(
+        "netvm: NETVM_TRAP=checked does not serve raw pointers, which is what programs of the porting kit use: choose userfaultfd or "
+        "mprotect");
+  const Agreement mine{reinterpret_cast<std::uintptr_t>(program_.main), image_.data_begin, image_.data_end,
+                       program_.private_globals ? std::uint64_t{1} : std::uint64_t{0}, image_.libraries};
+  const auto all = runtime_->exchange(mine);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].main != mine.main || all[i].data_begin != mine.data_begin || all[i].data_end != mine.data_end ||
+        all[i].private_globals != mine.private_globals) {
+      throw Error(fmt::format(
+          "netvm: main() lies at {:#x} on node {} and at {:#x} on node {}: pointers to functions mean different things there. Run the same "
+          "executable on all nodes, linked with netvm-cc (-no-pie)",
+          mine.main, node(), all[i].main, i));
+    }
+    if (all[i].libraries != mine.libraries && !image_.foreign_symbol.empty() && !program_.private_globals) {
+      throw Error(
+          fmt::format("netvm: a global variable points to \"{}\" of another library, which lies elsewhere on node {} than on node {}: "
+                      "start the job with "
+                      "`setarch -R netvmrun ...` (no address randomisation), or link the program with --private-globals",
+                      image_.foreign_symbol, node(), i));
+    }
+  }
+}
+
+void Kit::share_globals() {
+  if (!image_.obstacle.empty()) {
+    throw Error(fmt::format(
+        "netvm: the program's globals cannot be shared: {}. A program that shares no globals may be linked with --private-globals",
+        image_.obstacle));
+  }
+  const std::size_t bytes = image_.data_end - image_.data_begin;
+  if (bytes == 0) return;
+  std::uint64_t offset = 0;
+  if (node() == 0) {
+    dsm::AllocOptions options;
+    options.alignment = kPageSize;
+    std::string why;
+    const auto got = runtime_->dsm->allocate(bytes, options, &why);
+    if (!got) throw Error(fmt::format("netvm: no room for the program's globals: {}", why));
+    offset = *got;
+  }
+  offset = runtime_->exchange(offset)[0];
+  auto* const data = reinterpret_cast<std::byte*>(image_.data_begin);
+  const std::vector<std::byte> contents(data, data + bytes);
+  std::string why;
+  const PageRange pages{PageId{offset / kPageSize}, bytes / kPageSize};
+  if (runtime_->vm->add_window(pages, image_.data_begin, &why) != Status::ok)
+    throw Error(fmt::format("netvm: the program's globals cannot be shared: {}", why));
+  globals_shared_ = true;
+  if (node() == 0) std::memcpy(data, contents.data(), bytes);
+  runtime_->require(runtime_->sync->barrier(), "sharing the program's globals");
+}
+
+void Kit::start(const Program& program) {
+  catch_crashes();  // before the job: its handlers pass on what is not theirs
+  try {
+    this_thread().number = 0;
+    g_kit.store(new Kit(program));  // lives until the process ends: any thread may be inside
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    std::_Exit(1);
+  }
+}
+
+void Kit::run(int argc, char** argv, char** envp) {
+  (void)std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // lines of several nodes come in the order of printing
+  if (node() != 0) {
+    this_thread().number = ThreadContext::kNone;
+    serve();
+  }
+  NETVM_CHECK(::on_exit(&Kit::on_exit, this) == 0, "no memory for a handler of exit()");
+  const int status = program_.main(argc, argv, envp);
+  std::exit(status);
+}
+
+// ---- threads -------------------------------------------------------------------------------------------------------------------------
+
+void Kit::command(Command command) {
+  runtime_->require(runtime_->sync->broadcast(NodeId{0}, std::as_writable_bytes(std::span(&command, 1))), "a command to the nodes");
+  if (node() == 0 && command.what != Command::What::end) obey(command);
+}
+
+void Kit::serve() {
+  if (::on_exit(&Kit::on_exit, this) != 0) std::abort();
+  for (;;) {
+    Command command;
+    runtime_->require(runtime_->sync->broadcast(NodeId{0}, std::as_writable_bytes(std::span(&command, 1))), "a command of node 0");
+    if (command.what == Command::What::end) break;
+    obey(command);
+  }
+  std::fflush(nullptr);
+  runtime_->leave();
+  std::_Exit(0);  // destructors of globals are node 0's business
+}
+
+void Kit::obey(const Command& command) {
+  const auto f = reinterpret_cast<Function>(command.function);
+  const Place place{"CREATE", command.name.data(), 0};
+  switch (command.what) {
+    case Command::What::create_all:
+      for (std::int64_t i = 1; i < command.count; ++i) {
+        if (i * nodes() / command.count == node()) start_thread(f, command.name.data(), static_cast<int>(i), place);
+      }
+      break;
+    case Command::What::create_one:
+      if (command.number % nodes() == node()) start_thread(f, command.name.data(), command.number, place);
+      break;
+    case Command::What::join:
+      join_threads();
+      runtime_->require(runtime_->sync->barrier(), "WAIT_FOR_END");
+      break;
+    case Command::What::end:
+      break;
+  }
+}
+
+namespace {
+
+struct Birth {
+  Function function;
+  int number;
+  std::size_t local;
+  std::string name;
+};
+
+}  // namespace
+
+void Kit::start_thread(Function f, const char* name, int number, const Place& place) {
+  auto birth = std::make_unique<Birth>(Birth{f, number, local_threads_.size() + (node() == 0 ? 1 : 0), name});
+  if (birth->local >= kMostThreadsOfANode)
+    stop(place,
+         fmt::format("thread {} would be the {}th of this node; a node has at most {}: start more nodes (netvmrun -n), or fewer threads",
+                     number, birth->local + 1, kMostThreadsOfANode));
+  const auto body = [](void* argument) -> void* {
+    const std::unique_ptr<Birth> mine(static_cast<Birth*>(argument));
+    this_thread() = {mine->number, mine->name.c_str()};
+    const auto& cores = Kit::find()->runtime_->binding.application_cores;
+    if (mine->local < cores.size()) bind_this_thread(cores[mine->local]);
+    mine->function();
+    this_thread() = {};
+    return nullptr;
+  };
+  pthread_t thread{};
+  const int error = ::pthread_create(&thread, nullptr, body, birth.get());
+  if (error != 0)
+    stop(place, fmt::format("thread {} cannot be started on this node: {} (see ulimit -u, or start fewer threads a node)", number,
+                            std::strerror(error)));
+  static_cast<void>(birth.release());
+  local_threads_.push_back(thread);
+}
+
+void Kit::join_threads() {
+  for (const pthread_t thread : local_threads_) ::pthread_join(thread, nullptr);
+  local_threads_.clear();
+}
+
+void Kit::check_caller(const Place& place) const {
+  if (node() == 0 && this_thread().number == 0) return;
+  stop(place, "only the thread that runs main() may do that");
+}
+
+void Kit::create_all(Function f, std::string_view name, long count, const Place& place) {
+  check_caller(place);
+  if (count < 1) stop(place, fmt::format("of {} threads: there must be at least one", count));
+  if (threads_ > 1) stop(place, fmt::format("{} threads of an earlier CREATE were not waited for: WAIT_FOR_END comes first", threads_ - 1));
+  if (count / nodes() > kMostThreadsOfANode)
+    stop(place,
+         fmt::format("of {} threads on {} node{}: a node has at most {}", count, nodes(), nodes() == 1 ? "" : "s", kMostThreadsOfANode));
+  if (count < nodes() || count % nodes() != 0) {
+    std::fprintf(stderr, "netvm: %s:%d: CREATE of %ld thread%s on %d nodes: %s\n", place.file, place.line, count, count == 1 ? "" : "s",
+                 nodes(), count < nodes() ? "some nodes have none and do nothing" : "some nodes have one more than others");
+  }
+  Command all{Command::What::create_all, 0, count, reinterpret_cast<std::uintptr_t>(f), {}};
+  name.copy(all.name.data(), all.name.size() - 1);
+  threads_ = static_cast<int>(count);
+  if (count > 1) command(all);
+}
+
+void Kit::create_one(Function f, std::string_view name, const Place& place) {
+  check_caller(place);
+  Command one{Command::What::create_one, threads_, 0, reinterpret_cast<std::uintptr_t>(f), {}};
+  name.copy(one.name.data(), one.name.size() - 1);
+  ++threads_;
+  command(one);
+}
+
+void Kit::wait_for_end(long count, const Place& place) {
+  check_caller(place);
+  if (count > threads_) {
+    stop(place, fmt::format("it waits for {} threads, but the program has {} (CREATE was called for fewer): it would wait for ever", count,
+                            threads_));
+  }
+  if (threads_ == 1) return;
+  command({Command::What::join, 0, 0, 0, {}});
+  threads_ = 1;
+}
+
+// ---- end -----------------------------------------------------------------------------------------------------------------------------
+
+void Kit::on_exit(int status, void* self) {
+  Kit& kit = *static_cast<Kit*>(self);
+  if (kit.runtime_ == nullptr || kit.runtime_->owner != ::getpid()) return;
+  std::fflush(nullptr);
+  if (status != 0) std::_Exit(status);  // without a farewell: the launcher says so, and ends the others
+  if (kit.node() != 0 || this_thread().number != 0) {
+    kit.stop({"exit(0)", this_thread().function, 0},
+             "the threads of other nodes do not end with it: return from the thread's function instead, and call exit() from main()");
+  }
+  kit.finish();
+}
+
+void Kit::finish() {
+  const std::size_t bytes = globals_shared_ ? image_.data_end - image_.data_begin : 0;
+  auto* const data = reinterpret_cast<std::byte*>(image_.data_begin);
+  const std::vector<std::byte> contents(data, data + bytes);  // destructors of globals run later, in private memory
+  command({Command::What::end, 0, 0, 0, {}});
+  runtime_->leave();
+  g_kit.store(nullptr);
+  runtime_.reset();
+  if (bytes == 0) return;
+  void* const again = ::mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (again != data) std::_Exit(0);  // no memory for what little could still happen
+  std::memcpy(data, contents.data(), bytes);
+}
+
+}  // namespace netvm::kit
+
+extern "C" int netvm_kit_main(int argc, char** argv, char** envp, int (*program)(int, char**, char**), int private_globals) {
+  using netvm::kit::Kit;
+  Kit::start({program, private_globals != 0});
+  Kit::find()->run(argc, argv, envp);
+}

@@ -1,0 +1,155 @@
+// System calls whose buffers lie in shared memory. The kernel does not take the faults that a missing right needs: it fails with EFAULT. So netvm-cc links
+// the program's calls to these, which take the faults first, and try again if a page went away meanwhile.
+//
+// fread() and fwrite() hand large buffers to the kernel from inside the C library: these copy through private memory instead.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/times.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "apps/kit/kit.hpp"
+
+namespace netvm::kit {
+
+namespace {
+
+/// False: no shared memory lies there, so there is nothing to be done for it.
+bool touch(const void* buffer, std::size_t bytes, bool write) {
+  Kit* const kit = Kit::find();
+  std::uint64_t offset = 0;
+  if (kit == nullptr || bytes == 0 || !kit->runtime().offset_of(buffer, &offset)) return false;
+  return kit->runtime().dsm->touch(offset, bytes, write);
+}
+
+/// Calls f() until it does not fail with EFAULT for want of a right to [buffer, buffer + bytes). `write`: the kernel writes there.
+template <class F>
+auto with_rights(const void* buffer, std::size_t bytes, bool write, F&& f) {
+  const bool shared = touch(buffer, bytes, write);
+  auto result = f();
+  while (shared && result == -1 && errno == EFAULT && touch(buffer, bytes, write)) result = f();
+  return result;
+}
+
+/// Of a string, wherever it lies; its end is found by reading it, so by faults that are served.
+template <class F>
+auto with_string(const char* text, F&& f) {
+  return with_rights(text, text != nullptr ? std::strlen(text) + 1 : 0, false, f);
+}
+
+template <class F>
+ssize_t with_segments(const iovec* segments, int count, bool write, F&& f) {
+  bool shared = false;
+  const auto touch_all = [&] {
+    for (int i = 0; i < count; ++i) shared = touch(segments[i].iov_base, segments[i].iov_len, write) || shared;
+  };
+  touch_all();
+  ssize_t result = f();
+  while (shared && result == -1 && errno == EFAULT) {
+    touch_all();
+    result = f();
+  }
+  return result;
+}
+
+bool is_shared(const void* buffer) {
+  Kit* const kit = Kit::find();
+  std::uint64_t offset = 0;
+  return kit != nullptr && kit->runtime().offset_of(buffer, &offset);
+}
+
+constexpr std::size_t kStage = 16 * 1024;
+
+}  // namespace
+
+}  // namespace netvm::kit
+
+using netvm::kit::with_rights;
+using netvm::kit::with_segments;
+using netvm::kit::with_string;
+
+extern "C" {
+
+ssize_t __wrap_read(int fd, void* buffer, std::size_t bytes) {
+  return with_rights(buffer, bytes, true, [&] { return ::read(fd, buffer, bytes); });
+}
+ssize_t __wrap_write(int fd, const void* buffer, std::size_t bytes) {
+  return with_rights(buffer, bytes, false, [&] { return ::write(fd, buffer, bytes); });
+}
+ssize_t __wrap_pread(int fd, void* buffer, std::size_t bytes, off_t at) {
+  return with_rights(buffer, bytes, true, [&] { return ::pread(fd, buffer, bytes, at); });
+}
+ssize_t __wrap_pwrite(int fd, const void* buffer, std::size_t bytes, off_t at) {
+  return with_rights(buffer, bytes, false, [&] { return ::pwrite(fd, buffer, bytes, at); });
+}
+ssize_t __wrap_readv(int fd, const iovec* segments, int count) {
+  return with_segments(segments, count, true, [&] { return ::readv(fd, segments, count); });
+}
+ssize_t __wrap_writev(int fd, const iovec* segments, int count) {
+  return with_segments(segments, count, false, [&] { return ::writev(fd, segments, count); });
+}
+
+std::size_t __wrap_fread(void* to, std::size_t size, std::size_t count, FILE* file) {
+  if (!netvm::kit::is_shared(to)) return std::fread(to, size, count, file);
+  const std::size_t bytes = size * count;
+  std::array<char, netvm::kit::kStage> stage;
+  std::size_t done = 0;
+  while (done < bytes) {
+    const std::size_t wanted = std::min(stage.size(), bytes - done);
+    const std::size_t got = std::fread(stage.data(), 1, wanted, file);
+    std::memcpy(static_cast<char*>(to) + done, stage.data(), got);
+    done += got;
+    if (got < wanted) break;
+  }
+  return size != 0 ? done / size : 0;
+}
+std::size_t __wrap_fwrite(const void* from, std::size_t size, std::size_t count, FILE* file) {
+  if (!netvm::kit::is_shared(from)) return std::fwrite(from, size, count, file);
+  const std::size_t bytes = size * count;
+  std::array<char, netvm::kit::kStage> stage;
+  std::size_t done = 0;
+  while (done < bytes) {
+    const std::size_t wanted = std::min(stage.size(), bytes - done);
+    std::memcpy(stage.data(), static_cast<const char*>(from) + done, wanted);
+    const std::size_t put = std::fwrite(stage.data(), 1, wanted, file);
+    done += put;
+    if (put < wanted) break;
+  }
+  return size != 0 ? done / size : 0;
+}
+
+int __wrap_open(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  return with_string(path, [&] { return ::open(path, flags, mode); });
+}
+FILE* __wrap_fopen(const char* path, const char* mode) {
+  FILE* file = nullptr;
+  (void)with_string(path, [&] { return (file = std::fopen(path, mode)) != nullptr ? 0 : -1; });
+  return file;
+}
+int __wrap_stat(const char* path, struct stat* to) {
+  return with_rights(to, sizeof *to, true, [&] { return with_string(path, [&] { return ::stat(path, to); }); });
+}
+int __wrap_fstat(int fd, struct stat* to) {
+  return with_rights(to, sizeof *to, true, [&] { return ::fstat(fd, to); });
+}
+clock_t __wrap_times(tms* to) {
+  return with_rights(to, sizeof *to, true, [&] { return ::times(to); });
+}
+int __wrap_getrusage(int who, rusage* to) {
+  return with_rights(to, sizeof *to, true, [&] { return ::getrusage(static_cast<__rusage_who>(who), to); });
+}
+
+}  // extern "C"
