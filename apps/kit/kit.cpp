@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -10,6 +11,8 @@
 
 #include "apps/kit/crash.hpp"
 #include "apps/kit/memory.hpp"
+#include "runtime/check.hpp"
+#include "runtime/log.hpp"
 
 namespace netvm::kit {
 
@@ -92,7 +95,7 @@ Kit::Kit(const Program& program)
   if (!counter) throw Error(fmt::format("netvm: no event counter left: {}", describe(counter.status())));
   changes_ = runtime_->exchange(*counter);
   AllocationSites::open(*runtime_);
-  if (!program_.private_globals) share_globals();
+  share_globals();
 }
 
 void Kit::agree() {
@@ -111,34 +114,49 @@ void Kit::agree() {
           "executable on all nodes, linked with netvm-cc (-no-pie)",
           mine.main, node(), all[i].main, i));
     }
-    if (all[i].libraries != mine.libraries && !image_.foreign_symbol.empty() && !program_.private_globals) {
+    if (all[i].libraries == mine.libraries) continue;
+    if (!image_.foreign_symbol.empty()) {
       throw Error(
           fmt::format("netvm: a global variable points to \"{}\" of another library, which lies elsewhere on node {} than on node {}: "
-                      "start the job with "
-                      "`setarch -R netvmrun ...` (no address randomisation), or link the program with --private-globals",
+                      "allow the program to turn "
+                      "address randomisation off (personality(2); in a container, its seccomp profile)",
                       image_.foreign_symbol, node(), i));
+    }
+    if (node() == 0 && i == 1) {
+      log_line(kLogError,
+               "libraries lie at other addresses on each node, as this system does not let a program turn address randomisation off: "
+               "shared globals that point "
+               "into them (a FILE* that is stdout) will crash on other nodes");
     }
   }
 }
 
-void Kit::share_globals() {
-  if (!image_.obstacle.empty()) {
-    throw Error(fmt::format(
-        "netvm: the program's globals cannot be shared: {}. A program that shares no globals may be linked with --private-globals",
-        image_.obstacle));
-  }
-  const std::size_t bytes = image_.data_end - image_.data_begin;
-  if (bytes == 0) return;
+void Kit::check_globals() const {
+  if (!image_.obstacle.empty()) throw Error(fmt::format("netvm: the program's globals cannot be shared: {}", image_.obstacle));
+}
+
+std::uint64_t Kit::allocate_for_globals() {
   std::uint64_t offset = 0;
   if (node() == 0) {
     dsm::AllocOptions options;
     options.alignment = kPageSize;
     std::string why;
-    const auto got = runtime_->dsm->allocate(bytes, options, &why);
+    const auto got = runtime_->dsm->allocate(image_.bytes(), options, &why);
     if (!got) throw Error(fmt::format("netvm: no room for the program's globals: {}", why));
     offset = *got;
   }
-  offset = runtime_->exchange(offset)[0];
+  return runtime_->exchange(offset)[0];
+}
+
+void Kit::share_globals() {
+  check_globals();
+  const std::size_t bytes = image_.bytes();
+  if (bytes == 0) return;
+  const std::uint64_t offset = allocate_for_globals();
+  if (program_.private_globals) {
+    globals_at_create_ = static_cast<std::byte*>(runtime_->address_of(offset));
+    return;
+  }
   auto* const data = reinterpret_cast<std::byte*>(image_.data_begin);
   const std::vector<std::byte> contents(data, data + bytes);
   std::string why;
@@ -150,7 +168,31 @@ void Kit::share_globals() {
   runtime_->require(runtime_->sync->barrier(), "sharing the program's globals");
 }
 
-void Kit::start(const Program& program) {
+void Kit::send_globals() {
+  if (globals_at_create_ != nullptr) std::memcpy(globals_at_create_, reinterpret_cast<const void*>(image_.data_begin), image_.bytes());
+}
+
+void Kit::take_globals() {
+  if (globals_at_create_ == nullptr || node() == 0 || !local_threads_.empty()) return;
+  std::memcpy(reinterpret_cast<void*>(image_.data_begin), globals_at_create_, image_.bytes());
+}
+
+namespace {
+
+// Shared globals hold pointers into libraries: stdout in a FILE*, functions in tables. They mean the same on every node if the libraries lie at the same
+// addresses, which is so without randomisation. Where the system forbids to turn it off the job goes on, and agree() looks whether it matters.
+void begin_again_without_randomisation(char** argv) {
+  constexpr unsigned long kAsk = 0xffffffff;
+  const int now = ::personality(kAsk);
+  if (std::getenv("NETVM_RENDEZVOUS") == nullptr || now < 0 || (now & ADDR_NO_RANDOMIZE) != 0) return;
+  if (::personality(static_cast<unsigned long>(now) | ADDR_NO_RANDOMIZE) < 0) return;
+  ::execv("/proc/self/exe", argv);
+}
+
+}  // namespace
+
+void Kit::start(const Program& program, char** argv) {
+  begin_again_without_randomisation(argv);
   catch_crashes();  // before the job: its handlers pass on what is not theirs
   try {
     this_thread().number = 0;
@@ -175,6 +217,7 @@ void Kit::run(int argc, char** argv, char** envp) {
 // ---- threads -------------------------------------------------------------------------------------------------------------------------
 
 void Kit::command(Command command) {
+  if (command.what == Command::What::create_all || command.what == Command::What::create_one) send_globals();
   runtime_->require(runtime_->sync->broadcast(NodeId{0}, std::as_writable_bytes(std::span(&command, 1))), "a command to the nodes");
   if (node() == 0 && command.what != Command::What::end) obey(command);
 }
@@ -197,12 +240,15 @@ void Kit::obey(const Command& command) {
   const Place place{"CREATE", command.name.data(), 0};
   switch (command.what) {
     case Command::What::create_all:
+      take_globals();
       for (std::int64_t i = 1; i < command.count; ++i) {
         if (i * nodes() / command.count == node()) start_thread(f, command.name.data(), static_cast<int>(i), place);
       }
       break;
     case Command::What::create_one:
-      if (command.number % nodes() == node()) start_thread(f, command.name.data(), command.number, place);
+      if (command.number % nodes() != node()) break;
+      take_globals();
+      start_thread(f, command.name.data(), command.number, place);
       break;
     case Command::What::join:
       join_threads();
@@ -309,7 +355,7 @@ void Kit::on_exit(int status, void* self) {
 }
 
 void Kit::finish() {
-  const std::size_t bytes = globals_shared_ ? image_.data_end - image_.data_begin : 0;
+  const std::size_t bytes = globals_shared_ ? image_.bytes() : 0;
   auto* const data = reinterpret_cast<std::byte*>(image_.data_begin);
   const std::vector<std::byte> contents(data, data + bytes);  // destructors of globals run later, in private memory
   command({Command::What::end, 0, 0, 0, {}});
@@ -326,6 +372,6 @@ void Kit::finish() {
 
 extern "C" int netvm_kit_main(int argc, char** argv, char** envp, int (*program)(int, char**, char**), int private_globals) {
   using netvm::kit::Kit;
-  Kit::start({program, private_globals != 0});
+  Kit::start({program, private_globals != 0}, argv);
   Kit::find()->run(argc, argv, envp);
 }

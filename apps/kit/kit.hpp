@@ -5,7 +5,8 @@
 //
 // Invariants
 //  1. Commands come from the thread that runs main(), one at a time. Threads of the program take part in no collective.
-//  2. Before main() begins, the program's globals are shared (or private by choice) on all nodes, with node 0's contents.
+//  2. Before main() begins, the program's globals are shared on all nodes, with node 0's contents. Private globals (by choice) are copied to a node from
+//     node 0 when a thread is created there and none runs: what fork() would do.
 //  3. An error ends the job with a sentence that names the macro and its line.
 #pragma once
 
@@ -54,7 +55,7 @@ class Kit {
   static Kit* find();
 
   /// Joins the job and shares the globals. Prints why it cannot, and ends the process.
-  static void start(const Program& program);
+  static void start(const Program& program, char** argv);
   /// On node 0: runs main() and the job's end, and ends the process. On others: serves until the end.
   [[noreturn]] void run(int argc, char** argv, char** envp);
 
@@ -84,7 +85,11 @@ class Kit {
   struct Command;
   explicit Kit(const Program& program);
   void agree();
+  void check_globals() const;
+  std::uint64_t allocate_for_globals();
   void share_globals();
+  void send_globals();
+  void take_globals();
   void command(Command command);
   [[noreturn]] void serve();
   void obey(const Command& command);
@@ -98,6 +103,7 @@ class Kit {
   ProgramImage image_;
   std::unique_ptr<detail::Runtime> runtime_;
   bool globals_shared_ = false;
+  std::byte* globals_at_create_ = nullptr;  // private globals: shared memory through which they travel
   std::vector<nic::RemoteCounter> changes_;
   std::vector<pthread_t> local_threads_;  // of this node, not yet joined
   int threads_ = 1;

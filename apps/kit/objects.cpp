@@ -52,6 +52,7 @@ class Entry {
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;
   Words* operator->() const { return words_; }
+  Words& operator*() const { return *words_; }
 
  private:
   Kit& kit_;
@@ -69,30 +70,39 @@ void wait_until(Kit& kit, void* object, const Place& place, Condition&& holds) {
   const nic::RemoteCounter& mine = kit.changes()[static_cast<std::size_t>(kit.node())];
   for (;;) {
     const std::uint64_t seen = kit.runtime().nic->counter_value(mine);
-    if (Entry words(kit, object, place); holds(*words.operator->())) return;
+    if (Entry words(kit, object, place); holds(*words)) return;
     kit.require(kit.runtime().nic->counter_wait(mine, seen + 1), place);
   }
 }
 
-/// All p threads come here before one goes on.
-void meet(Kit& kit, void* object, long p, const Place& place) {
+void check_count(Kit& kit, long p, const Place& place) {
   if (p < 1) kit.stop(place, fmt::format("for {} threads: there must be at least one", p));
   if (kit.node() == 0 && this_thread().number == 0 && p > kit.threads()) {
     kit.stop(place,
              fmt::format("it waits for {} threads, but the program has {} (CREATE made fewer than its -p says?): it would wait for ever", p,
                          kit.threads()));
   }
+}
+
+/// One of p threads is here (a counts them, b the phases that have ended). True: it was the last.
+bool arrive(Words& words, long p) {
+  if (++words.a < static_cast<std::uint64_t>(p)) return false;
+  words.a = 0;
+  ++words.b;
+  return true;
+}
+
+/// All p threads come here before one goes on.
+void meet(Kit& kit, void* object, long p, const Place& place) {
+  check_count(kit, p, place);
   std::uint64_t phase = 0;
+  bool last = false;
   {
     Entry words(kit, object, place);
     phase = words->b;
-    if (++words->a >= static_cast<std::uint64_t>(p)) {
-      words->a = 0;
-      ++words->b;
-    }
-    if (words->b != phase) p = 0;
+    last = arrive(*words, p);
   }
-  if (p == 0) return announce(kit, place);
+  if (last) return announce(kit, place);
   wait_until(kit, object, place, [phase](const Words& words) { return words.b != phase; });
 }
 
@@ -201,16 +211,25 @@ void netvm_splash_condition_signal(void* condition, int all, const char* file, i
 
 void netvm_splash_subscripts_init(void* subscripts, const char* file, int line) { netvm::kit::reset(subscripts, {"GSINIT", file, line}); }
 
-// a and b are the barrier at the end (meet()), c the next subscript.
+// c is the next subscript; a and b are the barrier at the end. Its last arrival begins anew.
 long netvm_splash_subscript(void* subscripts, long last, long p, const char* file, int line) {
   const Place place{"GETSUB", file, line};
   Kit& kit = Kit::of(place);
+  netvm::kit::check_count(kit, p, place);
+  std::uint64_t phase = 0;
+  bool all_have_come = false;
   {
     Entry words(kit, subscripts, place);
     if (static_cast<long>(words->c) <= last) return static_cast<long>(words->c++);
-    if (words->a + 1 == static_cast<std::uint64_t>(p)) words->c = 0;  // the others have had theirs, and wait
+    phase = words->b;
+    all_have_come = netvm::kit::arrive(*words, p);
+    if (all_have_come) words->c = 0;
   }
-  netvm::kit::meet(kit, subscripts, p, place);
+  if (all_have_come) {
+    netvm::kit::announce(kit, place);
+  } else {
+    netvm::kit::wait_until(kit, subscripts, place, [phase](const Words& words) { return words.b != phase; });
+  }
   return -1;
 }
 

@@ -17,6 +17,7 @@ struct ProgramImage {
   std::string obstacle = {};        ///< why the data cannot be shared; empty: it can
   std::string foreign_symbol = {};  ///< something of another library that initialised data points to; empty: nothing
 
+  [[nodiscard]] std::size_t bytes() const { return data_end - data_begin; }
   [[nodiscard]] bool contains(const void* at) const {
     const auto address = reinterpret_cast<std::uintptr_t>(at);
     return address >= data_begin && address < data_end;

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# misuse.sh BIN FOLDER: what cannot work ends the job with a sentence that names the macro, its line, and what to do.
+set -euo pipefail
+bin=$1 folder=$2
+[ -x "$folder/misuse" ] || exit 77 # build.sh was skipped
+cd "$folder"
+
+failed=0
+expect() { # NODES TEXT PROGRAM...
+  local nodes=$1 text=$2 output status=0
+  shift 2
+  output=$("$bin/netvmrun" -n "$nodes" --timeout 30 "$@" 2>&1 </dev/null) || status=$?
+  if [ $status -eq 0 ] || ! grep -qE "$text" <<<"$output"; then
+    printf 'FAILED: -n %s %s: status %s, and no "%s" in:\n%s\n' "$nodes" "$*" "$status" "$text" "$output"
+    failed=1
+  fi
+}
+expect 2 'misuse\.C:[0-9]+: LOCK by thread 0 \(main\) on node 0: the object at 0x[0-9a-f]+ is not shared.*G_MALLOC' ./misuse stack
+expect 2 'misuse\.C:[0-9]+: LOCK .*holds the lock already' ./misuse twice
+expect 2 'misuse\.C:[0-9]+: UNLOCK .*does not hold the lock' ./misuse unlock
+expect 2 'fork\(\) by thread 0.*CREATE' ./misuse fork
+expect 2 'execl\(\) by thread 0.*posix_spawn' ./misuse exec
+expect 2 'shmget\(\) by thread 0.*G_MALLOC' ./misuse shmget
+expect 2 'misuse\.C:[0-9]+: G_MALLOC .*32 TiB' ./misuse huge
+expect 2 'misuse\.C:[0-9]+: G_FREE .*freed twice' ./misuse free
+expect 2 'misuse\.C:[0-9]+: BARRIER .*waits for 3 threads, but the program has 1' ./misuse barrier
+expect 2 'misuse\.C:[0-9]+: WAIT_FOR_END .*waits for 5 threads, but the program has 1' ./misuse wait
+expect 2 'misuse\.C:[0-9]+: CREATE .*at most 1024' ./misuse many
+expect 2 'misuse\.C:[0-9]+: CREATE by thread [0-9]+ .*only the thread that runs main' ./misuse create
+expect 2 'node [01]\]: thread [01] \((main|Work)\) crashed: Segmentation fault at 0x0\. That is not shared memory' ./misuse null
+expect 2 'thread [01] .* crashed: .* beyond the end of the 1048576 bytes that node 0 allocated at misuse\.C:[0-9]+' ./misuse beyond
+expect 2 'thread [01] .* crashed: Floating point exception' ./misuse divide
+expect 2 'node [01] .*exited with status 9' ./misuse status
+expect 2 'MAIN_INITENV: .*link the program with netvm-cc' ./by_hand
+expect 2 'globals cannot be shared: .*PIE.*netvm-cc' ./pie
+expect 2 'globals cannot be shared: .*pages of its own.*netvm-cc' ./lazy
+expect 2 'choose userfaultfd or mprotect' env NETVM_TRAP=checked ./misuse none
+
+output=$("$bin/netvmrun" -n 2 ./misuse system) || failed=1
+[ "$output" = "echo from another program" ] || [ "$output" = "from another program" ] || { echo "system(): $output"; failed=1; }
+output=$("$bin/netvmrun" -n 3 ./suite 2 2>&1) || failed=1
+grep -q 'suite\.C:[0-9]*: CREATE of 2 threads on 3 nodes: some nodes have none' <<<"$output" || { echo "no word about idle nodes: $output"; failed=1; }
+grep -q 'recompile with -fPI' not_pic.log || { echo "not_pic: $(cat not_pic.log)"; failed=1; }
+exit $failed
