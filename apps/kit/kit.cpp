@@ -11,6 +11,7 @@
 
 #include "apps/kit/crash.hpp"
 #include "apps/kit/memory.hpp"
+#include "apps/kit/spin_watch.hpp"
 #include "runtime/check.hpp"
 #include "runtime/log.hpp"
 
@@ -53,7 +54,10 @@ Kit* Kit::find() { return g_kit.load(); }
 
 Kit& Kit::of(const Place& place) {
   Kit* const kit = find();
-  if (kit != nullptr) return *kit;
+  if (kit != nullptr) {
+    this_thread().calls.fetch_add(1, std::memory_order_relaxed);  // relaxed: the spin watch only looks whether it moves
+    return *kit;
+  }
   std::fprintf(
       stderr,
       "netvm: %s:%d: %s: this process is no node of a job: link the program with netvm-cc (it starts NetVM before main()), and use no "
@@ -91,9 +95,6 @@ std::uint64_t Kit::key_of(const volatile void* object, const Place& place) const
 Kit::Kit(const Program& program)
     : program_(program), image_(ProgramImage::of_this_process()), runtime_(std::make_unique<detail::Runtime>(0)) {
   agree();
-  const auto counter = runtime_->nic->counter_create();
-  if (!counter) throw Error(fmt::format("netvm: no event counter left: {}", describe(counter.status())));
-  changes_ = runtime_->exchange(*counter);
   AllocationSites::open(*runtime_);
   share_globals();
 }
@@ -197,6 +198,7 @@ void Kit::start(const Program& program, char** argv) {
   try {
     this_thread().number = 0;
     g_kit.store(new Kit(program));  // lives until the process ends: any thread may be inside
+    SpinWatch::begin(*find());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     std::_Exit(1);
@@ -210,6 +212,7 @@ void Kit::run(int argc, char** argv, char** envp) {
     serve();
   }
   NETVM_CHECK(::on_exit(&Kit::on_exit, this) == 0, "no memory for a handler of exit()");
+  SpinWatch::enter();
   const int status = program_.main(argc, argv, envp);
   std::exit(status);
 }
@@ -230,6 +233,7 @@ void Kit::serve() {
     if (command.what == Command::What::end) break;
     obey(command);
   }
+  SpinWatch::end();
   std::fflush(nullptr);
   runtime_->leave();
   std::_Exit(0);  // destructors of globals are node 0's business
@@ -278,11 +282,14 @@ void Kit::start_thread(Function f, const char* name, int number, const Place& pl
                      number, birth->local + 1, kMostThreadsOfANode));
   const auto body = [](void* argument) -> void* {
     const std::unique_ptr<Birth> mine(static_cast<Birth*>(argument));
-    this_thread() = {mine->number, mine->name.c_str()};
+    this_thread().number = mine->number;
+    this_thread().function = mine->name.c_str();
+    SpinWatch::enter();
     const auto& cores = Kit::find()->runtime_->binding.application_cores;
     if (mine->local < cores.size()) bind_this_thread(cores[mine->local]);
     mine->function();
-    this_thread() = {};
+    SpinWatch::leave();
+    this_thread().number = ThreadContext::kNone;
     return nullptr;
   };
   pthread_t thread{};
@@ -355,6 +362,7 @@ void Kit::on_exit(int status, void* self) {
 }
 
 void Kit::finish() {
+  SpinWatch::end();
   const std::size_t bytes = globals_shared_ ? image_.bytes() : 0;
   auto* const data = reinterpret_cast<std::byte*>(image_.data_begin);
   const std::vector<std::byte> contents(data, data + bytes);  // destructors of globals run later, in private memory

@@ -36,6 +36,7 @@ struct ThreadContext {
   static constexpr int kNone = -1;  ///< a thread of NetVM's, or one that the program made by other means
   int number = kNone;
   const char* function = "main";
+  std::atomic<std::uint64_t> calls{0};  ///< of macros; others read it
 };
 ThreadContext& this_thread();
 
@@ -78,9 +79,6 @@ class Kit {
   [[nodiscard]] int node() const { return static_cast<int>(runtime_->boot->node().value); }
   [[nodiscard]] int nodes() const { return static_cast<int>(runtime_->boot->nodes()); }
 
-  /// See objects.cpp: counts changes of objects somewhere, for those who wait on this node; one a node.
-  [[nodiscard]] const std::vector<nic::RemoteCounter>& changes() const { return changes_; }
-
  private:
   struct Command;
   explicit Kit(const Program& program);
@@ -104,8 +102,7 @@ class Kit {
   std::unique_ptr<detail::Runtime> runtime_;
   bool globals_shared_ = false;
   std::byte* globals_at_create_ = nullptr;  // private globals: shared memory through which they travel
-  std::vector<nic::RemoteCounter> changes_;
-  std::vector<pthread_t> local_threads_;  // of this node, not yet joined
+  std::vector<pthread_t> local_threads_;    // of this node, not yet joined
   int threads_ = 1;
   int most_threads_ = 1;  // since the last wait_for_end()
 };

@@ -1,18 +1,15 @@
-// Locks, barriers, pauses, condition variables, subscripts and atomic sections of the macros, by address.
-//
-// A lock is a mutex of sync/. The others are a few words of shared memory under a mutex of the same address (the words are the object itself, so
-// zeroed memory is a fresh one), and an event counter on each node that is announced on after each change that lets somebody go on. Who waits looks
-// at the words, and then waits for the counter to move on from where it was before he looked: no change is missed.
+// Locks, barriers, pauses, condition variables, subscripts and atomic sections of the macros, by address: mutexes and objects of sync/.
 //
 // Invariants
-//  1. An object's words are read and written under its mutex alone. Nothing waits with it held.
-//  2. Everything before an operation that lets others go on is visible to them: the mutex carries it.
+//  1. Nothing is kept in the object's memory but the next subscript of GETSUB: zeroed memory is a fresh object, and private globals serve as well.
+//  2. A lock and an object may lie at one address: sync/ tells them apart.
 #include <fmt/format.h>
 
 #include <sys/time.h>
 
 #include "apps/kit/kit.hpp"
 #include "netvm/splash.h"
+#include "sync/objects.hpp"
 
 namespace netvm::kit {
 
@@ -33,46 +30,25 @@ void unlock(Kit& kit, std::uint64_t key, const Place& place) {
   kit.require(status, place);
 }
 
-/// The words of an object that is more than a lock.
-struct Words {
-  std::uint64_t a, b, c;
-};
+sync::Objects& objects(Kit& kit) { return kit.runtime().sync->objects(); }
 
-/// Holds an object's mutex.
-class Entry {
- public:
-  Entry(Kit& kit, void* object, const Place& place)
-      : kit_(kit), place_(place), key_(kit.key_of(object, place)), words_(static_cast<Words*>(object)) {
-    std::uint64_t offset = 0;
-    if (!kit.runtime().offset_of(object, &offset))
-      kit.stop(place, "the object is a private global: link without --private-globals, or put it into memory of G_MALLOC");
-    lock(kit_, key_, place_);
-  }
-  ~Entry() { unlock(kit_, key_, place_); }
-  Entry(const Entry&) = delete;
-  Entry& operator=(const Entry&) = delete;
-  Words* operator->() const { return words_; }
-  Words& operator*() const { return *words_; }
-
- private:
-  Kit& kit_;
-  Place place_;
-  std::uint64_t key_;
-  Words* words_;
-};
-
-void announce(Kit& kit, const Place& place) {
-  for (const nic::RemoteCounter& counter : kit.changes()) kit.require(kit.runtime().nic->notify(counter, 1), place);
+/// Says what an operation that is refused (Status::invalid) has met.
+void require_object(Kit& kit, Status status, std::uint64_t key, const Place& place) {
+  if (status == Status::invalid)
+    kit.stop(place, fmt::format("the object there is used as a {}, or by others at this moment in another way",
+                                sync::to_string(objects(kit).kind_of(key))));
+  if (status == Status::exhausted)
+    kit.stop(place, "the lock table is full: fewer objects in use, or raise NETVM_ADDRESS_SPACE (netvmrun --address-space)");
+  kit.require(status, place);
 }
 
-template <class Condition>
-void wait_until(Kit& kit, void* object, const Place& place, Condition&& holds) {
-  const nic::RemoteCounter& mine = kit.changes()[static_cast<std::size_t>(kit.node())];
-  for (;;) {
-    const std::uint64_t seen = kit.runtime().nic->counter_value(mine);
-    if (Entry words(kit, object, place); holds(*words)) return;
-    kit.require(kit.runtime().nic->counter_wait(mine, seen + 1), place);
-  }
+/// A fresh object, whatever was there before.
+void reset(void* object, const Place& place) {
+  Kit& kit = Kit::of(place);
+  const std::uint64_t key = kit.key_of(object, place);
+  const Status status = objects(kit).init(key, detail::this_thread_id(), sync::ObjectKind::none, 0);
+  if (status == Status::invalid) kit.stop(place, "threads wait for the object");
+  require_object(kit, status, key, place);
 }
 
 void check_count(Kit& kit, long p, const Place& place) {
@@ -84,42 +60,31 @@ void check_count(Kit& kit, long p, const Place& place) {
   }
 }
 
-/// One of p threads is here (a counts them, b the phases that have ended). True: it was the last.
-bool arrive(Words& words, long p) {
-  if (++words.a < static_cast<std::uint64_t>(p)) return false;
-  words.a = 0;
-  ++words.b;
-  return true;
-}
-
-/// All p threads come here before one goes on.
-void meet(Kit& kit, void* object, long p, const Place& place) {
+/// All p threads come here before one goes on. A barrier may be used for another number of threads when nobody waits at it.
+void meet(Kit& kit, void* object, long p, const Place& place, const std::function<void()>* on_completion = nullptr) {
   check_count(kit, p, place);
-  std::uint64_t phase = 0;
-  bool last = false;
-  {
-    Entry words(kit, object, place);
-    phase = words->b;
-    last = arrive(*words, p);
+  const std::uint64_t key = kit.key_of(object, place);
+  const auto count = static_cast<std::uint64_t>(p);
+  const sync::Objects::Initial initial = [count] { return count; };
+  sync::Objects::Arrival arrival;
+  arrival.must_be_of = count;
+  arrival.on_completion = on_completion;
+  const std::uint64_t me = detail::this_thread_id();
+  Status status = objects(kit).arrive_and_wait(key, me, initial, arrival);
+  if (status == Status::invalid) {
+    static_cast<void>(objects(kit).init(key, me, sync::ObjectKind::barrier, count));  // refused: somebody did so, or waits
+    status = objects(kit).arrive_and_wait(key, me, initial, arrival);
   }
-  if (last) return announce(kit, place);
-  wait_until(kit, object, place, [phase](const Words& words) { return words.b != phase; });
-}
-
-/// A fresh object: nobody uses it yet, or any more, so there is nothing to exclude.
-void reset(void* object, const Place& place) {
-  static_cast<void>(Kit::of(place).key_of(object, place));
-  *static_cast<Words*>(object) = {};
+  if (status == Status::invalid) kit.stop(place, fmt::format("for {} threads, while others wait there for another number", p));
+  require_object(kit, status, key, place);
 }
 
 }  // namespace
 
 }  // namespace netvm::kit
 
-using netvm::kit::Entry;
 using netvm::kit::Kit;
 using netvm::kit::Place;
-using netvm::kit::Words;
 
 void netvm_splash_init(const char* file, int line) { static_cast<void>(Kit::of({"MAIN_INITENV", file, line})); }
 
@@ -168,68 +133,60 @@ void netvm_splash_pause_init(void* flag, const char* file, int line) { netvm::ki
 void netvm_splash_pause_set(void* flag, int value, const char* file, int line) {
   const Place place{value != 0 ? "SETPAUSE" : "CLEARPAUSE", file, line};
   Kit& kit = Kit::of(place);
-  {
-    Entry words(kit, flag, place);
-    words->a = value != 0 ? 1 : 0;
-  }
-  if (value != 0) netvm::kit::announce(kit, place);
+  const std::uint64_t key = kit.key_of(flag, place);
+  netvm::kit::require_object(kit, netvm::kit::objects(kit).set_flag(key, netvm::detail::this_thread_id(), value != 0), key, place);
 }
 
 void netvm_splash_pause_wait(void* flag, const char* file, int line) {
   const Place place{"WAITPAUSE", file, line};
-  netvm::kit::wait_until(Kit::of(place), flag, place, [](const Words& words) { return words.a != 0; });
+  Kit& kit = Kit::of(place);
+  const std::uint64_t key = kit.key_of(flag, place);
+  netvm::kit::require_object(kit, netvm::kit::objects(kit).await_flag(key, netvm::detail::this_thread_id()), key, place);
 }
 
 void netvm_splash_condition_init(void* condition, const char* file, int line) { netvm::kit::reset(condition, {"CONDVARINIT", file, line}); }
 
-// a counts those who came to wait, b those who were let go: in the order in which they came.
 void netvm_splash_condition_wait(void* condition, void* mutex, const char* file, int line) {
   const Place place{"CONDVARWAIT", file, line};
   Kit& kit = Kit::of(place);
-  std::uint64_t ticket = 0;
-  {
-    Entry words(kit, condition, place);
-    ticket = words->a++;
-  }
-  const std::uint64_t key = kit.key_of(mutex, place);
-  netvm::kit::unlock(kit, key, place);
-  netvm::kit::wait_until(kit, condition, place, [ticket](const Words& words) { return words.b > ticket; });
-  netvm::kit::lock(kit, key, place);
+  const std::uint64_t key = kit.key_of(condition, place);
+  const std::uint64_t lock_key = kit.key_of(mutex, place);
+  const std::uint64_t me = netvm::detail::this_thread_id();
+  const auto ticket = netvm::kit::objects(kit).enqueue(key, me);  // before the lock is let go: a signal from then on finds it
+  netvm::kit::require_object(kit, ticket.status(), key, place);
+  netvm::kit::unlock(kit, lock_key, place);
+  netvm::kit::require_object(kit, netvm::kit::objects(kit).wait(key, me, *ticket), key, place);
+  netvm::kit::lock(kit, lock_key, place);
 }
 
 void netvm_splash_condition_signal(void* condition, int all, const char* file, int line) {
   const Place place{all != 0 ? "CONDVARBCAST" : "CONDVARSIGNAL", file, line};
   Kit& kit = Kit::of(place);
-  bool changed = false;
-  {
-    Entry words(kit, condition, place);
-    changed = words->b < words->a;
-    if (changed) words->b = all != 0 ? words->a : words->b + 1;
-  }
-  if (changed) netvm::kit::announce(kit, place);
+  const std::uint64_t key = kit.key_of(condition, place);
+  netvm::kit::require_object(kit, netvm::kit::objects(kit).wake(key, netvm::detail::this_thread_id(), all != 0 ? UINT64_MAX : 1).status(),
+                             key, place);
 }
 
-void netvm_splash_subscripts_init(void* subscripts, const char* file, int line) { netvm::kit::reset(subscripts, {"GSINIT", file, line}); }
+void netvm_splash_subscripts_init(void* subscripts, const char* file, int line) {
+  netvm::kit::reset(subscripts, {"GSINIT", file, line});
+  *static_cast<unsigned long*>(subscripts) = 0;
+}
 
-// c is the next subscript; a and b are the barrier at the end. Its last arrival begins anew.
+// The object's memory is the next subscript, under a lock of its address; the threads that found none meet at a barrier there, which begins anew.
 long netvm_splash_subscript(void* subscripts, long last, long p, const char* file, int line) {
   const Place place{"GETSUB", file, line};
   Kit& kit = Kit::of(place);
-  netvm::kit::check_count(kit, p, place);
-  std::uint64_t phase = 0;
-  bool all_have_come = false;
-  {
-    Entry words(kit, subscripts, place);
-    if (static_cast<long>(words->c) <= last) return static_cast<long>(words->c++);
-    phase = words->b;
-    all_have_come = netvm::kit::arrive(*words, p);
-    if (all_have_come) words->c = 0;
-  }
-  if (all_have_come) {
-    netvm::kit::announce(kit, place);
-  } else {
-    netvm::kit::wait_until(kit, subscripts, place, [phase](const Words& words) { return words.b != phase; });
-  }
+  std::uint64_t offset = 0;
+  if (!kit.runtime().offset_of(subscripts, &offset))
+    kit.stop(place, "the subscripts are in a private global: link without --private-globals, or put them into memory of G_MALLOC");
+  auto* const next = static_cast<unsigned long*>(subscripts);
+  const std::uint64_t key = kit.key_of(subscripts, place);
+  netvm::kit::lock(kit, key, place);
+  const long mine = static_cast<long>(*next) <= last ? static_cast<long>((*next)++) : -1;
+  netvm::kit::unlock(kit, key, place);
+  if (mine >= 0) return mine;
+  const std::function<void()> begin_anew = [next] { *next = 0; };
+  netvm::kit::meet(kit, subscripts, p, place, &begin_anew);
   return -1;
 }
 

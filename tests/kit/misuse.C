@@ -16,6 +16,7 @@ struct shared {
   long numbers[1000];
 } *shared;
 long *small;
+volatile long done; /* nobody should spin on a plain variable */
 
 static int is(const char *name) { return strcmp(what, name) == 0; }
 
@@ -27,6 +28,16 @@ void Work(void) {
   BARRIER(shared->bar, P)
   if (!last) {
     BARRIER(shared->bar, P)
+    if (is("spin")) {
+      while (!done) continue;
+    }
+    return;
+  }
+  if (is("spin")) {
+    sleep(1); /* the other one waits at the barrier by now, and then spins */
+    BARRIER(shared->bar, P)
+    sleep(1);
+    done = 1;
     return;
   }
   if (is("null")) *(volatile long *)0 = 1;
@@ -64,6 +75,6 @@ int main(int argc, char **argv) {
   }
   CREATE(Work, P)
   WAIT_FOR_END(P)
-  printf("misuse: nothing happened\n");
+  printf(is("spin") ? "misuse: the spin has ended\n" : "misuse: nothing happened\n");
   MAIN_END
 }
