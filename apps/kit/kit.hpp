@@ -104,7 +104,6 @@ class Kit {
   std::byte* globals_at_create_ = nullptr;  // private globals: shared memory through which they travel
   std::vector<pthread_t> local_threads_;    // of this node, not yet joined
   int threads_ = 1;
-  int most_threads_ = 1;  // since the last wait_for_end()
 };
 
 }  // namespace netvm::kit
