@@ -25,6 +25,9 @@ refused 2 "radix: -n: '0' is not a whole number" "$bin/netvmrun" -n 4 "$bin/radi
 refused 2 "lu: -b: '0' is not a whole number from 1 to 1024" "$bin/lu" -b0
 refused 2 "4 processors (4 nodes with 1 threads each) do not fit: this problem needs at most 1" "$bin/netvmrun" -n 4 "$bin/lu" -n16
 refused 2 "lu: --placement: 'here' is not one of owner, cyclic, first-touch, one-node" "$bin/lu" --placement here
+refused 2 "water-spatial: --time-step: '-1' is not a number above 0" "$bin/water-spatial" --time-step -1
+refused 2 "water-nsquared: -n: '1' is not a whole number" "$bin/water-nsquared" -n1
+refused 2 "barnes: --theta: '0' is not a number above 0, at most 10" "$bin/netvmrun" -n 2 "$bin/barnes" --theta 0
 refused 2 "no program given" "$bin/netvm-compare"
 refused 2 "'x' is not a list of numbers of nodes" "$bin/netvm-compare" --nodes 1,x -- "$bin/fft"
 refused 1 "there is no program ./no-such-program" "$bin/netvm-compare" --nodes 1 --protocols hlrc -- ./no-such-program

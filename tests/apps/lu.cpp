@@ -4,7 +4,7 @@
 #include <set>
 #include <vector>
 
-#include "apps/splash2/common/layout.hpp"
+#include "apps/splash2/common/team.hpp"
 #include "apps/splash2/lu/verify.hpp"
 
 namespace splash2::lu {

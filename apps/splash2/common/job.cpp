@@ -70,6 +70,19 @@ std::unique_ptr<netvm::Job> join(const std::string& program, const CommonOptions
   throw Refused();
 }
 
+void require(const std::string& program, netvm::Job& job, netvm::Consistency needs) {
+  std::string wrong;
+  try {
+    job.free(job.allocate<std::byte>(1, {.needs = needs}));
+  } catch (const netvm::Error& error) {
+    wrong = error.what();
+  }
+  job.barrier();
+  if (wrong.empty()) return;
+  if (job.node() == 0) std::fputs(fmt::format("{}: {}\n", program, wrong).c_str(), stderr);
+  throw Refused();
+}
+
 int run_kernel(const std::string& program, const std::function<int()>& body) {
   try {
     try {
@@ -133,6 +146,12 @@ int finish(netvm::Job& job, const std::string& program, const Outcome& outcome) 
 
 double clock_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+double median(std::vector<double> numbers) {
+  const auto middle = numbers.begin() + static_cast<std::ptrdiff_t>(numbers.size() / 2);
+  std::nth_element(numbers.begin(), middle, numbers.end());
+  return *middle;
+}
+
 double median_seconds(std::int64_t runs, const std::function<void()>& prepare, const std::function<void()>& f) {
   std::vector<double> times;
   for (std::int64_t run = 0; run < runs; ++run) {
@@ -141,9 +160,7 @@ double median_seconds(std::int64_t runs, const std::function<void()>& prepare, c
     f();
     times.push_back(clock_seconds() - start);
   }
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
+  return median(std::move(times));
 }
 
 }  // namespace splash2

@@ -38,6 +38,9 @@ struct CommonOptions {
 /// them evenly, or if the number of processors (given or not) is more than `most` or not of the options' kind.
 std::unique_ptr<netvm::Job> join(const std::string& program, const CommonOptions& options, std::int64_t most);
 
+/// Throws Refused if the job's protocol promises less than the program relies on: node 0 says which ones do. Collective.
+void require(const std::string& program, netvm::Job& job, netvm::Consistency needs);
+
 /// The job cannot be used as asked; node 0 has said why.
 struct Refused : std::runtime_error {
   Refused() : std::runtime_error("the job does not fit the problem") {}
@@ -87,6 +90,9 @@ int finish(netvm::Job& job, const std::string& program, const Outcome& outcome);
 
 /// Seconds since some moment.
 double clock_seconds();
+
+/// The middle one of at least one number.
+double median(std::vector<double> numbers);
 
 /// Runs prepare and f `runs` times and returns the median of f's durations in seconds.
 double median_seconds(std::int64_t runs, const std::function<void()>& prepare, const std::function<void()>& f);

@@ -23,4 +23,20 @@ constexpr std::uint64_t uniform_below(std::uint64_t bits, std::uint64_t bound) {
 /// Uniform in [-1, 1), a multiple of 2^-52.
 constexpr double uniform_signed(std::uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-52 - 1.0; }
 
+/// Uniform in [0, 1), a multiple of 2^-53.
+constexpr double uniform_unit(std::uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
+
+/// Numbers of one stream, one after the other: for an input that is made as a whole.
+class Sequence {
+ public:
+  explicit constexpr Sequence(std::uint64_t stream) : stream_(stream) {}
+  constexpr std::uint64_t bits() { return mix64(stream_, next_++); }
+  constexpr double unit() { return uniform_unit(bits()); }
+  constexpr double between(double least, double most) { return least + (most - least) * unit(); }
+
+ private:
+  std::uint64_t stream_;
+  std::uint64_t next_ = 0;
+};
+
 }  // namespace splash2

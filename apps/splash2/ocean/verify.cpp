@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace splash2::ocean {
 
@@ -57,9 +58,7 @@ SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
     progress_ = model.run();
     times.push_back(clock_seconds() - start);
   }
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  seconds_ = *middle;
+  seconds_ = median(std::move(times));
 }
 
 Check SequentialRun::compare(int processors, const std::function<double*(int)>& grids_of, const Progress& progress) const {

@@ -1,0 +1,77 @@
+#include "apps/splash2/barnes/verify.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace splash2::barnes {
+
+namespace {
+
+constexpr double kMostDrift = 5e-3;       // of the energy
+constexpr double kForceTolerance = 0.04;  // at theta 1; the error is about a third of it, and falls with the fourth power of theta
+constexpr double kMostDifference = 1e-9;
+constexpr std::size_t kSample = 50;
+
+/// Root mean square of the accelerations' errors, by that of the accelerations.
+double sampled_error(const Parameters& parameters, const Simulation& simulation) {
+  double errors = 0;
+  double magnitudes = 0;
+  const std::size_t sample = std::min(kSample, parameters.bodies);
+  for (std::size_t i = 0; i < sample; ++i) {
+    const std::size_t body = parameters.bodies * i / sample;
+    Vec3 expected;
+    for (std::size_t other = 0; other < parameters.bodies; ++other) {
+      const Vec3 towards = simulation.place(other).at - simulation.place(body).at;
+      const double softened2 = norm2(towards) + parameters.softening * parameters.softening;
+      if (other != body) expected += towards * (simulation.place(other).mass / (softened2 * std::sqrt(softened2)));
+    }
+    errors += norm2(simulation.motion(body).acceleration - expected);
+    magnitudes += norm2(expected);
+  }
+  return magnitudes > 0 ? std::sqrt(errors / magnitudes) : 0;
+}
+
+}  // namespace
+
+std::vector<Check> self_test(const Parameters& parameters, const Simulation& simulation, const Result& result) {
+  const double drift = std::abs(result.last_energy / result.first_energy - 1);
+  const double allowed = kForceTolerance * std::pow(std::max(0.3, parameters.theta), 3);
+  const double error = sampled_error(parameters, simulation);
+  return {{"energy", std::isfinite(drift) && drift <= kMostDrift,
+           fmt::format("{:.6f}, changed by {:.1e} in {} steps, {:.0e} allowed (if it is more: a smaller --time-step)", result.last_energy,
+                       drift, parameters.steps, kMostDrift)},
+          {"mass", std::abs(result.mass - 1) <= 1e-12, fmt::format("the tree has {:.12f} of it", result.mass)},
+          {"forces", error <= allowed,
+           fmt::format("differ from direct sums by {:.1e} (root mean square of {} bodies), {:.0e} allowed", error,
+                       std::min(kSample, parameters.bodies), allowed)}};
+}
+
+SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs) : parameters_(parameters) {
+  std::vector<double> times;
+  for (std::int64_t run = 0; run < runs; ++run) {
+    simulation_.reset();
+    store_ = std::make_unique<PrivateStore>();
+    simulation_ = std::make_unique<Simulation>(*store_, parameters);
+    SoloTeam team;
+    times.push_back(simulation_->run(team).time.total);
+  }
+  seconds_ = median(std::move(times));
+}
+
+Check SequentialRun::compare(const Simulation& simulation) const {
+  double worst = 0;
+  bool finite = true;
+  for (std::size_t body = 0; body < parameters_.bodies; ++body) {
+    const double position = length(simulation.place(body).at - simulation_->place(body).at);
+    const double velocity = length(simulation.motion(body).velocity - simulation_->motion(body).velocity);
+    finite = finite && std::isfinite(position) && std::isfinite(velocity);
+    worst = std::max({worst, position, velocity});
+  }
+  return {"reference", finite && worst <= kMostDifference,
+          fmt::format("positions and velocities differ from the sequential run's by {:.1e} at most, {:.0e} allowed",
+                      finite ? worst : INFINITY, kMostDifference)};
+}
+
+}  // namespace splash2::barnes
