@@ -8,12 +8,14 @@ usage() {
   cat <<'HELP'
 usage: apps/demo.sh [--no-install] [--runs N] [--json FILE]
 
-Installs what is missing (apt, as root or with sudo), builds NetVM into build/release, and runs three SPLASH-2 kernels on 1, 2 and 4
+Installs what is missing (apt, as root or with sudo), builds NetVM into build/release, and runs SPLASH-2 programs on 1, 2 and 4
 nodes, each node a process, under the protocols hlrc and sc-directory:
 
   radix   1,048,576 keys, radix 1024
   fft     2^16 and 2^20 points
+  lu      512 x 512 elements
   ocean   258 x 258 points
+  barnes  4096 bodies
 
 Every answer is checked by the kernel's own test and against a sequential run. Prints a table: program, nodes, protocol, seconds, speed-up
 over the sequential run, verified, page faults, messages, bytes.
@@ -73,12 +75,13 @@ if [ $install -eq 1 ]; then
 fi
 step "Configuring build/release" cmake --preset release
 step "Building (some minutes the first time)" \
-  cmake --build build/release -j "$(nproc)" --target netvmrun netvm-compare netvm-perf radix fft ocean
+  cmake --build build/release -j "$(nproc)" --target netvmrun netvm-compare netvm-perf radix fft lu ocean barnes
 
-printf '\n24 combinations of program, nodes and protocol, %s run(s) each; every answer is checked.\n\n' "$runs"
+printf '\n36 combinations of program, nodes and protocol, %s run(s) each; every answer is checked.\n\n' "$runs"
 status=0
 build/release/bin/netvm-compare --nodes 1,2,4 --protocols hlrc,sc-directory --runs "$runs" "${json[@]}" \
-  --program "radix -n 1048576 -r 1024" --program "fft -m 16" --program "fft -m 20" --program "ocean -n 258" || status=$?
+  --program "radix -n 1048576 -r 1024" --program "fft -m 16" --program "fft -m 20" --program "lu -n 512" --program "ocean -n 258" \
+  --program "barnes -n 4096" || status=$?
 
 echo
 if [ $status -eq 0 ]; then

@@ -63,4 +63,13 @@ check 3 1 packet water-spatial -n125 --placement cyclic
 needs_scope 2 1 direct barnes -n500 --steps 2
 needs_scope 3 2 packet barnes -n1000 --steps 2 --theta 0.8
 needs_scope 4 1 direct barnes -n2000 --steps 2 -s --padding none --placement first-touch
+check 2 1 direct raytrace --detail 1 --width 64 --height 48
+check 3 2 packet raytrace --scene land --detail 1 --width 50 --height 50 -a2 --tile 5 -s
+check 4 1 direct raytrace --detail 2 --width 64 --height 64 --placement first-touch
+check 1 2 direct cholesky -n1
+check 3 2 packet cholesky -n20 -B8 -t
+check 4 1 direct cholesky --grid cube -n7 -s --padding none
+check 2 1 direct volrend -n24 --pixels 48 --frames 2
+check 3 2 packet volrend -n20 --pixels 37 --frames 2 --tile 5 -s
+check 4 1 direct volrend -n32 --pixels 48 --frames 1 --placement one-node
 exit $failed

@@ -87,6 +87,10 @@ void Options::choice(const std::string& flag, std::string& value, const std::vec
       ->option_text(fmt::format("{} [{}]", fmt::join(choices, "|"), value));
 }
 
+void Options::text(const std::string& flag, std::string& value, const std::string& value_name, const std::string& help) {
+  impl_->app.add_option(flag, value, help)->option_text(value.empty() ? value_name : fmt::format("{} [{}]", value_name, value));
+}
+
 void Options::on(const std::string& flag, bool& value, const std::string& help) { impl_->app.add_flag(flag, value, help); }
 
 void Options::footer(const std::string& text) { impl_->app.footer(text); }

@@ -41,6 +41,7 @@ class Options {
   void whole(const std::string& flag, std::int64_t& value, WholeRange range, const std::string& value_name, const std::string& help);
   void real(const std::string& flag, double& value, double above, double most, const std::string& value_name, const std::string& help);
   void choice(const std::string& flag, std::string& value, const std::vector<std::string>& choices, const std::string& help);
+  void text(const std::string& flag, std::string& value, const std::string& value_name, const std::string& help);
   void on(const std::string& flag, bool& value, const std::string& help);
   /// A last paragraph of --help.
   void footer(const std::string& text);

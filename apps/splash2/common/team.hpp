@@ -7,6 +7,7 @@
 #pragma once
 
 #include <netvm/netvm.hpp>
+#include <netvm/sync.hpp>
 
 #include <memory>
 #include <vector>
@@ -30,6 +31,9 @@ class Team {
   virtual double max(double value) = 0;
   virtual void lock(netvm::mutex& mutex) = 0;
   virtual void unlock(netvm::mutex& mutex) = 0;
+  /// Gives a permit; and blocks until there is one and takes it. Who is alone must have given it before.
+  virtual void release(netvm::counting_semaphore<>& semaphore) = 0;
+  virtual void acquire(netvm::counting_semaphore<>& semaphore) = 0;
 
  private:
   int rank_;
@@ -44,6 +48,8 @@ class SharedTeam final : public Team {
   double max(double value) override { return me_.max(value); }
   void lock(netvm::mutex& mutex) override { mutex.lock(); }
   void unlock(netvm::mutex& mutex) override { mutex.unlock(); }
+  void release(netvm::counting_semaphore<>& semaphore) override { semaphore.release(); }
+  void acquire(netvm::counting_semaphore<>& semaphore) override { semaphore.acquire(); }
 
  private:
   netvm::Thread& me_;
@@ -58,6 +64,8 @@ class SoloTeam final : public Team {
   double max(double value) override { return value; }
   void lock(netvm::mutex& /*mutex*/) override {}
   void unlock(netvm::mutex& /*mutex*/) override {}
+  void release(netvm::counting_semaphore<>& /*semaphore*/) override {}
+  void acquire(netvm::counting_semaphore<>& /*semaphore*/) override {}
 };
 
 /// Holds a mutex for a team while it lives.
