@@ -40,16 +40,18 @@ needs_scope() {  # the same for a program that needs scope consistency and says 
 check 1 1 direct radix -n20000 -r256
 check 2 1 direct radix -n100000
 check 4 1 direct radix -n 262144 -s -t
-check 3 2 packet radix -n 30011 -r 64 -m 1000000 --permute direct
+check 3 2 packet radix -n 30011 -r 64 -m 1000000 --permute direct --padding none --placement one-node
 check 1 2 direct fft -m6
 check 2 1 packet fft -m12
 check 4 1 direct fft -m14 -t -s
-check 3 1 direct fft -m10 -n1024 -l6
+check 3 1 direct fft -m10 -n1024 -l6 --padding none --placement cyclic
 check 1 2 direct ocean -n34
 check 2 1 direct ocean -n66
 check 4 1 direct ocean -n66 -s -e1e-9
 check 2 2 packet ocean -n34 --borders direct --cycle W
 check 4 2 direct ocean -n18 -t 14400 -r 10000
+check 4 1 direct ocean -n18 -e1e-5 --grids rows
+check 2 2 packet ocean -n18 -e1e-5 --grids rows --borders direct --placement first-touch --padding none
 check 1 1 direct lu -n100
 check 3 1 direct lu -n130 -b16
 check 4 1 packet lu -n96 -b8 -t -s --padding none --placement cyclic

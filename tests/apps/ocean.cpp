@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "apps/splash2/ocean/basin.hpp"
 #include "apps/splash2/ocean/verify.hpp"
 
 namespace splash2::ocean {
@@ -118,6 +119,31 @@ TEST_CASE("multigrid finds a known solution in a number of cycles that does not 
   }
 }
 
+TEST_CASE("both layouts give each processor's tiles places of their own, and find its neighbours'") {
+  for (const Grids grids : {Grids::contiguous, Grids::rows}) {
+    netvm::Job job(4);
+    const Subgrid shape = Subgrid::of(8, 0, 4);
+    Arena count(nullptr, grids);
+    count.tile(shape);
+    count.tile(shape.with_cells(4));
+    const Basin basin(job, 8, count.used(), grids);
+    std::set<const double*> places;
+    std::vector<Tile> first_tiles;
+    for (int rank = 0; rank < 4; ++rank) {
+      const Subgrid own = Subgrid::of(8, rank, 4);
+      Arena arena = basin.arena_of(rank);
+      first_tiles.push_back(arena.tile(own));
+      for (const Tile& tile : {first_tiles.back(), arena.tile(own.with_cells(4))}) {
+        for (int i = -1; i <= tile.rows; ++i) {
+          for (int j = -1; j <= tile.columns; ++j) CHECK(places.insert(&tile.at(i, j)).second);
+        }
+      }
+    }
+    CHECK(first_tiles[0].origin + basin.way_to(shape, first_tiles[0], 1, 1) == first_tiles[3].origin);
+    CHECK(first_tiles[2].origin + basin.way_to(shape, first_tiles[2], -1, 1) == first_tiles[1].origin);
+  }
+}
+
 TEST_CASE("the model passes its self-test, and the reference sees one wrong point") {
   Parameters parameters;
   parameters.points = 34;
@@ -132,7 +158,7 @@ TEST_CASE("the model passes its self-test, and the reference sees one wrong poin
   for (const Check& check : self_test(team, parameters, model, progress)) CHECK_MESSAGE(check.passed, check.name, ": ", check.detail);
 
   const SequentialRun reference(parameters, 1);
-  const auto grids = [&](int) { return memory.data(); };
+  const auto grids = [&](int) { return Arena(memory.data()); };
   CHECK(reference.compare(1, grids, progress).passed);
   double& point = model.field(Field::psi3).at(7, 9);
   const double right = point;

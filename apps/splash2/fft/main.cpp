@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <netvm/netvm.hpp>
 
+#include "apps/splash2/common/layout.hpp"
 #include "apps/splash2/fft/six_step.hpp"
 #include "apps/splash2/fft/verify.hpp"
 
@@ -12,6 +13,7 @@ using splash2::fft::Direction;
 
 struct FftOptions {
   splash2::CommonOptions common;
+  splash2::LayoutOptions layout;
   std::int64_t log2_points = 10;
   std::int64_t cache_lines = 65536;
   std::int64_t log2_line = 4;
@@ -27,6 +29,7 @@ FftOptions parse(int argc, char** argv) {
   options.whole("-l", chosen.log2_line, {0, 12}, "L", "Log2 of the bytes of a cache line.");
   chosen.common.add_to(options);
   options.on("-t", chosen.test, "Transform back and compare with the input, whatever --verify says.");
+  chosen.layout.add_to(options);
   options.footer("Example: netvmrun -n 4 fft -m20 -t -s");
   options.parse(argc, argv);
   if (chosen.log2_points % 2 != 0) {
@@ -59,11 +62,12 @@ int run(int argc, char** argv) {
   const splash2::fft::Problem problem{static_cast<int>(options.log2_points), static_cast<std::size_t>(options.cache_lines),
                                       static_cast<int>(options.log2_line)};
   const auto job = splash2::join("fft", options.common, static_cast<std::int64_t>(problem.edge()));
-  const splash2::fft::RowLayout layout(problem.edge(), job->nodes() * job->threads_per_node(), problem.line_elements());
-  const netvm::AllocationOptions at_owner{.placement = netvm::Placement::block()};
-  const splash2::fft::Matrices matrices{job->allocate_all<Complex>(layout.elements(), at_owner),
-                                        job->allocate_all<Complex>(layout.elements(), at_owner),
-                                        job->allocate_all<Complex>(layout.elements(), at_owner)};
+  const splash2::fft::RowLayout layout(problem.edge(), splash2::processors_of(*job), problem.line_elements(),
+                                       options.layout.padding == "pages");
+  const netvm::AllocationOptions placed = options.layout.allocation();
+  const splash2::fft::Matrices matrices{job->allocate_all<Complex>(layout.elements(), placed),
+                                        job->allocate_all<Complex>(layout.elements(), placed),
+                                        job->allocate_all<Complex>(layout.elements(), placed)};
   splash2::ProcessorTimes times(*job, "transposing");
   splash2::Outcome outcome;
 

@@ -31,10 +31,12 @@ inline Complex root_of_unity(std::size_t k, std::size_t n) {
 /// straddle more pages than they fill. Shorter rows are lengthened by one cache line.
 class RowLayout {
  public:
-  RowLayout(std::size_t edge, int processors, std::size_t line_elements)
+  /// `pages`: whether each processor's rows begin on a page of their own.
+  RowLayout(std::size_t edge, int processors, std::size_t line_elements, bool pages = true)
       : edge_(edge), processors_(processors), stride_(edge * sizeof(Complex) % kPageBytes == 0 ? edge : edge + line_elements) {
     const std::size_t most_rows = (edge + static_cast<std::size_t>(processors) - 1) / static_cast<std::size_t>(processors);
-    part_elements_ = whole_pages(most_rows * stride_ * sizeof(Complex)) / sizeof(Complex);
+    part_elements_ = most_rows * stride_;
+    if (pages) part_elements_ = whole_pages(part_elements_ * sizeof(Complex)) / sizeof(Complex);
   }
 
   [[nodiscard]] std::size_t edge() const { return edge_; }

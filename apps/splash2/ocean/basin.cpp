@@ -15,8 +15,6 @@ namespace {
 constexpr std::size_t kMostFields = 4;  // that one exchange carries
 constexpr int kGatherCells = 32;        // a level of 32 x 32 points takes one processor less time than a few barriers
 
-std::size_t page_doubles(std::size_t doubles) { return whole_pages(doubles * sizeof(double)) / sizeof(double); }
-
 /// Where the borders of one tile lie in strips: the north row, the south row, the west column, the east column.
 struct Strips {
   Strips(double* memory, const Tile& tile, std::size_t field) {
@@ -83,19 +81,20 @@ void for_each_neighbour(const Subgrid& subgrid, F f) {
 
 }  // namespace
 
-Basin::Basin(netvm::Job& job, int cells, std::size_t doubles_per_processor) {
-  const int processors = job.nodes() * job.threads_per_node();
+Basin::Basin(netvm::Job& job, int cells, std::size_t doubles, Grids grids, const LayoutOptions& layout) : layout_(grids) {
+  const int processors = processors_of(job);
+  const auto page_doubles = [&](std::size_t count) { return layout.padded(count, sizeof(double)); };
   const Subgrid shape = Subgrid::of(cells, 0, processors);
   // Each level that is not gathered has at least two points a side on each processor.
   gather_cells_ = std::max(kGatherCells, std::max(shape.rows_of_processors, shape.columns_of_processors));
   const auto most_gathered = static_cast<std::size_t>(gather_cells_);
-  grids_stride_ = page_doubles(doubles_per_processor);
+  grids_stride_ = grids == Grids::rows ? 0 : page_doubles(doubles);
   strips_stride_ = page_doubles(kMostFields * 2 * static_cast<std::size_t>(shape.rows + shape.columns));
   gathered_stride_ = page_doubles(most_gathered * most_gathered / static_cast<std::size_t>(processors) + 1);
-  const netvm::AllocationOptions at_owner{.placement = netvm::Placement::block()};
+  const netvm::AllocationOptions at_owner = layout.allocation();
   const netvm::AllocationOptions at_first{.placement = netvm::Placement::at(0)};
   const auto parts = static_cast<std::size_t>(processors);
-  grids_ = job.allocate_all<double>(parts * grids_stride_, at_owner);
+  grids_ = job.allocate_all<double>(grids == Grids::rows ? doubles : parts * grids_stride_, at_owner);
   strips_ = job.allocate_all<double>(parts * 2 * strips_stride_, at_owner);
   gathered_ = job.allocate_all<double>(parts * gathered_stride_, at_owner);
   solved_ = job.allocate_all<double>(Tile::doubles(gather_cells_, gather_cells_), at_first);
@@ -126,10 +125,10 @@ void SharedTeam::exchange_by_strips(std::initializer_list<Tile> tiles) {
 
 void SharedTeam::exchange_directly(std::initializer_list<Tile> tiles) {
   me_.barrier();
-  for_each_neighbour(subgrid_, [&](int rank, int down, int right) {
+  for_each_neighbour(subgrid_, [&](int /*rank*/, int down, int right) {
     for (const Tile& tile : tiles) {
       Tile theirs = tile;
-      theirs.origin += basin_.grids_stride() * (rank - me_.rank());
+      theirs.origin += basin_.way_to(subgrid_, tile, down, right);
       copy_border(theirs, down, right, tile);
     }
   });

@@ -1,6 +1,7 @@
 // The shared memory of ocean, and a processor's way to the others through it.
 //
-// 1. All grids of a processor lie together (the suite's contiguous partitions), on pages with their home at the processor's node.
+// 1. Grids::contiguous: all grids of a processor lie together (the suite's contiguous partitions), on pages with their home at the processor's node.
+//    Grids::rows: each grid is one array (the suite's non-contiguous partitions), whose pages hold pieces of several processors' tiles.
 // 2. Neighbours need a processor's border points only. Borders::strips: after computing, a processor copies its four borders into strips, a
 //    page or two of its own, and after the barrier neighbours read these; its grids are touched by nobody else. A second set of strips
 //    is filled meanwhile, so one barrier an exchange suffices. Borders::direct: neighbours read the borders where they lie, as the suite does (a
@@ -11,6 +12,7 @@
 
 #include <netvm/netvm.hpp>
 
+#include "apps/splash2/common/layout.hpp"
 #include "apps/splash2/ocean/team.hpp"
 
 namespace splash2::ocean {
@@ -20,10 +22,16 @@ enum class Borders : std::uint8_t { strips, direct };
 /// Made on each node, collectively; used by all its threads.
 class Basin {
  public:
-  Basin(netvm::Job& job, int cells, std::size_t doubles_per_processor);
+  /// `doubles`: what the arena of a processor needs (of all processors, with rows).
+  Basin(netvm::Job& job, int cells, std::size_t doubles, Grids grids = Grids::contiguous, const LayoutOptions& layout = {});
 
-  [[nodiscard]] double* grids_of(int rank) const { return grids_ + static_cast<std::size_t>(rank) * grids_stride_; }
-  [[nodiscard]] std::ptrdiff_t grids_stride() const { return static_cast<std::ptrdiff_t>(grids_stride_); }
+  /// Where a processor's tiles lie.
+  [[nodiscard]] Arena arena_of(int rank) const { return Arena(grids_ + static_cast<std::size_t>(rank) * grids_stride_, layout_); }
+  /// From a processor's tile to the same tile of its neighbour so many rows and columns of processors away.
+  [[nodiscard]] std::ptrdiff_t way_to(const Subgrid& subgrid, const Tile& tile, int down, int right) const {
+    if (layout_ == Grids::rows) return down * (tile.rows + 2) * tile.stride + right * (tile.columns + 2);
+    return static_cast<std::ptrdiff_t>(grids_stride_) * (down * subgrid.columns_of_processors + right);
+  }
 
  private:
   friend class SharedTeam;
@@ -37,7 +45,8 @@ class Basin {
   [[nodiscard]] double* gathered_of(int rank) const { return gathered_ + static_cast<std::size_t>(rank) * gathered_stride_; }
 
   int gather_cells_;
-  std::size_t grids_stride_;
+  Grids layout_;
+  std::size_t grids_stride_;  ///< 0 with rows
   std::size_t strips_stride_;
   std::size_t gathered_stride_;
   double* grids_;

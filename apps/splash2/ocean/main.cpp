@@ -1,4 +1,4 @@
-// ocean: eddies and boundary currents in an ocean basin, SPLASH-2's application (contiguous partitions) on NetVM. docs/apps/ocean.md.
+// ocean: eddies and boundary currents in an ocean basin, SPLASH-2's application (contiguous and non-contiguous partitions) on NetVM. docs/apps/ocean.md.
 #include <fmt/format.h>
 #include <netvm/netvm.hpp>
 
@@ -17,12 +17,14 @@ using splash2::ocean::Subgrid;
 
 struct OceanOptions {
   splash2::CommonOptions common{{1, 4096, true}};
+  splash2::LayoutOptions layout;
   std::int64_t points = 258;
   double tolerance = 1e-7;
   double spacing = 20000.0;
   double time_step = 28800.0;
   std::string cycle = "V";
   std::string borders = "strips";
+  std::string grids = "contiguous";
 
   [[nodiscard]] Parameters parameters() const {
     return {static_cast<int>(points), tolerance, spacing, time_step, {.visits = cycle == "W" ? 2 : 1}};
@@ -31,8 +33,7 @@ struct OceanOptions {
 
 OceanOptions parse(int argc, char** argv) {
   OceanOptions chosen;
-  splash2::Options options(
-      "ocean", "Simulates two days of eddies and boundary currents in an ocean basin (SPLASH-2's ocean, contiguous partitions).");
+  splash2::Options options("ocean", "Simulates two days of eddies and boundary currents in an ocean basin (SPLASH-2's ocean).");
   options.whole("-n", chosen.points, {10, 32770}, "N", "Grid points a side, walls included: a power of two + 2.");
   options.real("-e", chosen.tolerance, 1e-14, 1, "E", "Tolerance of the solver: residual by right side.");
   options.real("-r", chosen.spacing, 0, 1e6, "R", "Metres between grid points.");
@@ -41,6 +42,9 @@ OceanOptions parse(int argc, char** argv) {
   options.choice("--cycle", chosen.cycle, {"V", "W"}, "Order in which the solver visits its levels.");
   options.choice("--borders", chosen.borders, {"strips", "direct"},
                  "How neighbours read borders: from packed strips, or where they lie in the grids as in the suite.");
+  options.choice("--grids", chosen.grids, {"contiguous", "rows"},
+                 "How grids lie: a processor's part of all together; or each grid row by row (the suite's non-contiguous partitions).");
+  chosen.layout.add_to(options);
   options.footer("Example: netvmrun -n 4 ocean -n258 -s");
   options.parse(argc, argv);
   const auto cells = static_cast<std::uint64_t>(chosen.points - 2);
@@ -59,7 +63,7 @@ void print_field(const splash2::ocean::Basin& basin, const Parameters& parameter
       const int rows = Subgrid::of(parameters.cells(), 0, processors).rows;
       const Subgrid subgrid = Subgrid::of(parameters.cells(), y / rows * side + block, processors);
       splash2::ocean::SoloTeam team;
-      splash2::ocean::Arena arena(basin.grids_of(y / rows * side + block));
+      splash2::ocean::Arena arena = basin.arena_of(y / rows * side + block);
       const splash2::ocean::Model model(team, parameters, subgrid, arena);
       for (int x = 0; x < subgrid.columns; ++x) fmt::print("{:.9g} ", model.field(name).at(y - subgrid.first_row, x));
     }
@@ -76,7 +80,7 @@ void conclude(const OceanOptions& options, const splash2::ocean::Basin& basin, c
     const splash2::ocean::SequentialRun sequential(parameters, options.common.sequential_runs);
     outcome.sequential_seconds = sequential.seconds();
     outcome.checks.push_back(sequential.compare(
-        processors, [&](int rank) { return basin.grids_of(rank); }, progress));
+        processors, [&](int rank) { return basin.arena_of(rank); }, progress));
   }
   const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors);
   fmt::print("ocean: {} x {} points, {} x {} processors, {} steps of {:g} s, {} multigrid cycles\n", parameters.points, parameters.points,
@@ -93,15 +97,17 @@ int run(int argc, char** argv) {
   const int processors = job->nodes() * job->threads_per_node();
   const auto borders = options.borders == "direct" ? splash2::ocean::Borders::direct : splash2::ocean::Borders::strips;
 
-  const splash2::ocean::Basin basin(*job, parameters.cells(),
-                                    splash2::ocean::model_doubles(parameters, Subgrid::of(parameters.cells(), 0, processors)));
+  const auto grids = options.grids == "rows" ? splash2::ocean::Grids::rows : splash2::ocean::Grids::contiguous;
+  const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors);
+  const splash2::ocean::Basin basin(*job, parameters.cells(), splash2::ocean::model_doubles(parameters, shape, grids), grids,
+                                    options.layout);
   splash2::ProcessorTimes times(*job, "multigrid");
   splash2::Outcome outcome;
   splash2::ocean::Progress progress;
   job->parallel([&](netvm::Thread& me) {
     const Subgrid subgrid = Subgrid::of(parameters.cells(), me.rank(), me.count());
     splash2::ocean::SharedTeam team(me, basin, subgrid, borders);
-    splash2::ocean::Arena arena(basin.grids_of(me.rank()));
+    splash2::ocean::Arena arena = basin.arena_of(me.rank());
     splash2::ocean::Model model(team, parameters, subgrid, arena);
     model.start();
     me.barrier();

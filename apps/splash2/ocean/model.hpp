@@ -102,7 +102,7 @@ class Model {
   double psib_sum_ = 0;
 };
 
-/// Doubles of memory that one processor's grids take.
-std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid);
+/// Doubles of memory that one processor's grids take; with rows, those of all processors together.
+std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid, Grids grids = Grids::contiguous);
 
 }  // namespace splash2::ocean

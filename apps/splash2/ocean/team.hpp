@@ -2,6 +2,7 @@
 // run is the same program with a team of one, in private memory and without NetVM.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <initializer_list>
 
@@ -37,21 +38,32 @@ class SoloTeam final : public Team {
   }
 };
 
-/// Hands out tiles of one piece of memory, one after another, each on a cache line of its own.
+/// How the grids of all processors lie in memory. contiguous: each processor's tiles together. rows: each grid is one array, row by row, in which
+/// a processor's tile is a rectangle: as many short pieces as it has rows, between pieces of other processors.
+enum class Grids : std::uint8_t { contiguous, rows };
+
+/// Hands out tiles of one piece of memory, one after another, each (contiguous) or each grid (rows) on a cache line of its own. With rows the memory is
+/// that of all processors, and each takes the same tiles in the same order.
 class Arena {
  public:
   Arena() = default;
   /// No memory: only counts.
-  explicit Arena(double* memory) : memory_(memory) {}
+  explicit Arena(double* memory, Grids grids = Grids::contiguous) : memory_(memory), grids_(grids) {}
   Tile tile(const Subgrid& subgrid) {
-    double* const at = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (Tile::doubles(subgrid.rows, subgrid.columns) + 7) / 8 * 8;
-    return at == nullptr ? Tile{} : Tile::in(at, subgrid.rows, subgrid.columns);
+    const std::ptrdiff_t height = subgrid.rows + 2;
+    const std::ptrdiff_t width = subgrid.columns + 2;
+    const std::ptrdiff_t stride = grids_ == Grids::rows ? width * subgrid.columns_of_processors : width;
+    const std::ptrdiff_t all_rows = grids_ == Grids::rows ? height * subgrid.rows_of_processors : height;
+    const std::ptrdiff_t corner = grids_ == Grids::rows ? subgrid.row * height * stride + subgrid.column * width : 0;
+    double* const at = memory_ == nullptr ? nullptr : memory_ + used_ + corner;
+    used_ += static_cast<std::size_t>(all_rows * stride + 7) / 8 * 8;
+    return at == nullptr ? Tile{} : Tile{at + stride + 1, stride, subgrid.rows, subgrid.columns};
   }
   [[nodiscard]] std::size_t used() const { return used_; }
 
  private:
   double* memory_ = nullptr;
+  Grids grids_ = Grids::contiguous;
   std::size_t used_ = 0;
 };
 

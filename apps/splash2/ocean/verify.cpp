@@ -61,7 +61,7 @@ SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
   seconds_ = median(std::move(times));
 }
 
-Check SequentialRun::compare(int processors, const std::function<double*(int)>& grids_of, const Progress& progress) const {
+Check SequentialRun::compare(int processors, const std::function<Arena(int)>& arena_of, const Progress& progress) const {
   SoloTeam team;
   std::vector<double> own = memory_;
   Arena arena(own.data());
@@ -73,7 +73,7 @@ Check SequentialRun::compare(int processors, const std::function<double*(int)>& 
     double most = 0;
     for (int rank = 0; rank < processors; ++rank) {
       const Subgrid subgrid = Subgrid::of(parameters_.cells(), rank, processors);
-      Arena theirs(grids_of(rank));
+      Arena theirs = arena_of(rank);
       const Model model(team, parameters_, subgrid, theirs);
       const Tile& tile = model.field(name);
       for (int i = 0; i < tile.rows; ++i) {

@@ -24,8 +24,8 @@ class SequentialRun {
   /// Runs `runs` times and keeps the median time.
   SequentialRun(const Parameters& parameters, std::int64_t runs);
   [[nodiscard]] double seconds() const { return seconds_; }
-  /// Compares stream functions and their means with those of processors whose grids `grids_of` gives.
-  [[nodiscard]] Check compare(int processors, const std::function<double*(int)>& grids_of, const Progress& progress) const;
+  /// Compares stream functions and their means with those of processors whose arenas `arena_of` gives.
+  [[nodiscard]] Check compare(int processors, const std::function<Arena(int)>& arena_of, const Progress& progress) const;
 
  private:
   Parameters parameters_;

@@ -13,6 +13,7 @@ using splash2::radix::Key;
 
 struct RadixOptions {
   splash2::CommonOptions common;
+  splash2::LayoutOptions layout;
   std::int64_t keys = 262144;
   std::int64_t radix = 1024;
   std::int64_t max_key = 524288;
@@ -30,6 +31,7 @@ RadixOptions parse(int argc, char** argv) {
   options.on("-t", chosen.test, "Check that the keys are sorted and are the input's, whatever --verify says.");
   options.choice("--permute", chosen.permute, {"grouped", "direct"},
                  "How keys move to their new place: digit by digit from a private buffer, or one by one as in the suite.");
+  chosen.layout.add_to(options);
   options.footer("Example: netvmrun -n 4 radix -n1048576 -r1024 -s");
   options.parse(argc, argv);
   return chosen;
@@ -41,7 +43,8 @@ int run(int argc, char** argv) {
   const auto job = splash2::join("radix", options.common, std::min<std::int64_t>(options.keys, 4096));
 
   splash2::radix::ParallelSort sort(
-      *job, problem, options.permute == "direct" ? splash2::radix::Permutation::direct : splash2::radix::Permutation::grouped);
+      *job, problem, options.permute == "direct" ? splash2::radix::Permutation::direct : splash2::radix::Permutation::grouped,
+      options.layout);
   splash2::ProcessorTimes times(*job, "moving");
   splash2::Outcome outcome;
   job->parallel([&](netvm::Thread& me) { times.set(me, sort.run(me)); });

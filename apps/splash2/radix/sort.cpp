@@ -27,12 +27,12 @@ struct ParallelSort::Scratch {
   std::vector<Key> grouped;
 };
 
-ParallelSort::ParallelSort(netvm::Job& job, const Problem& problem, Permutation permutation)
-    : problem_(problem), permutation_(permutation), processors_(job.nodes() * job.threads_per_node()) {
-  const netvm::AllocationOptions at_owner{.placement = netvm::Placement::block()};
-  for (Key*& array : arrays_) array = job.allocate_all<Key>(problem.keys, at_owner);
-  counts_stride_ = whole_pages(problem.radix * sizeof(std::uint32_t)) / sizeof(std::uint32_t);
-  counts_ = job.allocate_all<std::uint32_t>(counts_stride_ * static_cast<std::size_t>(processors_), at_owner);
+ParallelSort::ParallelSort(netvm::Job& job, const Problem& problem, Permutation permutation, const LayoutOptions& layout)
+    : problem_(problem), permutation_(permutation), processors_(processors_of(job)) {
+  const netvm::AllocationOptions placed = layout.allocation();
+  for (Key*& array : arrays_) array = job.allocate_all<Key>(problem.keys, placed);
+  counts_stride_ = layout.padded(problem.radix, sizeof(std::uint32_t));
+  counts_ = job.allocate_all<std::uint32_t>(counts_stride_ * static_cast<std::size_t>(processors_), placed);
 }
 
 ProcessorTime ParallelSort::run(netvm::Thread& me) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "apps/splash2/common/job.hpp"
+#include "apps/splash2/common/layout.hpp"
 #include "apps/splash2/common/partition.hpp"
 
 namespace splash2::radix {
@@ -41,7 +42,7 @@ enum class Permutation : std::uint8_t { grouped, direct };
 class ParallelSort {
  public:
   /// Collective.
-  ParallelSort(netvm::Job& job, const Problem& problem, Permutation permutation);
+  ParallelSort(netvm::Job& job, const Problem& problem, Permutation permutation, const LayoutOptions& layout = {});
 
   /// Makes the input and sorts it; every thread of a parallel(). Returns the time of the sort, and of its moving of keys.
   ProcessorTime run(netvm::Thread& me);
@@ -62,7 +63,7 @@ class ParallelSort {
   int processors_;
   Key* arrays_[2] = {};
   std::uint32_t* counts_;
-  std::size_t counts_stride_;  ///< in words: a row of counts, on whole pages
+  std::size_t counts_stride_;  ///< in words: a row of counts, on whole pages unless padding is off
 };
 
 }  // namespace splash2::radix
