@@ -6,7 +6,7 @@
 // A run: pages one behind the other whose frames are, too, so that one copy does; as many as the translation locks at once.
 //
 // Invariants
-//  1. A frame is touched between try_lock_run() and unlock() of its page only, one run at a time, and nothing in between blocks.
+//  1. A frame is touched between try_lock_run() and unlock() of its page only, one run (or the pieces of one page) at a time, and nothing in between blocks.
 //     (Under StaticPinning, which exists to be measured against, there is nothing to lock.)
 //  2. Nothing in a request is taken on trust: it may be hostile, and another process's table may change under it.
 //  3. "Not resident" is an outcome of its own: the bytes before the missing page may have been touched, no completion is due, and the whole
@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "nic/device.hpp"
 #include "nic/racy_copy.hpp"
@@ -97,7 +98,38 @@ class BasicFirmware {
     return {.status = Status::invalid};
   }
 
+  /// The first pieces of a vectored write, as many as lie in one page, under one lock: a diff has many small ones. *taken: how many the outcome
+  /// is about, at least one; a piece of more than one page goes alone.
+  static Outcome write_pieces(Device& target, RegionId region, std::uint64_t key, std::span<const Segment> pieces, std::size_t* taken) {
+    const std::uint64_t start = pieces.front().offset / kPageSize * kPageSize;
+    const auto in_page = [start](const Segment& piece) {
+      return piece.offset - start < kPageSize && piece.bytes <= kPageSize - (piece.offset - start);
+    };
+    *taken = 1;
+    if (pieces.size() == 1 || !in_page(pieces[0]) || !in_page(pieces[1])) {
+      const Segment& piece = pieces.front();
+      return execute(target, {.region = region, .key = key, .offset = piece.offset, .bytes = piece.bytes, .source = piece.data});
+    }
+    // Regions are made of whole pages: what holds for this one holds for every piece.
+    RegionTable::Grant grant;
+    const Status status = target.regions().find(region, key, start, kPageSize, Rights::write, &grant);
+    if (!ok(status)) [[unlikely]]
+      return {.status = status};
+    Outcome outcome;
+    with_page<LockFor::write>(target, grant, key, &outcome, [&](std::byte* frame) {
+      std::size_t i = 0;
+      for (const std::size_t most = std::min(pieces.size(), kMostPieces); i < most && in_page(pieces[i]); ++i) {
+        racy_copy(frame + (pieces[i].offset - start), pieces[i].data, pieces[i].bytes);
+      }
+      *taken = i;
+    });
+    return outcome;
+  }
+
  private:
+  /// Every second byte of a page: how many copies a lock is held for.
+  static constexpr std::size_t kMostPieces = kPageSize / 2;
+
   template <LockFor kWhat>
   [[gnu::always_inline]] static void copy(std::byte* frame, std::byte* here, std::uint64_t bytes) {
     if constexpr (kWhat == LockFor::write) {

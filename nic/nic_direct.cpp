@@ -64,15 +64,16 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
   if (device_of_target == nullptr) return false;
   Status first = Status::ok;
   std::uint64_t bytes = 0;
-  for (const Segment& segment : segments) {
-    const WorkRequest request = write_request(to, segment.offset, segment.data, segment.bytes);
-    Outcome outcome = Firmware::execute(*device_of_target, request);
+  for (std::size_t done = 0, taken = 0; done < segments.size(); done += taken) {
+    Outcome outcome = Firmware::write_pieces(*device_of_target, to.id, to.key, segments.subspan(done), &taken);
     if (!outcome.resident) [[unlikely]] {
       // All of it again, as packets: writing twice is writing once.
-      if (to.node != config.node || !execute_at_once(request, 0, &outcome)) return false;
+      const Segment& piece = segments[done];
+      taken = 1;
+      if (to.node != config.node || !execute_at_once(write_request(to, piece.offset, piece.data, piece.bytes), 0, &outcome)) return false;
     }
     if (ok(first)) first = outcome.status;
-    bytes += segment.bytes;
+    for (const Segment& piece : segments.subspan(done, taken)) bytes += piece.bytes;
   }
   if (!ok(first)) [[unlikely]] {
     Channel& channel = channels[to.node.value];

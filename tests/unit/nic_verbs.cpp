@@ -136,6 +136,36 @@ TEST_CASE("a vector of pieces lands whole, in one request, however many and larg
   });
 }
 
+TEST_CASE("pieces of one page land in their order, also where they overlap, beside pieces of several pages and of none") {
+  on_every_world([](NicWorld& world) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      std::vector<std::byte> data(3 * kPageSize);
+      for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 7 + i / 251);
+      std::vector<std::byte> expected(4 * kPageSize);
+      std::vector<Segment> segments;
+      std::size_t from = 0;
+      const auto add = [&](std::uint64_t offset, std::uint32_t bytes) {
+        segments.push_back({offset, data.data() + from, bytes});
+        std::memcpy(expected.data() + offset, data.data() + from, bytes);
+        from += bytes;
+      };
+      for (std::uint64_t i = 0; i < 200; ++i) add(16 * i, 8);
+      add(40, 100);  // over some of them
+      add(44, 8);
+      add(kPageSize - 8, 8);
+      add(kPageSize, 0);
+      add(kPageSize + 1, 3);
+      add(2 * kPageSize - 20, kPageSize);  // no page of its own
+      add(2 * kPageSize + 5, 1);
+      add(0, 1);  // back in the first
+      CHECK(ok(world.nic(0).write_vector(region, segments)));
+      CHECK(std::memcmp(world.frame(1), expected.data(), expected.size()) == 0);
+    });
+    CHECK(world.nothing_dropped());
+  });
+}
+
 TEST_CASE("many posted operations in flight each end once, with their own result") {
   on_every_world([](NicWorld& world) {
     const RemoteRegion region = world.whole(1);
