@@ -56,7 +56,7 @@ class Bare {
       std::memcpy(here_.data() + static_cast<std::size_t>(i) * kPageSize, there_.data() + static_cast<std::size_t>(i) * kPageSize,
                   kPageSize);
     }));
-    for (std::size_t i = 0; i < here_.size(); i += 16) here_[i] = static_cast<std::byte>(~there_[i]);
+    for (std::size_t i = 0; i < here_.size(); ++i) here_[i] = i % 16 < 8 ? ~there_[i] : there_[i];
     floors.diff_and_copy.add(time_batch(static_cast<int>(pages_), [&](int i) {
       const std::size_t at = static_cast<std::size_t>(i) * kPageSize;
       const std::size_t runs = dsm::find_diff_runs(there_.data() + at, here_.data() + at, runs_.data());
@@ -199,6 +199,9 @@ std::vector<Row> measure_dsm(Job& job, const Options& options, ProgressPipe& pro
   auto* lock = job.allocate_all<mutex>();
   for (const dsm::ProtocolEntry& entry : dsm::protocols()) {
     const std::string_view protocol = entry.traits.name;
+    if (!options.protocols.empty() && std::find(options.protocols.begin(), options.protocols.end(), protocol) == options.protocols.end()) {
+      continue;
+    }
     if (job.node() == 0) progress.say(fmt::format("coherence under {}", protocol));
     auto* data = job.allocate_all<std::uint64_t>(
         pages * kWordsPerPage, {.placement = Placement::at(1), .protocol = protocol, .alignment = kPageSize, .granularity = kPageSize});

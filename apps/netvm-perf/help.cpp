@@ -62,7 +62,9 @@ Page page_of(Command command) {
                "all; and an "
                "empty barrier with little and with much memory cached.",
                "What a protocol does not do has no row: sequentially consistent ones flush nothing at an unlock."},
-              {{"netvm-perf dsm", "All of it, some minutes."}, {"netvm-perf dsm --quick", "To see that it runs."}}};
+              {{"netvm-perf dsm", "All of it, some minutes."},
+               {"netvm-perf dsm --protocol hlrc,lrc --json dsm.json", "Two protocols, and a file for machines."},
+               {"netvm-perf dsm --quick", "To see that it runs."}}};
     case Command::thesis:
       return {
           "the figures of Ong's Network Virtual Memory (2003) beside ours",

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "apps/netvm-perf/plot.hpp"
+#include "dsm/protocol.hpp"
 
 namespace netvm::perf {
 namespace {
@@ -31,6 +32,7 @@ constexpr OptionInfo kOp = {"--op", "put|get", "The operation. Default: put."};
 constexpr OptionInfo kJson = {"--json", "FILE", "Also write the table, with the machine and the settings, as JSON."};
 constexpr OptionInfo kCsv = {"--csv", "FILE", "Also write the table as comma-separated values."};
 constexpr OptionInfo kPlot = {"--plot", "FILE", "Also draw it, as FILE.png or FILE.svg. Needs gnuplot (Debian: gnuplot-nox)."};
+constexpr OptionInfo kProtocol = {"--protocol", "LIST", "Coherence protocols to measure: names with commas between. Default: all."};
 constexpr OptionInfo kQuick = {"--quick", "", "A few short batches, to see that everything runs. The figures mean little."};
 constexpr OptionInfo kQuiet = {"-q,--quiet", "", "No progress line on the terminal."};
 constexpr OptionInfo kCheck = {"--check", "", "End with status 3 if a figure misses what it must reach. Without it, figures never fail."};
@@ -66,6 +68,7 @@ struct Raw {
   std::vector<int> between;
   std::string sizes;
   std::string mode;
+  std::string protocols;
 };
 
 void add(CLI::App& app, const OptionInfo& info, Options& o, Raw& raw) {
@@ -80,6 +83,7 @@ void add(CLI::App& app, const OptionInfo& info, Options& o, Raw& raw) {
   if (name == "--seconds") app.add_option(flags, o.seconds)->check(CLI::Range(0.001, 3600.0));
   if (name == "--warmup") app.add_option(flags, o.warmup)->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1'000'000'000}));
   if (name == "--window") app.add_option(flags, o.window)->check(CLI::Range(1, 4096));
+  if (name == "--protocol") app.add_option(flags, raw.protocols);
   if (name == "--op") app.add_option(flags, o.op)->check(CLI::IsMember({"put", "get"}));
   if (name == "--json") app.add_option(flags, o.json);
   if (name == "--csv") app.add_option(flags, o.csv);
@@ -126,6 +130,22 @@ void check_between(Options& o, const Raw& raw, bool nodes_given) {
     refuse(fmt::format("--between {} {}: a job of {} nodes has nodes 0 to {}; raise --nodes", a, b, o.nodes, o.nodes - 1));
 }
 
+std::vector<std::string> parse_protocols(const std::string& list) {
+  std::vector<std::string_view> known;
+  for (const dsm::ProtocolEntry& entry : dsm::protocols()) known.push_back(entry.traits.name);
+  std::vector<std::string> names;
+  for (std::size_t at = 0; at < list.size();) {
+    const std::size_t end = std::min(list.find(',', at), list.size());
+    names.push_back(list.substr(at, end - at));
+    at = end + 1;
+    if (dsm::find_protocol(names.back()) >= 0) continue;
+    const std::string_view near = nearest(names.back(), known);
+    refuse(fmt::format("--protocol {}: no protocol is called '{}'; {}", list, names.back(),
+                       near.empty() ? fmt::format("there are: {}", fmt::join(known, ", ")) : fmt::format("did you mean {}?", near)));
+  }
+  return names;
+}
+
 void check_outputs(const Options& o) {
   if (o.plot.empty()) return;
   if (!o.plot.ends_with(".png") && !o.plot.ends_with(".svg")) refuse(fmt::format("--plot {}: the name ends in .png or .svg", o.plot));
@@ -149,7 +169,8 @@ std::vector<Command> all_commands() {
 }
 
 std::vector<OptionInfo> options_of(Command command) {
-  if (command == Command::basic || command == Command::dsm) return {kBatches, kJson, kQuick, kQuiet};
+  if (command == Command::basic) return {kBatches, kJson, kQuick, kQuiet};
+  if (command == Command::dsm) return {kProtocol, kBatches, kJson, kQuick, kQuiet};
   if (command == Command::thesis) return {kBatches, kThesisSeconds, kJson, kCsv, kCheck, kQuick, kQuiet};
   std::vector<OptionInfo> options = {kNodes, kBetween};
   if (has_sizes(command)) options.push_back(kSizes);
@@ -213,6 +234,7 @@ Options parse_options(int argc, char** argv) {
   if (has_sizes(o.command)) o.sizes = parse_sizes(raw.sizes.empty() ? default_sizes(o.command) : raw.sizes);
   o.mode_given = !raw.mode.empty();
   if (raw.mode == "packet") o.mode = ShmMode::packet;
+  o.protocols = parse_protocols(raw.protocols);
   check_outputs(o);
   if (o.command == Command::thesis && app.count("--seconds") == 0) o.seconds = 1;
   if (o.quick) {

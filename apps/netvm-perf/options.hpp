@@ -38,13 +38,14 @@ struct Options {
   ShmMode mode = ShmMode::direct;
   bool mode_given = false;
   int batches = 31;
-  std::uint64_t iterations = 0;  ///< operations a batch; 0: as many as fit into `seconds`
-  double seconds = 0.25;         ///< a size (or a row), about
-  std::uint64_t warmup = 100;    ///< operations before the first batch
-  int window = 64;               ///< operations in flight
-  bool quick = false;            ///< a few short batches, to see that everything runs
-  bool check = false;            ///< a missed "must" of the thesis table is an error
-  bool quiet = false;            ///< no progress line
+  std::uint64_t iterations = 0;        ///< operations a batch; 0: as many as fit into `seconds`
+  double seconds = 0.25;               ///< a size (or a row), about
+  std::uint64_t warmup = 100;          ///< operations before the first batch
+  int window = 64;                     ///< operations in flight
+  bool quick = false;                  ///< a few short batches, to see that everything runs
+  bool check = false;                  ///< a missed "must" of the thesis table is an error
+  bool quiet = false;                  ///< no progress line
+  std::vector<std::string> protocols;  ///< of dsm; empty: all
   std::string json;
   std::string csv;
   std::string plot;
