@@ -193,11 +193,12 @@ std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::by
   return header + bytes;
 }
 
-void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out) {
+std::size_t append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out) {
   std::uint16_t count = 0;
   std::memcpy(&count, wire.data(), sizeof(count));
   const std::byte* runs = wire.data() + sizeof(count);
-  const std::byte* data = runs + std::size_t{count} * sizeof(WireRun);
+  const std::byte* const first = runs + std::size_t{count} * sizeof(WireRun);
+  const std::byte* data = first;
   for (std::size_t i = 0; i < count; ++i) {
     WireRun run;
     std::memcpy(&run, runs + i * sizeof(WireRun), sizeof(run));
@@ -206,6 +207,7 @@ void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_of
     data += bytes;
   }
   NETVM_CHECK(data <= wire.data() + wire.size(), "a diff is shorter than it says");
+  return static_cast<std::size_t>(data - first);
 }
 
 }  // namespace netvm::dsm

@@ -49,7 +49,7 @@ void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte
 /// Protocols use ProtocolEnv::apply_diff(), which knows how large a unit is.
 [[nodiscard]] std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin, std::size_t bytes = kPageSize);
 /// Appends an encoded diff as segments of a vectored write to the page that begins at `page_offset` of a region; the bytes stay where they are. The diff must
-/// be well formed: apply_diff() has taken it, or this node made it.
-void append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out);
+/// be well formed: apply_diff() has taken it, or this node made it. Returns the bytes of data.
+std::size_t append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out);
 
 }  // namespace netvm::dsm

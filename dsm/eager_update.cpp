@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
+#include <utility>
 
 #include "dsm/eager_update_wire.hpp"
 #include "dsm/regions.hpp"
@@ -80,20 +82,47 @@ void EagerUpdate::fault(PageId page, bool write) {
   while (!give(page, entry, write, home == env_.node())) {
     // The home writes the bytes into the frame, which must be there for it.
     if (!pins.holds()) pins = env_.pin({page, 1}, true);
-    env_.count(page, Stat::remote_faults);
-    Header message;
-    message.kind = Header::kJoin;
-    message.flags = write ? Header::kWriter : std::uint8_t{0};
-    message.pages = pages_of(page);
-    message.page = page.value;
-    send(home, message);
-    env_.wait_until(
-        word_of(page),
-        [&] {
-          const std::scoped_lock latch(entry.latch);
-          return record_of(entry).granted;
-        },
-        "a copy of a page");
+    ask(page, entry, write);
+    await_grant(page, entry);
+  }
+}
+
+void EagerUpdate::ask(PageId page, PageEntry& entry, bool write) {
+  env_.count(page, Stat::remote_faults);
+  Header message;
+  message.kind = Header::kJoin;
+  message.flags = write ? Header::kWriter : std::uint8_t{0};
+  message.pages = pages_of(page);
+  message.page = page.value;
+  const std::scoped_lock latch(entry.latch);
+  // From here on the home takes this node for one that has a copy, or will have: what comes meanwhile must not make it leave.
+  if (std::exchange(record_of(entry).dropped, false)) message.flags |= Header::kAgain;
+  send(entry.home(), message);
+}
+
+void EagerUpdate::await_grant(PageId page, PageEntry& entry) {
+  env_.wait_until(
+      word_of(page),
+      [&] {
+        const std::scoped_lock latch(entry.latch);
+        return record_of(entry).granted;
+      },
+      "a copy of a page");
+}
+
+// Asks for all of them at once. A home answers at once, whatever others wait for.
+void EagerUpdate::on_read_ahead(std::span<const PageId> units) {
+  std::vector<PageId> asked;
+  for (const PageId page : units) {
+    PageEntry& entry = env_.entry(page);
+    if (give(page, entry, false, entry.home() == env_.node())) continue;
+    ask(page, entry, false);
+    asked.push_back(page);
+  }
+  for (const PageId page : asked) {
+    PageEntry& entry = env_.entry(page);
+    await_grant(page, entry);
+    (void)give(page, entry, false, false);  // or it has gone again already: nobody waits for it
   }
 }
 
@@ -144,8 +173,14 @@ void EagerUpdate::flush() {
   std::sort(pages.begin(), pages.end());
   pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   std::vector<PageId> sent;
-  const std::size_t chunk = std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kChunk);
-  for (std::size_t i = 0; i < pages.size(); i += chunk) flush_chunk(std::span(pages).subspan(i, std::min(chunk, pages.size() - i)), sent);
+  const std::uint64_t most = std::max<std::uint64_t>(env_.most_pins() / 2, 1);
+  for (std::size_t i = 0; i < pages.size();) {
+    std::size_t j = i + 1;
+    for (std::uint64_t pins = pages_of(pages[i]); j < pages.size() && j - i < kChunk && pins + pages_of(pages[j]) <= most; ++j)
+      pins += pages_of(pages[j]);
+    flush_chunk(std::span(pages).subspan(i, j - i), sent);
+    i = j;
+  }
   env_.wait_until(
       over_, [this] { return awaited_.load() == 0; }, "the acknowledgement of changes");
   for (const PageId page : sent) {
@@ -185,16 +220,12 @@ void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.r
 
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
 void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox) {
-  for (std::size_t i = 0; i < pages.size();) {
-    std::size_t j = i;
-    while (j < pages.size() && is_dirty(env_.entry(pages[j])) && pages[j].value == pages[i].value + (j - i)) ++j;
-    if (j > i) env_.set_access(PageRange{pages[i], j - i}, Access::read);
-    i = std::max(j, i + 1);
-  }
+  std::vector<PageId> dirty;
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return is_dirty(env_.entry(page)); });
+  env_.set_access(dirty, Access::read);
   std::vector<DiffRun> runs;
-  for (const PageId page : pages) {
+  for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    if (!is_dirty(entry)) continue;
     find_changes(page, runs);
     env_.drop_twin(page);
     set_dirty(entry, false);
@@ -210,7 +241,7 @@ void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change
     append_change(page, pages_of(page), false, diff, outbox.changes[entry.home()]);
     record_of(entry).flush = last_flush_;
     std::vector<std::uint64_t>& mine = record_of(entry).on_their_way;
-    mine.assign(bytes_of(page) / 64, 0);
+    mine.assign(env_.unit_bytes(page) / 64, 0);
     for (const DiffRun& run : runs) {
       for (std::size_t b = run.offset; b < std::size_t{run.offset} + run.bytes; ++b) mine[b / 64] |= std::uint64_t{1} << (b % 64);
     }
@@ -303,7 +334,12 @@ void EagerUpdate::handle_update(NodeId from, const Header& message, std::span<co
     const FramePins pins = env_.try_pin({change.page, change.pages}, true);
     const std::scoped_lock latch(entry.latch);
     Record* record = find_record(entry);
-    if (record == nullptr || !record->held) continue;
+    if (record == nullptr) continue;
+    if (std::exchange(record->dropped, false)) {
+      put_varint(left, change.page.value);
+      continue;
+    }
+    if (!record->held) continue;
     if (leaves(change, pins.holds())) {
       put_varint(left, change.page.value);
     } else if (pins.holds()) {
@@ -348,12 +384,12 @@ void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, 
   std::byte* twin = patches_twin() ? entry.twin : nullptr;
   std::size_t taken = 0;
   if (record.on_their_way.empty()) {
-    taken = apply_diff(change.diff, frame, twin);
+    taken = apply_diff(change.diff, frame, twin, change.pages * kPageSize);
   } else {
     // Invariant 3. Applied to two different backgrounds, the diff shows which bytes it has.
     std::vector<std::byte> zeros(change.pages * kPageSize, std::byte{0});
     std::vector<std::byte> ones(change.pages * kPageSize, std::byte{0xff});
-    taken = apply_diff(change.diff, zeros.data(), ones.data());
+    taken = apply_diff(change.diff, zeros.data(), ones.data(), zeros.size());
     for (std::size_t b = 0; b < zeros.size(); ++b) {
       if (zeros[b] != ones[b] || (record.on_their_way[b / 64] >> (b % 64) & 1) != 0) continue;
       frame[b] = zeros[b];
@@ -362,6 +398,21 @@ void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, 
   }
   NETVM_CHECK(taken == change.diff.size(), "%s: node %u sent a malformed diff of page %llu", traits().name.data(), from.value,
               number(change.page));
+}
+
+// The home has what a copy holds that is not being written.
+Departure EagerUpdate::on_evict(PageId page) {
+  PageEntry& entry = env_.entry(page);
+  if (!entry.home_known() || entry.home() == env_.node() || !entry.latch.try_lock()) return Departure::save;
+  Record* record = find_record(entry);
+  const bool clean = record != nullptr && entry.twin == nullptr && record->on_their_way.empty();
+  if (clean) {
+    env_.set_access(page, Access::none);
+    record->dropped |= record->held;
+    record->held = record->writer = record->watched = false;
+  }
+  entry.latch.unlock();
+  return clean ? Departure::drop : Departure::save;
 }
 
 // Takes the right away, to see whether the copy is used. A page that this node writes is.

@@ -7,7 +7,8 @@
 // Invariants
 //  1. The home's copy (its twin, while its application writes) has all changes that were ever released; every member's copy has those of releases that are over.
 //  2. A node is a member from the moment its join is handled until the home handles its leave. It leaves only by itself, with an acknowledgement, and only while it has no
-//     twin. Messages between two nodes keep their order; so the home knows exactly whether a node that asks has a copy.
+//     twin. Messages between two nodes keep their order; so the home knows exactly whether a node that asks has a copy. A member whose clean copy was evicted (dropped)
+//     says so when it joins again, or leaves when changes come.
 //  3. Whoever patches a copy patches its twin too (under one latch), or its next diff would echo foreign bytes. Bytes of this node's own that are on their way to the home are
 //     left alone by what the home sent before it took them: that is older.
 //  4. A page of the home's that has no members is exclusive: written without twin and without record. The first join takes the right to write away, and makes a twin.
@@ -36,6 +37,9 @@ class EagerUpdate : public Protocol {
 
   void on_read_fault(PageId page) override { fault(page, false); }
   void on_write_fault(PageId page) override { fault(page, true); }
+  void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool reads_ahead() const override { return true; }
+  Departure on_evict(PageId page) override;
   void on_message(NodeId from, std::span<const std::byte> body) override;
   void on_release(SyncId object) override;
   void on_barrier_arrive(Bytes& out) override;
@@ -76,6 +80,7 @@ class EagerUpdate : public Protocol {
     bool writer = false;   // the home knows that this node may write
     bool watched = false;  // the right was taken away to see whether the copy is used
     bool granted = false;  // the answer to a join has come
+    bool dropped = false;  // the copy was evicted, and the home counts this node among the members all the same
     std::vector<std::uint64_t>
         on_their_way;         // a bit for each byte of this node's newest flush; empty: it is over, or known to have been taken
     std::uint64_t flush = 0;  // that flush's number
@@ -93,11 +98,13 @@ class EagerUpdate : public Protocol {
   struct Push;
   struct Fill;
 
-  [[nodiscard]] static std::size_t bytes_of(PageId) { return kPageSize; }
-  [[nodiscard]] static std::uint32_t pages_of(PageId page) { return static_cast<std::uint32_t>(bytes_of(page) / kPageSize); }
+  /// Of an attached unit.
+  [[nodiscard]] std::uint32_t pages_of(PageId page) const { return static_cast<std::uint32_t>(env_.unit(page).count); }
 
   void fault(PageId page, bool write);
   bool give(PageId page, PageEntry& entry, bool write, bool at_home);
+  void ask(PageId page, PageEntry& entry, bool write);
+  void await_grant(PageId page, PageEntry& entry);
   void mark_dirty(PageId page, PageEntry& entry);
 
   // ---- a release: releases_ held
@@ -107,7 +114,7 @@ class EagerUpdate : public Protocol {
 
   // ---- the home
   void handle_join(NodeId from, const Header& message);
-  void join(NodeId from, PageId page, std::uint32_t pages, bool writer);
+  void join(NodeId from, const Header& message);
   void fill(NodeId to, PageId page, std::uint32_t pages, const std::byte* bytes, const std::shared_ptr<std::atomic<bool>>& filled);
   void handle_flush(NodeId from, const Header& message, std::span<const std::byte> body);
   void at_home(NodeId from, std::span<const Change> changes, const std::shared_ptr<Delivery>& delivery);

@@ -36,20 +36,21 @@ void EagerUpdate::Fill::ended(nic::Completion& self, void* context) {
 
 void EagerUpdate::handle_join(NodeId from, const Header& message) {
   const PageId page{message.page};
-  const bool writer = (message.flags & Header::kWriter) != 0;
   const PageRange all = env_.table().range();
   NETVM_CHECK(message.pages > 0 && message.pages <= all.end() - page.value, "%s: node %u sent a malformed join", traits().name.data(),
               from.value);
   env_.learn_home(page, env_.node());
-  if (const FramePins pins = env_.try_pin({page, message.pages}, false); pins.holds()) return join(from, page, message.pages, writer);
+  if (const FramePins pins = env_.try_pin({page, message.pages}, false); pins.holds()) return join(from, message);
   // It was evicted: bringing it in would block this handler.
-  (void)env_.spawn([this, from, page, writer, pages = message.pages] {
-    const FramePins pins = env_.pin({page, pages}, false);
-    join(from, page, pages, writer);
+  (void)env_.spawn([this, from, message] {
+    const FramePins pins = env_.pin({PageId{message.page}, message.pages}, false);
+    join(from, message);
   });
 }
 
-void EagerUpdate::join(NodeId from, PageId page, std::uint32_t pages, bool writer) {
+void EagerUpdate::join(NodeId from, const Header& message) {
+  const PageId page{message.page};
+  const bool writer = (message.flags & Header::kWriter) != 0;
   PageEntry& entry = env_.entry(page);
   const std::scoped_lock latch(entry.latch);
   Record& record = record_of(entry);
@@ -57,7 +58,9 @@ void EagerUpdate::join(NodeId from, PageId page, std::uint32_t pages, bool write
   answer.kind = Header::kGrant;
   answer.flags = writer ? Header::kWriter : std::uint8_t{0};
   answer.page = page.value;
-  const auto known = std::find_if(record.members.begin(), record.members.end(), [from](const Member& m) { return m.node == from; });
+  const auto is_sender = [from](const Member& m) { return m.node == from; };
+  if ((message.flags & Header::kAgain) != 0) std::erase_if(record.members, is_sender);
+  const auto known = std::find_if(record.members.begin(), record.members.end(), is_sender);
   if (known != record.members.end()) {
     known->writer |= writer;
     answer.flags |= Header::kUpgrade;
@@ -69,7 +72,7 @@ void EagerUpdate::join(NodeId from, PageId page, std::uint32_t pages, bool write
   }
   const auto filled = std::make_shared<std::atomic<bool>>(false);
   record.members.push_back({from, writer, false, 0, kFirstLimit, filled});
-  fill(from, page, pages, entry.twin != nullptr ? entry.twin : env_.frame(page), filled);
+  fill(from, page, message.pages, entry.twin != nullptr ? entry.twin : env_.frame(page), filled);
   send(from, answer);
 }
 
@@ -78,7 +81,7 @@ void EagerUpdate::fill(NodeId to, PageId page, std::uint32_t pages, const std::b
                        const std::shared_ptr<std::atomic<bool>>& filled) {
   auto* operation = new Fill(to, page, filled);
   const nic::Segment whole{env_.offset_of(page), bytes, static_cast<std::uint32_t>(pages * kPageSize)};
-  env_.post_segments(to, {&whole, 1}, &operation->completion);
+  env_.post_segments(to, {&whole, 1}, whole.bytes, &operation->completion);
 }
 
 void EagerUpdate::handle_used(NodeId from, const Header& message) {
@@ -169,7 +172,8 @@ void EagerUpdate::route(NodeId from, const Change& change, Record& record, Outbo
     }
     const bool may_leave = member.watches && member.updates >= 2 * member.limit;
     if (pushes_to_readers() && !member.writer && !may_leave && member.filled->load()) {
-      append_diff_segments(change.diff, env_.offset_of(change.page), outbox.pieces[member.node]);
+      Outbox::Pieces& pieces = outbox.pieces[member.node];
+      pieces.bytes += append_diff_segments(change.diff, env_.offset_of(change.page), pieces.segments);
     } else {
       append_change(change.page, change.pages, may_leave, change.diff, outbox.changes[member.node]);
     }
@@ -192,7 +196,7 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
   }
   for (const auto& [node, pieces] : outbox.pieces) {
     auto* push = new Push(*this, node, delivery);
-    env_.post_segments(node, pieces, &push->completion);
+    env_.post_segments(node, pieces.segments, pieces.bytes, &push->completion);
   }
   for (const auto& [node, page] : outbox.watches) {
     Header message;

@@ -1,6 +1,6 @@
 // What the nodes of erc and update say to each other, and what is under way at a home. Private to eager_update*.cpp.
 //
-//   join    node -> home      a copy, please (kWriter: I am going to write)      grant   home -> node    it is in your frame (kUpgrade: you have one)
+//   join    node -> home      a copy, please (kWriter: I am going to write; kAgain: I lost mine)      grant   home -> node    it is in your frame (kUpgrade: you have one)
 //   flush   writer -> home    my changes of these pages                          over    home -> writer  every copy has them
 //   update  home -> member    changes of these pages                             ack     member -> home  I have them; of these pages I have no copy any more
 //   watch   home -> member    is that copy used?                                 used    member -> home  it is
@@ -23,6 +23,7 @@ struct EagerUpdate::Header {
   enum Kind : std::uint8_t { kJoin = 1, kGrant, kFlush, kOver, kUpdate, kAck, kWatch, kUsed };
   static constexpr std::uint8_t kWriter = 1;
   static constexpr std::uint8_t kUpgrade = 2;
+  static constexpr std::uint8_t kAgain = 4;
 
   std::uint8_t kind = 0;
   std::uint8_t flags = 0;
@@ -52,7 +53,11 @@ struct EagerUpdate::Delivery {
 /// What goes out for one chunk of pages: by node, messages' bodies and one-sided pieces.
 struct EagerUpdate::Outbox {
   std::map<NodeId, Bytes> changes;
-  std::map<NodeId, std::vector<nic::Segment>> pieces;
+  struct Pieces {
+    std::vector<nic::Segment> segments;
+    std::uint64_t bytes = 0;
+  };
+  std::map<NodeId, Pieces> pieces;
   std::vector<std::pair<NodeId, PageId>> watches;
 };
 

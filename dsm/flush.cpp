@@ -29,7 +29,7 @@ void DiffFlush::post_all() {
 void DiffFlush::post(NodeId home, Batch& batch) {
   posted_.emplace_back();
   posted_.back().home = home;
-  env_.post_segments(home, batch.segments, &posted_.back().completion);
+  env_.post_segments(home, batch.segments, batch.bytes, &posted_.back().completion);
   batch.segments.clear();
   batch.bytes = 0;
 }

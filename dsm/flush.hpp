@@ -27,8 +27,8 @@ class DiffFlush {
   void finish();
 
  private:
-  // One request carries at most about this much: enough to amortise a message, little enough to overlap.
-  static constexpr std::size_t kMaxSegments = 4096;
+  // One request carries at most about this much: enough to amortise a message, little enough to overlap, and the list stays in the first cache.
+  static constexpr std::size_t kMaxSegments = 1024;
   static constexpr std::size_t kMaxBytes = 256 * 1024;
   static constexpr std::uint64_t kMaxPins = 256;
 

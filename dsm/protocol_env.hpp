@@ -139,8 +139,9 @@ class ProtocolEnv final {
   void put_page(PageId page, NodeId to);
   /// The same without waiting. The source may change, and need be pinned no longer, when the call returns.
   void post_put(PageRange pages, NodeId to, nic::Completion* completion);
-  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). Does not wait.
-  void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);
+  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). `bytes`: all of them together. Does not
+  /// wait.
+  void post_segments(NodeId to, std::span<const nic::Segment> segments, std::uint64_t bytes, nic::Completion* completion);
   /// Offset of a page in every node's shared region.
   [[nodiscard]] std::uint64_t offset_of(PageId page) const { return (page.value - parts_.table.range().first.value) * kPageSize; }
   /// Blocks until the completion's end; stops the process if the operation failed. `what` and `peer` are for the message.

@@ -26,17 +26,20 @@ class Entry::Changes {
   explicit Changes(ProtocolEnv& env) : env_(env) {}
   void add(NodeId home, const BoundRange& where, const std::byte* from) {
     const std::uint64_t base = env_.table().range().first.value * kPageSize;
-    to_[home].segments.push_back({where.offset - base, from, static_cast<std::uint32_t>(where.bytes)});
+    Batch& batch = to_[home];
+    batch.segments.push_back({where.offset - base, from, static_cast<std::uint32_t>(where.bytes)});
+    batch.bytes += where.bytes;
   }
   /// Blocks until all of them are placed.
   void finish() {
-    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, &batch.done);
+    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, batch.bytes, &batch.done);
     for (auto& [home, batch] : to_) env_.wait(batch.done, "writing bound data to their home", home);
   }
 
  private:
   struct Batch {
     std::vector<nic::Segment> segments;
+    std::uint64_t bytes = 0;
     nic::Completion done;
   };
   ProtocolEnv& env_;
