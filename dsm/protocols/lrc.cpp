@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 
 #include "dsm/protocols/lrc_messages.hpp"
@@ -30,16 +31,34 @@ unsigned long long number(PageId page) { return page.value; }
 
 // ---- records ---------------------------------------------------------------------------------------------------------------
 
-Lrc::Record& Lrc::record_of(PageId page, PageEntry& entry) {
-  if (entry.data == 0) {
+Lrc::Lrc(ProtocolEnv& env)
+    : env_(env),
+      intervals_(env.env()),
+      log_(env.node(), env.nodes()),
+      first_page_(env.table().range().first),
+      records_(env.table().range().count) {
+  NETVM_CHECK(records_.valid(), "no address space for the records of lrc: lower NETVM_ADDRESS_SPACE");
+}
+
+Lrc::Record& Lrc::record_of(PageId page) {
+  Record*& record = find_record(page);
+  if (record == nullptr) {
     const std::scoped_lock guard(pool_lock_);
     if (unused_.empty()) unused_.push_back(&pool_.emplace_back());
-    Record* record = unused_.back();
+    record = unused_.back();
     unused_.pop_back();
     record->page = page;
-    entry.data = reinterpret_cast<std::uintptr_t>(record);
   }
-  return *find_record(entry);
+  return *record;
+}
+
+void Lrc::drop_record(PageId page) {
+  Record*& record = find_record(page);
+  if (record == nullptr) return;
+  hold_memory(record->changes.bytes(), 0);
+  const std::scoped_lock guard(pool_lock_);
+  *record = Record{};
+  unused_.push_back(std::exchange(record, nullptr));
 }
 
 Lrc::Writer& Lrc::writer_of(Record& record, NodeId node) {
@@ -56,16 +75,31 @@ void Lrc::on_detach(PageRange pages) {
     const std::scoped_lock latch(entry.latch);
     env_.set_access(page, Access::none);
     set_dirty(entry, false);  // what dirty_ still says of it is passed over at the next release
-    if (entry.twin != nullptr) hold_memory(bytes_of(page), 0);
+    if (entry.twin != nullptr) hold_memory(env_.unit_bytes(page), 0);
     env_.drop_twin(page);
-    Record* record = find_record(entry);
-    if (record == nullptr) continue;
-    hold_memory(record->changes.bytes(), 0);
-    const std::scoped_lock guard(pool_lock_);
-    *record = Record{};
-    entry.data = 0;
-    unused_.push_back(record);
+    drop_record(page);
   }
+}
+
+void Lrc::on_retire(PageRange pages) {
+  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
+    const std::scoped_lock latch(env_.entry(PageId{p}).latch);
+    drop_record(PageId{p});
+  }
+}
+
+// A copy can be had from who wrote the page last. Who ever wrote it keeps his, since he may be asked for it.
+Departure Lrc::on_evict(PageId page) {
+  PageEntry& entry = env_.entry(page);
+  if (!entry.latch.try_lock()) return Departure::save;
+  Record* record = find_record(page);
+  const bool spare = record != nullptr && !record->written && entry.twin == nullptr && record->source != kNobody;
+  if (spare) {
+    env_.set_access(page, Access::none);
+    if (record->copy == Copy::held) record->copy = Copy::unseen;
+  }
+  entry.latch.unlock();
+  return spare ? Departure::drop : Departure::save;
 }
 
 std::uint64_t Lrc::memory_bytes() {
@@ -91,10 +125,11 @@ void Lrc::on_write_fault(PageId page) {
   const bool remote = complete(page, entry, [&](Record& record) {
     if (entry.twin == nullptr) {
       env_.make_twin(page);
-      hold_memory(0, bytes_of(page));
+      hold_memory(0, env_.unit_bytes(page));
       record.pending = ChangeTime{order_now(), 0, 0, false};
     }
     record.pending.open = true;
+    record.written = true;
     if (!is_dirty(entry)) {
       set_dirty(entry, true);
       const std::scoped_lock guard(dirty_lock_);
@@ -110,13 +145,13 @@ template <class Finish>
 bool Lrc::complete(PageId page, PageEntry& entry, Finish&& finish) {
   FramePins pins;
   std::vector<Ask> asks;
-  std::vector<Reply> replies;
+  Fetch fetch{page};
   bool asked = false;
   for (;;) {
     {
       const std::scoped_lock latch(entry.latch);
-      Record& record = record_of(page, entry);
-      if (!replies.empty()) install(page, entry, record, replies);
+      Record& record = record_of(page);
+      if (!fetch.replies.empty()) install(page, entry, record, fetch.replies);
       asks.clear();
       const bool lacks = plan(record, asks);
       if (!lacks) {
@@ -128,8 +163,35 @@ bool Lrc::complete(PageId page, PageEntry& entry, Finish&& finish) {
     }
     if (!asked) pins = env_.pin({page, 1}, true);
     asked = true;
-    replies.clear();
-    fetch(page, asks, replies);
+    fetch.replies.clear();
+    begin(fetch, asks);
+    await(fetch);
+  }
+}
+
+// Asks for all of them at once what it can know now; one after the other is completed then, mostly without more questions. A node that is asked answers whatever it
+// waits for itself.
+void Lrc::on_read_ahead(std::span<const PageId> units) {
+  std::deque<Fetch> fetches;
+  std::vector<Ask> asks;
+  for (const PageId page : units) {
+    PageEntry& entry = env_.entry(page);
+    {
+      const std::scoped_lock latch(entry.latch);
+      asks.clear();
+      if (!plan(record_of(page), asks)) continue;
+    }
+    begin(fetches.emplace_back(Fetch{page}), asks);
+  }
+  for (Fetch& fetch : fetches) {
+    await(fetch);
+    const FramePins pins = env_.pin({fetch.page, 1}, true);  // they are there; this says that they change
+    PageEntry& entry = env_.entry(fetch.page);
+    const std::scoped_lock latch(entry.latch);
+    install(fetch.page, entry, record_of(fetch.page), fetch.replies);
+  }
+  for (const PageId page : units) {
+    (void)complete(page, env_.entry(page), [&](Record&) { env_.set_access(page, Access::read); });
   }
 }
 
@@ -170,7 +232,7 @@ void Lrc::make_change(PageId page, PageEntry& entry, Record& record) {
   const std::uint64_t before = record.changes.bytes();
   record.changes.add(record.pending, runs, env_.frame(page));
   env_.drop_twin(page);
-  hold_memory(before + bytes_of(page), record.changes.bytes());
+  hold_memory(before + env_.unit_bytes(page), record.changes.bytes());
   if (right == Access::write && right_after_change() == Access::write) env_.set_access(page, Access::write);
 }
 
@@ -208,16 +270,14 @@ void Lrc::close_interval() {
 // The next write of each page is noticed again; its twin stays.
 void Lrc::close_chunk(std::span<const PageId> pages, std::uint64_t index, std::vector<PageId>& written) {
   for (const PageId page : pages) env_.entry(page).latch.lock();
-  for (std::size_t i = 0; i < pages.size();) {
-    std::size_t j = i;
-    while (j < pages.size() && env_.entry(pages[j]).access() == Access::write && pages[j].value == pages[i].value + (j - i)) ++j;
-    if (j > i) env_.set_access(PageRange{pages[i], j - i}, Access::read);
-    i = std::max(j, i + 1);
-  }
+  std::vector<PageId> writable;
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(writable),
+               [this](PageId page) { return env_.entry(page).access() == Access::write; });
+  env_.set_access(writable, Access::read);
   for (const PageId page : pages) {
     PageEntry& entry = env_.entry(page);
     if (is_dirty(entry)) {
-      Record& record = *find_record(entry);
+      Record& record = *find_record(page);
       record.changes.close_open(index);
       if (entry.twin != nullptr && record.pending.open) record.pending.close(index);
       set_dirty(entry, false);
@@ -324,7 +384,7 @@ void Lrc::give_up(std::span<const Notice> notices) {
 void Lrc::give_up_twin(PageId page, PageEntry& entry, std::span<const Notice> notices) {
   const FramePins pins = env_.pin({page, 1}, false);
   const std::scoped_lock latch(entry.latch);
-  Record& record = record_of(page, entry);
+  Record& record = record_of(page);
   if (entry.twin != nullptr) {
     make_change(page, entry, record);
     if (!owes_early_change()) set_dirty(entry, false);
@@ -342,14 +402,12 @@ bool Lrc::give_up_chunk(std::span<const Notice> notices) {
   for (const PageId page : pages) env_.entry(page).latch.lock();
   const bool clean = std::none_of(pages.begin(), pages.end(), [&](PageId page) { return env_.entry(page).twin != nullptr; });
   if (clean) {
-    for (std::size_t i = 0; i < pages.size();) {
-      std::size_t j = i;
-      while (j < pages.size() && env_.entry(pages[j]).access() != Access::none && pages[j].value == pages[i].value + (j - i)) ++j;
-      if (j > i) env_.set_access(PageRange{pages[i], j - i}, Access::none);
-      for (; i < j; ++i) env_.count(pages[i], Stat::invalidations);
-      if (i < pages.size() && env_.entry(pages[i]).access() == Access::none) ++i;
-    }
-    for (const Notice& notice : notices) note(record_of(notice.page, env_.entry(notice.page)), {&notice, 1});
+    std::vector<PageId> held;
+    std::copy_if(pages.begin(), pages.end(), std::back_inserter(held),
+                 [this](PageId page) { return env_.entry(page).access() != Access::none; });
+    env_.set_access(held, Access::none);
+    for (const PageId page : held) env_.count(page, Stat::invalidations);
+    for (const Notice& notice : notices) note(record_of(notice.page), {&notice, 1});
   }
   for (const PageId page : pages) env_.entry(page).latch.unlock();
   return clean;
@@ -415,10 +473,8 @@ void Lrc::name_keepers(std::span<const IntervalView> announced) {
     NETVM_CHECK(decode_pages(interval.pages, env_.table().range(), ranges), "write notices changed under decoding");
     for (const PageRange& range : ranges) {
       for (std::uint64_t p = range.first.value; p != range.end(); ++p) {
-        PageEntry& entry = env_.entry(PageId{p});
-        if (entry.attached() && entry.protocol() != env_.protocol()) continue;  // as in give_up()
-        const std::scoped_lock latch(entry.latch);
-        if (entry.data != 0) find_record(entry)->keeper = interval.node;
+        const std::scoped_lock latch(env_.entry(PageId{p}).latch);
+        if (Record* record = find_record(PageId{p})) record->keeper = interval.node;
       }
     }
   }
@@ -448,12 +504,12 @@ void Lrc::collect_page(PageId page) {
   const PageGuard guard(env_.env(), entry);
   {
     const std::scoped_lock latch(entry.latch);
-    Record* record = find_record(entry);
-    if (record == nullptr) return;
+    Record* record = find_record(page);
+    if (record == nullptr || !is_ours(entry)) return;
+    if (record->keeper != kNobody && record->keeper != env_.node()) record->source = record->keeper;  // others may drop theirs now
     const bool behind = std::any_of(record->writers.begin(), record->writers.end(), [](const Writer& w) { return w.noticed > w.settled; });
     if (behind && record->keeper != kNobody && record->keeper != env_.node()) {
       record->copy = Copy::dropped;
-      record->source = record->keeper;
       return;
     }
     if (!behind && entry.twin == nullptr) return;
@@ -470,7 +526,7 @@ void Lrc::drop_collected() {
   for (const PageId page : recorded_pages()) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
-    Record* record = find_record(entry);
+    Record* record = find_record(page);
     if (record == nullptr) continue;
     const std::uint64_t before = record->changes.bytes();
     record->changes.drop_through(collect_until_);

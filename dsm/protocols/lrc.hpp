@@ -28,12 +28,13 @@
 #include "dsm/page_changes.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
+#include "runtime/sparse_memory.hpp"
 
 namespace netvm::dsm {
 
 class Lrc : public Protocol {
  public:
-  explicit Lrc(ProtocolEnv& env) : env_(env), intervals_(env.env()), log_(env.node(), env.nodes()) {}
+  explicit Lrc(ProtocolEnv& env);
 
   static constexpr Traits kTraits{
       .name = "lrc",
@@ -44,6 +45,9 @@ class Lrc : public Protocol {
 
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
+  void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool reads_ahead() const override { return true; }
+  Departure on_evict(PageId page) override;
   void on_message(NodeId from, std::span<const std::byte> body) override;
 
   void on_release(SyncId object) override;
@@ -55,6 +59,7 @@ class Lrc : public Protocol {
   void on_barrier_leave(std::span<const std::byte> sum) override;
 
   void on_detach(PageRange pages) override;
+  void on_retire(PageRange pages) override;
   [[nodiscard]] std::uint64_t memory_bytes() override;
 
  protected:
@@ -89,6 +94,7 @@ class Lrc : public Protocol {
   struct Record {
     PageId page{};  // guarded by pool_lock_; the rest by the page's latch
     Copy copy = Copy::unseen;
+    bool written = false;           // by this node, ever: others may ask it for its copy
     bool own_behind = false;        // the copy came from elsewhere and lacks changes of this node's own
     std::uint64_t own_settled = 0;  // this node's changes up to here were there when the page was completed last
     NodeId source = kNobody;        // where a copy can be had
@@ -109,13 +115,12 @@ class Lrc : public Protocol {
 
   static constexpr NodeId kNobody{UINT32_MAX};
 
-  [[nodiscard]] static std::size_t bytes_of(PageId) { return kPageSize; }
-
   // ---- faults
   template <class Finish>
   bool complete(PageId page, PageEntry& entry, Finish&& finish);
   bool plan(Record& record, std::vector<Ask>& asks);
-  void fetch(PageId page, std::span<const Ask> asks, std::vector<Reply>& replies);
+  void begin(Fetch& fetch, std::span<const Ask> asks);
+  void await(Fetch& fetch);
   void install(PageId page, PageEntry& entry, Record& record, std::span<const Reply> replies);
   void install_copy(PageId page, Record& record, NodeId from, std::span<const std::byte>& body);
   void apply(PageId page, PageEntry& entry, Record& record, std::vector<ChangeView>& changes);
@@ -126,6 +131,7 @@ class Lrc : public Protocol {
 
   // ---- others' requests
   bool serve(NodeId from, const Message& request, bool pinned);
+  void append_copy(PageId page, const PageEntry& entry, const Record& record, std::uint64_t up_to, Bytes& body);
   void take_reply(NodeId from, const Message& message, std::span<const std::byte> body);
 
   // ---- releases and acquires: intervals_ held
@@ -146,8 +152,11 @@ class Lrc : public Protocol {
   [[nodiscard]] std::vector<PageId> recorded_pages();
 
   // ---- records
-  Record& record_of(PageId page, PageEntry& entry);
-  static Record* find_record(const PageEntry& entry) { return reinterpret_cast<Record*>(entry.data); }
+  // Under the page's latch.
+  Record& record_of(PageId page);
+  void drop_record(PageId page);
+  [[nodiscard]] Record*& find_record(PageId page) const { return records_[page.value - first_page_.value]; }
+  [[nodiscard]] bool is_ours(const PageEntry& entry) const { return entry.attached() && entry.protocol() == env_.protocol(); }
   static Writer& writer_of(Record& record, NodeId node);
   void hold_memory(std::uint64_t before, std::uint64_t after) { held_bytes_ += after - before; }
 
@@ -168,6 +177,10 @@ class Lrc : public Protocol {
   std::uint64_t last_fetch_ = 0;
   std::map<std::uint64_t, Fetch*> fetches_;
   std::array<WaitWord, 64> words_;
+
+  // Not in PageEntry::data: a notice may be older than the page's present allocation, which may be another protocol's.
+  PageId first_page_;
+  SparseArray<Record*> records_;  // by page
 
   mutable SpinLock pool_lock_;
   std::deque<Record> pool_;

@@ -16,28 +16,31 @@ unsigned long long number(PageId page) { return page.value; }
 
 // ---- the node that asks ----------------------------------------------------------------------------------------------------------
 
-// One message for each node asked; waits for all answers together.
-void Lrc::fetch(PageId page, std::span<const Ask> asks, std::vector<Reply>& replies) {
-  Fetch fetch{page, asks.size(), replies};
-  std::uint64_t id = 0;
+// One message for each node asked.
+void Lrc::begin(Fetch& fetch, std::span<const Ask> asks) {
+  fetch.awaited = asks.size();
   {
     const std::scoped_lock guard(fetch_lock_);
-    id = ++last_fetch_;
-    fetches_.emplace(id, &fetch);
+    fetch.id = ++last_fetch_;
+    fetches_.emplace(fetch.id, &fetch);
   }
   for (const Ask& ask : asks) {
-    const Message message{Message::ask, ask.copy ? Message::kWithCopy : std::uint8_t{0}, {}, page.value, id, ask.after, ask.up_to};
+    const Message message{Message::ask, ask.copy ? Message::kWithCopy : std::uint8_t{0}, {}, fetch.page.value, fetch.id, ask.after,
+                          ask.up_to};
     env_.send(ask.node, std::as_bytes(std::span(&message, 1)));
   }
+}
+
+void Lrc::await(Fetch& fetch) {
   env_.wait_until(
-      words_[id % words_.size()],
+      words_[fetch.id % words_.size()],
       [&] {
         const std::scoped_lock guard(fetch_lock_);
         return fetch.awaited == 0;
       },
       "changes of a page");
   const std::scoped_lock guard(fetch_lock_);
-  fetches_.erase(id);
+  fetches_.erase(fetch.id);
 }
 
 void Lrc::take_reply(NodeId from, const Message& message, std::span<const std::byte> body) {
@@ -63,6 +66,11 @@ void Lrc::install(PageId page, PageEntry& entry, Record& record, std::span<const
     if (reply.copy) {
       install_copy(page, record, reply.from, body);
       copied = true;
+    } else if (record.copy != Copy::held) {
+      // It has none to give: nobody wrote the page in this life of its memory, or the others that did are asked next.
+      NETVM_CHECK(record.copy == Copy::unseen, "lrc: page %llu was dropped, and node %u does not have it", number(page), reply.from.value);
+      for (Writer& writer : record.writers) writer.ordinal = writer.settled = 0;
+      record.copy = Copy::held;
     }
     NETVM_CHECK(decode_changes(body, reply.from, changes) && body.empty(), "lrc: node %u sent malformed changes of page %llu",
                 reply.from.value, number(page));
@@ -93,7 +101,7 @@ void Lrc::install_copy(PageId page, Record& record, NodeId from, std::span<const
     writer_of(record, writer).ordinal = ordinal;
     writer_of(record, writer).settled = settled;
   }
-  const std::span<const std::byte> bytes = reader.bytes(bytes_of(page));
+  const std::span<const std::byte> bytes = reader.bytes(env_.unit_bytes(page));
   NETVM_CHECK(reader.ok(), "lrc: node %u sent a malformed copy of page %llu", from.value, number(page));
   std::memcpy(env_.frame(page), bytes.data(), bytes.size());
   env_.count(page, Stat::pages_fetched);
@@ -114,7 +122,7 @@ void Lrc::apply(PageId page, PageEntry& entry, Record& record, std::vector<Chang
   });
   if (!in_order()) std::reverse(changes.begin(), changes.end());
   for (const ChangeView& change : changes) {
-    NETVM_CHECK(apply_diff(change.diff, env_.frame(page), nullptr) == change.diff.size(), "lrc: node %u sent a malformed diff of page %llu",
+    NETVM_CHECK(env_.apply_diff(page, change.diff) == change.diff.size(), "lrc: node %u sent a malformed diff of page %llu",
                 change.node.value, number(page));
   }
   record.own_settled = record.changes.newest();
@@ -149,35 +157,23 @@ void Lrc::on_message(NodeId from, std::span<const std::byte> body) {
 bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
   const PageId page{request.page};
   PageEntry& entry = env_.entry(page);
-  const bool copy = (request.flags & Message::kWithCopy) != 0;
   Bytes body;
   Message reply = request;
   reply.kind = Message::reply;
-  reply.after = request.after;
+  reply.flags = 0;
   {
     const std::scoped_lock latch(entry.latch);
-    Record* record = find_record(entry);
+    Record* record = find_record(page);
+    // Who never had the page is asked because of a notice from before its memory was freed.
+    const bool copy = (request.flags & Message::kWithCopy) != 0 && record != nullptr && record->copy != Copy::unseen && is_ours(entry);
     const bool asked_for =
         record != nullptr && entry.twin != nullptr && record->pending.first != 0 && record->pending.first <= request.up_to;
     if ((copy || asked_for) && !pinned) return false;
     if (asked_for) make_change(page, entry, *record);
     if (copy) {
-      const std::uint64_t own = record != nullptr ? record->changes.newest() : 0;
-      put_varint(body, record != nullptr ? record->writers.size() + 1 : 1);
-      put_varint(body, env_.node().value);
-      put_varint(body, own);
-      put_varint(body, request.up_to);
-      if (record != nullptr) {
-        for (const Writer& writer : record->writers) {
-          put_varint(body, writer.node.value);
-          put_varint(body, writer.ordinal);
-          put_varint(body, writer.settled);
-        }
-      }
-      // The running interval's writes are not part of the copy.
-      const std::byte* bytes = entry.twin != nullptr ? entry.twin : env_.frame(page);
-      body.insert(body.end(), bytes, bytes + bytes_of(page));
-      reply.after = own;
+      reply.flags = Message::kWithCopy;
+      reply.after = record->changes.newest();
+      append_copy(page, entry, *record, request.up_to, body);
       put_varint(body, 0);
     } else if (record != nullptr) {
       reply.after = record->changes.encode_told(request.after, request.up_to, body);
@@ -187,6 +183,22 @@ bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
   }
   env_.send(from, std::as_bytes(std::span(&reply, 1)), body);
   return true;
+}
+
+// Whose changes it has, then its bytes.
+void Lrc::append_copy(PageId page, const PageEntry& entry, const Record& record, std::uint64_t up_to, Bytes& body) {
+  put_varint(body, record.writers.size() + 1);
+  put_varint(body, env_.node().value);
+  put_varint(body, record.changes.newest());
+  put_varint(body, up_to);
+  for (const Writer& writer : record.writers) {
+    put_varint(body, writer.node.value);
+    put_varint(body, writer.ordinal);
+    put_varint(body, writer.settled);
+  }
+  // The running interval's writes are not part of the copy.
+  const std::byte* bytes = entry.twin != nullptr ? entry.twin : env_.frame(page);
+  body.insert(body.end(), bytes, bytes + env_.unit_bytes(page));
 }
 
 }  // namespace netvm::dsm

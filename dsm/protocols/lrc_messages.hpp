@@ -45,8 +45,9 @@ struct Lrc::Reply {
 /// A fault that waits. Guarded by fetch_lock_.
 struct Lrc::Fetch {
   PageId page{};
+  std::uint64_t id = 0;
   std::size_t awaited = 0;
-  std::vector<Reply>& replies;
+  std::vector<Reply> replies = {};
 };
 
 }  // namespace netvm::dsm
