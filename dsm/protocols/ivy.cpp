@@ -12,7 +12,11 @@
 //  5. A grant of ownership brings the bytes unless the requester has a copy and is in the copyset: it may have been invalidated on the way.
 //  6. Messages about a page are on their way only while a thread waits for that page: when memory is freed, there are none.
 //  7. A faulting access runs in the end: sc_shared.hpp's hold-off; every right is kept for a moment, as the next request may be here before the grant.
-//  8. Where a page's requests pass that was never written, no bytes travel: all frames of it are zeros.
+//  8. A copy may be evicted without a word (Record::dropped): its node stays in a copyset. An invalidation is acknowledged at once then; whether it means the copy that
+//     is gone or one that has been granted since cannot be known, so a grant to read that comes after it is not used, and the ownership asked for instead.
+//  9. Who reads ahead waits for several grants at once, and installs them in ascending order of pages: what it keeps others waiting for waits for lower pages
+//     only, so nobody waits in a circle.
+// 10. Where a page's requests pass that was never written, no bytes travel: all frames of it are zeros.
 // All state of a page (entry.state, the record at entry.data) changes under the entry's latch.
 #include "dsm/protocols/ivy.hpp"
 
@@ -35,8 +39,10 @@ using sc::store;
 // One page, at a node that met it.
 struct Ivy::Record {
   bool owner = false;
-  bool blank = false;            // of an owner: nobody ever wrote the page (invariant 8)
+  bool blank = false;            // of an owner: nobody ever wrote the page (invariant 10)
   bool timer = false;            // a `resume` is due
+  bool dropped = false;          // the copy was evicted; a copyset may have this node all the same
+  bool voided = false;           // the grant to read that this node waits for is not to be used
   NodeId hint = kNobody;         // where the ownership is or was going, as far as this node knows; this node: here
   NodeId asked = kNobody;        // hint, when this node's request went out
   NodeId invalidator = kNobody;  // whose invalidation waits (invariants 4 and 7)
@@ -124,6 +130,29 @@ void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write) {
   send(record.asked, write ? Kind::get_exclusive : Kind::get_shared, page, has_copy ? sc::kHasCopy : std::uint8_t{0}, 0, env_.node());
 }
 
+// Asks for all of them, then waits for each: invariant 9.
+void Ivy::on_read_ahead(std::span<const PageId> units) {
+  std::vector<PageId> asked;
+  for (const PageId page : units) {
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    if (load(entry).phase != Phase::I) continue;
+    Record& record = record_of(page, entry);
+    if (record.owner) {
+      (void)acquire_as_owner(page, entry, record, false);
+    } else if (record.invalidator == kNobody) {
+      ask(page, entry, record, false);
+      asked.push_back(page);
+    }
+  }
+  for (const PageId page : asked) {
+    PageEntry& entry = env_.entry(page);
+    env_.wait_until(
+        word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page that is read ahead");
+    install(page, entry);
+  }
+}
+
 void Ivy::install(PageId page, PageEntry& entry) {
   Grants grants;
   {
@@ -134,7 +163,8 @@ void Ivy::install(PageId page, PageEntry& entry) {
     if (copy.with_data) env_.count(page, Stat::pages_fetched);
     env_.set_access(page, write ? Access::write : Access::read);
     record.blank = record.blank && !write;
-    store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, static_cast<std::uint64_t>(env_.env().now())});
+    record.dropped = false;
+    store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())});
     settle(page, entry, record, grants);
   }
   deliver(page, grants);
@@ -302,6 +332,7 @@ void Ivy::on_grant(PageId page, PageEntry& entry, NodeId from, const Message& me
   const bool well = NodeSet::decode(more, env_.nodes(), &copies) && !copies.contains(env_.node()) && (exclusive || copies.empty());
   NETVM_CHECK(well, "%s: node %u granted page %llu with a malformed copyset of %zu bytes", name(), from.value, number(page), more.size());
   if (!exclusive) {
+    if (std::exchange(record.voided, false)) return ask(page, entry, record, true);
     if (learns_owner() && record.hint == record.asked) record.hint = from;
     return let_go_on(page, entry);
   }
@@ -334,12 +365,21 @@ void Ivy::let_go_on(PageId page, PageEntry& entry) {
 void Ivy::on_chased(PageId page, PageEntry& entry) {
   const Copy copy = load(entry);
   NETVM_CHECK(copy.phase == Phase::IS && !copy.granted, "%s: page %llu was not asked for", name(), number(page));
-  ask(page, entry, record_of(page, entry), true);
+  Record& record = record_of(page, entry);
+  record.voided = false;  // no grant is on its way
+  ask(page, entry, record, true);
 }
 
 void Ivy::on_invalidate(PageId page, PageEntry& entry, NodeId from, Grants& grants) {
   Copy copy = load(entry);
   Record& record = record_of(page, entry);
+  if (record.dropped && !copy.granted && (copy.phase == Phase::I || copy.phase == Phase::IS || copy.phase == Phase::IM)) {
+    // Invariant 8. Who voids a grant is in its granter's copyset, and has no copy.
+    record.voided = copy.phase == Phase::IS;
+    record.dropped = record.voided;
+    if (learns_owner() && copy.phase != Phase::IM) record.hint = from;
+    return send(from, Kind::invalidated, page);
+  }
   const bool has_or_gets_copy = copy.phase == Phase::S || copy.phase == Phase::SM || copy.phase == Phase::IS;
   NETVM_CHECK(has_or_gets_copy && !record.owner && record.invalidator == kNobody, "%s: node %u invalidates page %llu at a node in phase %u",
               name(), from.value, number(page), static_cast<unsigned>(copy.phase));
@@ -353,6 +393,26 @@ void Ivy::on_invalidate(PageId page, PageEntry& entry, NodeId from, Grants& gran
   copy.phase = Phase::IM;
   store(entry, copy);
   send(from, Kind::invalidated, page);
+}
+
+// The owner has what a copy of its copyset holds. Without a right the frame stays: it may be on its way to the next owner.
+Departure Ivy::on_evict(PageId page) {
+  PageEntry& entry = env_.entry(page);
+  if (!entry.latch.try_lock()) return Departure::save;
+  Departure departure = Departure::save;
+  if (entry.data != 0) {
+    Record& record = record_of(page, entry);
+    Copy copy = load(entry);
+    if (!record.owner && record.invalidator == kNobody && copy.phase == Phase::S) {
+      env_.set_access(page, Access::none);
+      record.dropped = true;
+      copy.phase = Phase::I;
+      store(entry, copy);
+      departure = Departure::drop;
+    }
+  }
+  entry.latch.unlock();
+  return departure;
 }
 
 // ---- the end of an allocation -----------------------------------------------------------------------------------------------

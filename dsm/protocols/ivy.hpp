@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "dsm/node_set.hpp"
@@ -19,6 +20,9 @@ class Ivy : public Protocol {
 
   void on_read_fault(PageId page) override { acquire(page, false); }
   void on_write_fault(PageId page) override { acquire(page, true); }
+  void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool reads_ahead() const override { return true; }
+  Departure on_evict(PageId page) override;
   void on_message(NodeId from, std::span<const std::byte> body) override;
   void on_detach(PageRange pages) override;
 

@@ -11,7 +11,10 @@
 //     is served as a full write, and nobody waits for a copy that is gone.
 //  5. Who reads a page that nobody else has becomes its owner (E), and may begin to write (M) without telling anybody. Only that owner knows whether it did.
 //  6. A faulting access runs in the end: sc_shared.hpp's hold-off.
-//  7. Handlers change rights and post transfers, but bring no page in: what a handler needs of a page that was evicted, a task of its own does.
+//  7. A copy that is not changed (S, E) may be evicted without a word (Copy::dropped): the directory lists it until it is asked to go, or its node asks again.
+//  8. Who reads ahead waits for several grants at once, and installs them in ascending order of pages: a page that is granted and not installed waits only for
+//     lower ones, so nobody waits in a circle.
+//  9. Handlers change rights and post transfers, but bring no page in: what a handler needs of a page that was evicted, a task of its own does.
 // No wait is unbounded: a request waits for at most one of each other node; serving one takes some messages, and holds of at most 64 us.
 // All state of a page (entry.state, the directory at entry.data) changes under the entry's latch.
 #include "dsm/protocols/sc_directory.hpp"
@@ -62,6 +65,7 @@ void ScDirectory::acquire(PageId page, bool write) {
     if (copy.phase == Phase::E) {
       env_.set_access(page, Access::write);
       copy.phase = Phase::M;
+      copy.clean = false;
       copy.number = static_cast<std::uint64_t>(env_.env().now());
       return store(entry, copy);
     }
@@ -107,16 +111,63 @@ bool ScDirectory::grant_at_home(PageId page, PageEntry& entry, bool write) {
 void ScDirectory::install(PageId page, PageEntry& entry, bool write, NodeId home) {
   if (load(entry).with_data && home != env_.node()) env_.fetch_page(page, home);
   const std::scoped_lock latch(entry.latch);
+  env_.set_access(page, write ? Access::write : Access::read);
+  settle_right(page, entry, write, home);
+}
+
+// The right is there. Latch held.
+void ScDirectory::settle_right(PageId page, PageEntry& entry, bool write, NodeId home) {
   Copy copy = load(entry);
   const std::uint64_t transaction = copy.number;
-  env_.set_access(page, write ? Access::write : Access::read);
   const Phase phase = write ? Phase::M : copy.clean ? Phase::E : Phase::S;
-  copy = {phase, false, false, false, copy.losses, static_cast<std::uint64_t>(env_.env().now())};
+  copy = {phase, false, false, !write, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())};
   store(entry, copy);
   if (home == env_.node()) {
     on_confirm(page, entry, transaction);
   } else {
     send(home, {Kind::confirm, 0, 0, {}, page.value, transaction});
+  }
+}
+
+// Asks for all of them, then waits for each: invariant 8.
+void ScDirectory::on_read_ahead(std::span<const PageId> units) {
+  std::vector<PageId> asked;
+  for (const PageId page : units) {
+    PageEntry& entry = env_.entry(page);
+    const NodeId home = entry.home();
+    const std::scoped_lock latch(entry.latch);
+    Copy copy = load(entry);
+    if (copy.phase != Phase::I) continue;
+    if (home == env_.node()) {
+      (void)grant_at_home(page, entry, false);  // or it is somebody else's: then it is not worth a recall
+      continue;
+    }
+    copy.phase = Phase::IS;
+    store(entry, copy);
+    send(home, {Kind::get_shared, 0, 0, env_.node(), page.value, 0});
+    asked.push_back(page);
+  }
+  const auto granted = [this](PageId page) { return load(env_.entry(page)).granted; };
+  for (std::size_t i = 0; i < asked.size();) {
+    env_.wait_until(
+        word_of(asked[i]), [&] { return granted(asked[i]); }, "the grant of a page that is read ahead");
+    const NodeId home = env_.entry(asked[i]).home();
+    std::size_t j = i + 1;
+    while (j < asked.size() && asked[j].value == env_.unit(asked[j - 1]).end() && env_.entry(asked[j]).home() == home && granted(asked[j]))
+      ++j;
+    install_run(std::span(asked).subspan(i, j - i), home);
+    i = j;
+  }
+}
+
+// Neighbours of one home, granted for reading: one transfer, one change of rights. Invariant 3 holds for each.
+void ScDirectory::install_run(std::span<const PageId> run, NodeId home) {
+  env_.fetch_pages({run.front(), env_.unit(run.back()).end() - run.front().value}, home);
+  env_.set_access(run, Access::read);
+  for (const PageId page : run) {
+    PageEntry& entry = env_.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    settle_right(page, entry, false, home);
   }
 }
 
@@ -189,8 +240,8 @@ void ScDirectory::serve_next(PageId page, PageEntry& entry, Directory& dir) {
   dir.waiting.erase(dir.waiting.begin());
   dir.transaction = transactions_.fetch_add(1, std::memory_order_relaxed) + 1;  // relaxed: only its being unique matters
   const NodeId requester = dir.current.node;
+  if (dir.owner == requester) dir.owner = kNobody;  // it dropped its clean copy
   if (dir.owner != kNobody) {
-    NETVM_CHECK(dir.owner != requester, "sc-directory: node %u, which may write page %llu, asks for it", requester.value, number(page));
     dir.awaited = 1;
     return ask(dir.owner, page, entry, dir, dir.current.exclusive ? Kind::recall_to_invalid : Kind::recall_to_shared);
   }
@@ -259,6 +310,13 @@ void ScDirectory::on_confirm(PageId page, PageEntry& entry, std::uint64_t transa
 bool ScDirectory::revoke(PageId page, PageEntry& entry, const Message& message) {
   Copy copy = load(entry);
   const bool from_owner = message.kind != Kind::invalidate;
+  if (copy.dropped && !copy.granted) {
+    // Invariant 7. If this node has asked again by now, that request is served later.
+    copy.dropped = message.kind == Kind::recall_to_shared;  // then it is listed as a reader
+    store(entry, copy);
+    send(entry.home(), {from_owner ? Kind::written_back : Kind::invalidated, 0, 0, {}, page.value, message.transaction});
+    return false;
+  }
   const bool expected = from_owner ? copy.phase == Phase::M || copy.phase == Phase::E : copy.phase == Phase::S || copy.phase == Phase::SM;
   NETVM_CHECK(!copy.granted && expected, "sc-directory: the home of page %llu sent message %u to a node in phase %u", number(page),
               static_cast<unsigned>(message.kind), static_cast<unsigned>(copy.phase));
@@ -293,6 +351,22 @@ bool ScDirectory::defer(const Copy& copy, const Message& message) {
   if (until == 0) return false;
   env_.env().at(until, [this, message] { send(env_.node(), message); });
   return true;
+}
+
+// What was written here may still be on its way to the home, also when the right to write is gone.
+Departure ScDirectory::on_evict(PageId page) {
+  PageEntry& entry = env_.entry(page);
+  if (!entry.home_known() || entry.home() == env_.node() || !entry.latch.try_lock()) return Departure::save;
+  Copy copy = load(entry);
+  const bool spare = copy.clean && (copy.phase == Phase::S || copy.phase == Phase::E);
+  if (spare) {
+    env_.set_access(page, Access::none);
+    copy.phase = Phase::I;
+    copy.dropped = true;
+    store(entry, copy);
+  }
+  entry.latch.unlock();
+  return spare ? Departure::drop : Departure::save;
 }
 
 // ---- the end of an allocation -----------------------------------------------------------------------------------------------

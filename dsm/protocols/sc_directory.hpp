@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <span>
 
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
@@ -26,6 +27,9 @@ class ScDirectory : public Protocol {
 
   void on_read_fault(PageId page) override { acquire(page, false); }
   void on_write_fault(PageId page) override { acquire(page, true); }
+  void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool reads_ahead() const override { return true; }
+  Departure on_evict(PageId page) override;
   void on_message(NodeId from, std::span<const std::byte> body) override;
 
   void on_detach(PageRange pages) override;
@@ -51,6 +55,8 @@ class ScDirectory : public Protocol {
   void acquire(PageId page, bool write);
   bool grant_at_home(PageId page, PageEntry& entry, bool write);
   void install(PageId page, PageEntry& entry, bool write, NodeId home);
+  void install_run(std::span<const PageId> run, NodeId home);
+  void settle_right(PageId page, PageEntry& entry, bool write, NodeId home);
 
   Directory& directory(PageEntry& entry);
   void serve_next(PageId page, PageEntry& entry, Directory& dir);

@@ -72,8 +72,9 @@ struct Copy {
   Phase phase = Phase::I;
   bool granted = false;      ///< the grant has come, the faulting thread may go on
   bool with_data = false;    ///< of that grant
-  bool clean = false;        ///< of that grant: E
-  std::uint8_t losses = 0;   ///< how often in a row the right was taken away soon after the grant; at most 15
+  bool clean = false;        ///< granted: it is E. Else (sc-directory): this copy came from the home and was not written since
+  std::uint8_t losses = 0;   ///< how often in a row the right was taken away soon after the grant; at most 7
+  bool dropped = false;      ///< sc-directory: the copy was evicted, and the directory lists it all the same
   std::uint64_t number = 0;  ///< granted: the transaction. Else: when the last right was installed, in ns. 54 bits
 
   static Copy unpack(std::uint64_t word) {
@@ -81,12 +82,13 @@ struct Copy {
             (word & 8) != 0,
             (word & 16) != 0,
             (word & 32) != 0,
-            static_cast<std::uint8_t>((word >> 6) & 15),
+            static_cast<std::uint8_t>((word >> 6) & 7),
+            (word & 512) != 0,
             word >> 10};
   }
   [[nodiscard]] std::uint64_t pack() const {
     return static_cast<std::uint64_t>(phase) | std::uint64_t{granted} << 3 | std::uint64_t{with_data} << 4 | std::uint64_t{clean} << 5 |
-           std::uint64_t{losses} << 6 | number << 10;
+           std::uint64_t{losses} << 6 | std::uint64_t{dropped} << 9 | number << 10;
   }
 };
 

@@ -21,7 +21,8 @@ TEST_CASE("a copy of zeros is invalid, and every copy comes back from its word")
     copy.granted = random.below(2) == 1;
     copy.with_data = random.below(2) == 1;
     copy.clean = random.below(2) == 1;
-    copy.losses = static_cast<std::uint8_t>(random.below(16));
+    copy.losses = static_cast<std::uint8_t>(random.below(8));
+    copy.dropped = random.below(2) == 1;
     copy.number = random.next() >> 11;
     const Copy back = Copy::unpack(copy.pack());
     CHECK(back.phase == copy.phase);
@@ -29,6 +30,7 @@ TEST_CASE("a copy of zeros is invalid, and every copy comes back from its word")
     CHECK(back.with_data == copy.with_data);
     CHECK(back.clean == copy.clean);
     CHECK(back.losses == copy.losses);
+    CHECK(back.dropped == copy.dropped);
     CHECK(back.number == copy.number);
   }
 }
