@@ -215,9 +215,8 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   const std::size_t granularity = options.granularity != 0 ? options.granularity : impl_->config_.default_granularity;
   // Where the budget is so small that a unit could not be brought in at once, units are smaller.
   const std::uint64_t unit_pages = std::bit_floor(std::clamp<std::uint64_t>(impl_->vm_.most_pins(), 1, granularity / kPageSize));
-  const bool large_units = impl_->protocols_[request.protocol]->takes_large_units();
-  request.unit_shift = large_units ? static_cast<std::uint8_t>(std::countr_zero(unit_pages)) : std::uint8_t{0};
-  // Also where the protocol has units of one page: who asks for a granularity relies on its alignment.
+  request.unit_shift = static_cast<std::uint8_t>(std::countr_zero(unit_pages));
+  // Also where units are smaller: who asks for a granularity relies on its alignment.
   if (options.granularity != 0)
     request.alignment = std::max<std::uint64_t>(request.alignment, bytes > Allocator::kMaxSlot ? options.granularity : 1);
   request.placement = options.placement;

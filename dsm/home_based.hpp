@@ -34,7 +34,6 @@ class HomeBased : public Protocol, public HomeKeeper {
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
   void on_read_ahead(std::span<const PageId> units) override;
-  [[nodiscard]] bool takes_large_units() const override { return true; }
   [[nodiscard]] bool reads_ahead() const override { return true; }
   Departure on_evict(PageId page) override;
   void on_detach(PageRange pages) override;

@@ -58,8 +58,6 @@ class Protocol {
   /// pinned, without access and not waited for by anybody, and their homes are known. May fetch them and give the right to read, many with one transfer
   /// and one set_access(); may leave any of them as it was. May block. Dsm asks for it when a node misses one unit after the other (read_ahead.hpp).
   virtual void on_read_ahead(std::span<const PageId> units);
-  /// Whether it works with coherence units of several pages; else its allocations get units of one page, whatever they ask for.
-  [[nodiscard]] virtual bool takes_large_units() const { return false; }
   /// Whether it does: else it is not asked.
   [[nodiscard]] virtual bool reads_ahead() const { return false; }
   /// With a memory budget: the pager wants this page's frame. Its long lock is held; must not block, nor take other locks but by try_lock. What is

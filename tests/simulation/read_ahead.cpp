@@ -142,7 +142,7 @@ TEST_CASE("a reader in sequence has few faults, up and down; a reader at random 
   SplitMix64 chance(9);
   for (std::size_t i = 511; i > 0; --i) std::swap(shuffled[i], shuffled[chance.below(i + 1)]);
   const auto scattered = [&](std::uint64_t i) { return shuffled[i]; };
-  for (const char* protocol : {"hlrc", "scope"}) {
+  for_each_protocol([&](std::string_view protocol) {
     for (const auto& order : {std::function<std::uint64_t(std::uint64_t)>(up), std::function<std::uint64_t(std::uint64_t)>(down)}) {
       const Scan ahead = scan(protocol, true, order);
       CHECK(ahead.faults < 24);
@@ -152,7 +152,7 @@ TEST_CASE("a reader in sequence has few faults, up and down; a reader at random 
     const Scan random = scan(protocol, true, scattered);
     CHECK(random.faults > 400);
     CHECK(random.wasted < 64);
-  }
+  });
 }
 
 }  // namespace

@@ -90,6 +90,7 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
     where.placement = static_cast<dsm::Placement>(random.below(4));
     where.home = NodeId{static_cast<std::uint32_t>(random.below(machine.nodes()))};
     if (options.any_granularity && units.below(2) == 0) where.granularity = kPageSize << units.below(5);
+    if (options.granularity != 0) where.granularity = options.granularity;
     plan.areas.push_back(machine.allocate(pages * kPageSize, where));
     for (std::size_t i = first; i < plan.objects.size(); ++i) plan.objects[i].place += plan.areas.back();
     plan.text += fmt::format("; {}: {} pages of units of {} bytes (placement {}), {} objects", where.protocol, pages, where.granularity,

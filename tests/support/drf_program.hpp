@@ -31,6 +31,7 @@ struct DrfOptions {
   std::uint32_t max_objects = 24;
   Nanos longest_pause = 6'000;
   bool any_granularity = true;  ///< the seed chooses one; else units are pages
+  std::size_t granularity = 0;  ///< not 0: this one
   bool rich = false;
   bool objects = false;  ///< see below
 };
