@@ -16,18 +16,7 @@ namespace netvm::dsm {
 
 namespace {
 
-// PageEntry::state, under the page's latch.
-constexpr std::uint64_t kDirty = 1;
-
-// How many latches are held at once.
-constexpr std::uint64_t kChunk = 64;
-
-bool is_dirty(const PageEntry& entry) {
-  return (entry.state.load(std::memory_order_relaxed) & kDirty) != 0;  // relaxed: under the page's latch
-}
-void set_dirty(PageEntry& entry, bool dirty) {
-  entry.state.store(dirty ? kDirty : 0, std::memory_order_relaxed);  // relaxed: under the page's latch
-}
+// PageEntry::kDirty is under the page's latch.
 unsigned long long number(PageId page) { return page.value; }
 
 }  // namespace
@@ -52,7 +41,7 @@ void EagerUpdate::on_detach(PageRange pages) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     env_.set_access(page, Access::none);
-    set_dirty(entry, false);  // what dirty_ still says of it is passed over at the next release
+    entry.clear_flag(PageEntry::kDirty);  // what dirty_ still says of it is passed over at the next release
     env_.drop_twin(page);
     Record* record = find_record(entry);
     if (record == nullptr) continue;
@@ -151,8 +140,8 @@ bool EagerUpdate::give(PageId page, PageEntry& entry, bool write, bool at_home) 
 
 void EagerUpdate::mark_dirty(PageId page, PageEntry& entry) {
   if (entry.twin == nullptr) env_.make_twin(page);
-  if (is_dirty(entry)) return;
-  set_dirty(entry, true);
+  if (entry.is_dirty()) return;
+  entry.set_flag(PageEntry::kDirty);
   const std::scoped_lock guard(dirty_lock_);
   dirty_.push_back(page);
 }
@@ -176,7 +165,7 @@ void EagerUpdate::flush() {
   const std::uint64_t most = std::max<std::uint64_t>(env_.most_pins() / 2, 1);
   for (std::size_t i = 0; i < pages.size();) {
     std::size_t j = i + 1;
-    for (std::uint64_t pins = pages_of(pages[i]); j < pages.size() && j - i < kChunk && pins + pages_of(pages[j]) <= most; ++j)
+    for (std::uint64_t pins = pages_of(pages[i]); j < pages.size() && j - i < kMostLatches && pins + pages_of(pages[j]) <= most; ++j)
       pins += pages_of(pages[j]);
     flush_chunk(std::span(pages).subspan(i, j - i), sent);
     i = j;
@@ -221,14 +210,14 @@ void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.r
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
 void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox) {
   std::vector<PageId> dirty;
-  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return is_dirty(env_.entry(page)); });
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   env_.set_access(dirty, Access::read);
   std::vector<DiffRun> runs;
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
     find_changes(page, runs);
     env_.drop_twin(page);
-    set_dirty(entry, false);
+    entry.clear_flag(PageEntry::kDirty);
     if (right_after_diff() == Access::write) env_.set_access(page, Access::write);
     // Freed meanwhile: nobody waits for the changes, and the memory may soon be somebody else's.
     if (runs.empty() || !env_.parts().regions.find(page)) continue;
@@ -254,21 +243,29 @@ void EagerUpdate::send(NodeId to, const Header& header, std::span<const std::byt
   env_.send(to, std::as_bytes(std::span(&header, 1)), body);
 }
 
-std::vector<EagerUpdate::Change> EagerUpdate::decode(NodeId from, std::span<const std::byte> body) const {
-  std::vector<Change> changes;
-  WireReader reader(body);
-  while (!reader.at_end()) {
-    Change change;
+bool decode_eager_changes(std::span<const std::byte> wire, PageRange shared, std::vector<EagerChange>& out) {
+  WireReader reader(wire);
+  for (std::uint64_t next = shared.first.value; !reader.at_end();) {
+    EagerChange change;
     change.page = PageId{reader.varint()};
     change.pages = reader.varint();
     change.may_leave = reader.varint() != 0;
     change.diff = reader.bytes(reader.varint());
-    const PageRange all = env_.parts().table.range();
-    const bool sorted = changes.empty() || changes.back().page < change.page;
-    NETVM_CHECK(reader.ok() && sorted && all.contains(change.page) && change.pages > 0 && change.pages <= all.end() - change.page.value,
-                "%s: node %u sent malformed changes", traits().name.data(), from.value);
-    changes.push_back(change);
+    // They ascend, and are units of a size that there is.
+    const bool ascends = change.page.value >= next && shared.contains(change.page);
+    if (!reader.ok() || !ascends || change.pages == 0 ||
+        change.pages > std::min(shared.end() - change.page.value, kMaxGranularity / kPageSize))
+      return false;
+    next = change.page.value + change.pages;
+    out.push_back(change);
   }
+  return true;
+}
+
+std::vector<EagerChange> EagerUpdate::decode(NodeId from, std::span<const std::byte> body) const {
+  std::vector<EagerChange> changes;
+  NETVM_CHECK(decode_eager_changes(body, env_.parts().table.range(), changes), "%s: node %u sent malformed changes", traits().name.data(),
+              from.value);
   return changes;
 }
 

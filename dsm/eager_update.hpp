@@ -24,12 +24,24 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
 
 namespace netvm::dsm {
+
+/// Changes of one page.
+struct EagerChange {
+  PageId page{};
+  std::uint64_t pages = 1;  ///< how many it spans: the receiver may not have met its extent
+  bool may_leave = false;
+  std::span<const std::byte> diff;
+};
+
+/// What a flush or an update carries, pages in ascending order. False if malformed; the diffs are checked when they are applied.
+[[nodiscard]] bool decode_eager_changes(std::span<const std::byte> wire, PageRange shared, std::vector<EagerChange>& out);
 
 class EagerUpdate : public Protocol {
  public:
@@ -85,13 +97,7 @@ class EagerUpdate : public Protocol {
         on_their_way;         // a bit for each byte of this node's newest flush; empty: it is over, or known to have been taken
     std::uint64_t flush = 0;  // that flush's number
   };
-  /// Changes of one page.
-  struct Change {
-    PageId page{};
-    std::uint64_t pages = 1;  ///< how many it spans: the receiver may not have met its extent
-    bool may_leave = false;
-    std::span<const std::byte> diff;
-  };
+  using Change = EagerChange;
   struct Header;
   struct Delivery;
   struct Outbox;

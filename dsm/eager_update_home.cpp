@@ -37,8 +37,8 @@ void EagerUpdate::Fill::ended(nic::Completion& self, void* context) {
 void EagerUpdate::handle_join(NodeId from, const Header& message) {
   const PageId page{message.page};
   const PageRange all = env_.table().range();
-  NETVM_CHECK(message.pages > 0 && message.pages <= all.end() - page.value, "%s: node %u sent a malformed join", traits().name.data(),
-              from.value);
+  NETVM_CHECK(message.pages > 0 && message.pages <= std::min(all.end() - page.value, kMaxGranularity / kPageSize),
+              "%s: node %u sent a malformed join", traits().name.data(), from.value);
   env_.learn_home(page, env_.node());
   if (const FramePins pins = env_.try_pin({page, message.pages}, false); pins.holds()) return join(from, message);
   // It was evicted: bringing it in would block this handler.

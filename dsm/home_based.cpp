@@ -14,7 +14,7 @@ namespace netvm::dsm {
 namespace {
 
 // PageEntry::state, under the page's long lock.
-constexpr std::uint64_t kDirty = 1;
+constexpr std::uint64_t kDirty = PageEntry::kDirty;
 constexpr std::uint64_t kExclusive = 2;  // at home: writable, nobody else reads it
 constexpr std::uint64_t kAnnounced = 4;  // elsewhere: the home was told that this node reads it
 
@@ -23,17 +23,6 @@ constexpr std::uint64_t kHeld = 8;  // elsewhere: this node is about to become t
 // How many pages are locked at once while flushing or invalidating: bounds how long a fault on one of them waits.
 constexpr std::size_t kChunk = 256;
 
-std::uint64_t state_of(const PageEntry& entry) {
-  return entry.state.load(std::memory_order_relaxed);  // relaxed: under the page's lock
-}
-void set_state(PageEntry& entry, std::uint64_t flag) {
-  entry.state.fetch_or(flag, std::memory_order_relaxed);  // relaxed: under the page's lock
-}
-void clear_state(PageEntry& entry, std::uint64_t flag) {
-  entry.state.fetch_and(~flag, std::memory_order_relaxed);  // relaxed: under the page's lock
-}
-bool is_dirty(const PageEntry& entry) { return (state_of(entry) & kDirty) != 0; }
-
 }  // namespace
 
 // ---- faults: the page's lock is held -------------------------------------------------------------------------------------------
@@ -41,13 +30,13 @@ bool is_dirty(const PageEntry& entry) { return (state_of(entry) & kDirty) != 0; 
 void HomeBased::fetch(PageId page, PageEntry& entry) {
   const NodeId home = entry.home();
   env_.count(page, Stat::remote_faults);
-  if ((state_of(entry) & kAnnounced) != 0 || !announces_reads()) return env_.fetch_page(page, home);
+  if (entry.has_flag(kAnnounced) || !announces_reads()) return env_.fetch_page(page, home);
   // One channel, so the read takes effect after the announcement: one round trip in all.
   nic::Completion done[SharingMap::kSteps + 1];
   env_.sharing().post_announce(page, home, done);
   env_.post_fetch({page, 1}, home, &done[SharingMap::kSteps]);
   for (nic::Completion& completion : done) env_.wait(completion, "reading a page from its home", home);
-  set_state(entry, kAnnounced);
+  entry.set_flag(kAnnounced);
 }
 
 void HomeBased::on_read_fault(PageId page) {
@@ -68,7 +57,7 @@ void HomeBased::on_write_fault(PageId page) {
     mark_dirty(page, entry);
   } else {
     // Somebody who announces the page from now on is found by the next release, which waits for this page's lock.
-    set_state(entry, kExclusive);
+    entry.set_flag(kExclusive);
   }
   env_.set_access(page, Access::write);
 }
@@ -77,14 +66,13 @@ void HomeBased::on_write_fault(PageId page) {
 void HomeBased::fetch_run(std::span<const PageId> run, NodeId home) {
   const PageRange last = env_.unit(run.back());
   const PageRange pages{run.front(), last.end() - run.front().value};
-  const bool announced =
-      std::all_of(run.begin(), run.end(), [this](PageId page) { return (state_of(env_.entry(page)) & kAnnounced) != 0; });
+  const bool announced = std::all_of(run.begin(), run.end(), [this](PageId page) { return env_.entry(page).has_flag(kAnnounced); });
   nic::Completion done[SharingMap::kMostSteps + 1];
   std::size_t steps = 0;
   if (!announced && announces_reads()) steps = env_.sharing().post_announce(pages, home, done);
   env_.post_fetch(pages, home, &done[steps]);
   for (std::size_t i = 0; i <= steps; ++i) env_.wait(done[i], "reading pages from their home", home);
-  for (const PageId page : run) set_state(env_.entry(page), kAnnounced);
+  for (const PageId page : run) env_.entry(page).set_flag(kAnnounced);
 }
 
 void HomeBased::on_read_ahead(std::span<const PageId> units) {
@@ -99,7 +87,7 @@ void HomeBased::on_read_ahead(std::span<const PageId> units) {
 }
 
 void HomeBased::mark_dirty(PageId page, PageEntry& entry) {
-  set_state(entry, kDirty);
+  entry.set_flag(kDirty);
   const std::scoped_lock guard(dirty_lock_);
   dirty_.push_back(page);
 }
@@ -130,9 +118,9 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
   for (const PageId page : announced) {
     PageEntry& entry = env_.entry(page);
     const PageGuard guard(env_.env(), entry);
-    if (!is_ours(entry) || (state_of(entry) & kExclusive) == 0) continue;
-    clear_state(entry, kExclusive);
-    set_state(entry, kDirty);
+    if (!is_ours(entry) || !entry.has_flag(kExclusive)) continue;
+    entry.clear_flag(kExclusive);
+    entry.set_flag(kDirty);
     dirty.push_back(page);
   }
 }
@@ -140,13 +128,13 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
 void HomeBased::flush_chunk(std::span<const PageId> pages) {
   for (const PageId page : pages) env_.entry(page).lock.lock(env_.env());
   std::vector<PageId> dirty;
-  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return is_dirty(env_.entry(page)); });
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   // Write access goes first; only then may a page be compared with its twin.
   env_.set_access(dirty, Access::read);
   DiffFlush flush(env_);
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    clear_state(entry, kDirty);
+    entry.clear_flag(kDirty);
     if (entry.home() == env_.node()) {
       env_.drop_twin(page);
     } else {
@@ -186,9 +174,9 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
   for (const PageId page : stale) {
     env_.count(page, Stat::invalidations);
     PageEntry& entry = env_.entry(page);
-    if (!is_dirty(entry)) continue;
+    if (!entry.is_dirty()) continue;
     flush.add(page, entry.home());
-    clear_state(entry, kDirty);
+    entry.clear_flag(kDirty);
     if (owes_early_flush()) owed_.push_back(page);
   }
   flush.finish();
@@ -198,7 +186,7 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
 // The home has what a clean copy holds, and what it holds may be newer.
 Departure HomeBased::on_evict(PageId page) {
   const PageEntry& entry = env_.entry(page);
-  if ((state_of(entry) & (kDirty | kHeld)) != 0 || !entry.home_known() || entry.home() == env_.node()) return Departure::save;
+  if (entry.has_flag(kDirty | kHeld) || !entry.home_known() || entry.home() == env_.node()) return Departure::save;
   env_.set_access(page, Access::none);
   return Departure::drop;
 }
@@ -208,20 +196,20 @@ Departure HomeBased::on_evict(PageId page) {
 bool HomeBased::hold(PageId page) {
   PageEntry& entry = env_.entry(page);
   const PageGuard guard(env_.env(), entry);
-  const bool clean_copy = entry.attached() && entry.home() != env_.node() && entry.access() == Access::read && !is_dirty(entry);
-  if (!clean_copy || (state_of(entry) & kHeld) != 0) return false;
-  set_state(entry, kHeld);
+  const bool clean_copy = entry.attached() && entry.home() != env_.node() && entry.access() == Access::read && !entry.is_dirty();
+  if (!clean_copy || entry.has_flag(kHeld)) return false;
+  entry.set_flag(kHeld);
   return true;
 }
 
 void HomeBased::let_go(PageId page, bool at_home) {
   PageEntry& entry = env_.entry(page);
   const PageGuard guard(env_.env(), entry);
-  if (!entry.attached() || (state_of(entry) & kHeld) == 0) return;  // freed
-  clear_state(entry, kHeld);
+  if (!entry.attached() || !entry.has_flag(kHeld)) return;  // freed
+  entry.clear_flag(kHeld);
   if (!at_home) return;
   NETVM_CHECK(entry.twin == nullptr, "page %llu comes home while its changes are not flushed", static_cast<unsigned long long>(page.value));
-  clear_state(entry, kAnnounced);
+  entry.clear_flag(kAnnounced);
   env_.sharing().inherit(page);
   env_.count(page, Stat::home_moves);
 }
@@ -231,7 +219,7 @@ void HomeBased::let_go(PageId page, bool at_home) {
 void HomeBased::on_detach(PageRange pages) {
   // The pages' locks are held. What dirty_ still says of them is passed over at the next release: kDirty is gone.
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
-    clear_state(env_.entry(PageId{p}), kDirty | kExclusive | kAnnounced | kHeld);
+    env_.entry(PageId{p}).clear_flag(kDirty | kExclusive | kAnnounced | kHeld);
     env_.drop_twin(PageId{p});
   }
 }

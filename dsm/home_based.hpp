@@ -60,17 +60,8 @@ class HomeBased : public Protocol, public HomeKeeper {
   /// The same for neighbours of one home, read ahead: they are pinned, and at most so many as one announcement takes.
   virtual void fetch_run(std::span<const PageId> run, NodeId home);
 
-  /// PageEntry::state: the bits below are this class's, the others the protocol's. Under the page's long lock.
+  /// PageEntry::state: the flags below are this class's, the others the protocol's. Under the page's long lock.
   static constexpr std::uint64_t kFirstOwnFlag = 1 << 8;
-  [[nodiscard]] static bool has(const PageEntry& entry, std::uint64_t flag) {
-    return (entry.state.load(std::memory_order_relaxed) & flag) != 0;  // relaxed: under the page's lock
-  }
-  static void set(PageEntry& entry, std::uint64_t flag) {
-    entry.state.fetch_or(flag, std::memory_order_relaxed);  // relaxed: under the page's lock
-  }
-  static void clear(PageEntry& entry, std::uint64_t flag) {
-    entry.state.fetch_and(~flag, std::memory_order_relaxed);  // relaxed: under the page's lock
-  }
 
   [[nodiscard]] ProtocolEnv& env() { return env_; }
   [[nodiscard]] const ProtocolEnv& env() const { return env_; }

@@ -1,54 +1,64 @@
 #include "dsm/page_signals.hpp"
 
-#include <bit>
+#include <algorithm>
 
-#include "dsm/dsm.hpp"
+#include "runtime/check.hpp"
 
 namespace netvm::dsm {
 
-PageSignals::PageSignals(const DsmParts& parts)
-    : config_(parts.config),
-      nic_(parts.nic),
-      shared_(parts.config.layout.shared),
-      system_(parts.vm.frame(parts.config.layout.system.first)),
-      bits_(parts.config.layout.signals_offset),
+PageSignals::PageSignals(const DsmConfig& config, HostVm& vm, nic::Nic& nic, std::uint64_t offset)
+    : config_(config),
+      nic_(nic),
+      shared_(config.layout.shared),
+      system_(vm.frame(config.layout.system.first)),
+      bits_(offset),
       summary_(bits_ + (shared_.count / 64 + 1) * 8),
       count_(summary_ + (shared_.count / (64 * 64) + 1) * 8),
       summary_words_(shared_.count / (64 * 64) + 1) {}
 
-std::atomic_ref<std::uint64_t> PageSignals::word(std::uint64_t offset) const {
-  return std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(system_ + offset));
-}
-
-void PageSignals::post(PageId page, NodeId to, nic::Completion* completions) {
+std::size_t PageSignals::post(PageRange pages, NodeId to, nic::Completion* completions) {
+  NETVM_CHECK(pages.count <= kMostPages, "%llu pages are signalled at once", static_cast<unsigned long long>(pages.count));
   const nic::RemoteRegion& area = config_.system[to.value];
-  const std::uint64_t index = index_of(page);
+  const std::uint64_t first = index_of(pages.first);
+  const std::uint64_t end = first + pages.count;
+  std::size_t steps = 0;
   nic::AtomicArgs set;
   set.op = nic::AtomicOp::fetch_or;
-  set.operand = std::uint64_t{1} << index % 64;
-  nic_.post_atomic(area, bits_offset(index), set, completions);
-  set.operand = std::uint64_t{1} << index / 64 % 64;
-  nic_.post_atomic(area, summary_offset(index), set, completions + 1);
+  for (std::uint64_t word = first / 64; word * 64 < end; ++word) {
+    const std::uint64_t from = std::max(first, word * 64) % 64;
+    const std::uint64_t count = std::min(end, word * 64 + 64) - std::max(first, word * 64);
+    set.operand = (~std::uint64_t{0} >> (64 - count)) << from;
+    nic_.post_atomic(area, bits_offset(word * 64), set, completions + steps++);
+  }
+  // Every word's own bit of the summary after the word.
+  for (std::uint64_t word = first / 64; word * 64 < end; ++word) {
+    set.operand = std::uint64_t{1} << word % 64;
+    nic_.post_atomic(area, summary_offset(word * 64), set, completions + steps++);
+  }
   nic::AtomicArgs add;
   add.op = nic::AtomicOp::fetch_add;
   add.operand = 1;
-  nic_.post_atomic(area, count_, add, completions + 2);
+  nic_.post_atomic(area, count_, add, completions + steps++);
+  return steps;
 }
 
-bool PageSignals::changed() const { return word(count_).load() != counted_; }
-
 void PageSignals::collect(std::vector<PageId>& pages) {
-  counted_ = word(count_).load();  // first: what is signalled meanwhile is looked for next time, perhaps in vain
-  for (std::uint64_t s = 0; s < summary_words_; ++s) {
-    if (word(summary_ + s * 8).load() == 0) continue;
-    for (std::uint64_t summary = word(summary_ + s * 8).exchange(0); summary != 0; summary &= summary - 1) {
-      const std::uint64_t group = s * 64 + static_cast<std::uint64_t>(std::countr_zero(summary));
-      for (std::uint64_t bits = word(bits_ + group * 8).exchange(0); bits != 0; bits &= bits - 1) {
-        const std::uint64_t index = group * 64 + static_cast<std::uint64_t>(std::countr_zero(bits));
-        if (index < shared_.count) pages.push_back(PageId{shared_.first.value + index});
-      }
+  look([&](std::uint64_t first, std::atomic_ref<std::uint64_t> bits) {
+    for (std::uint64_t set = bits.exchange(0); set != 0; set &= set - 1) {
+      const std::uint64_t index = first + static_cast<std::uint64_t>(std::countr_zero(set));
+      if (index < shared_.count) pages.push_back(PageId{shared_.first.value + index});
     }
-  }
+  });
+}
+
+bool PageSignals::is_set(PageId page) const {
+  const std::uint64_t index = index_of(page);
+  return (word(bits_offset(index)).load() >> index % 64 & 1) != 0;
+}
+
+void PageSignals::set(PageId page) {
+  const std::uint64_t index = index_of(page);
+  word(bits_offset(index)).fetch_or(std::uint64_t{1} << index % 64);
 }
 
 void PageSignals::forget(PageRange pages) {

@@ -61,6 +61,16 @@ class PageEntry {
  public:
   /// For the protocol; 0 at first. Values belong to the protocol alone.
   std::atomic<std::uint64_t> state{0};
+  /// `state` as flags, where the protocol keeps such; under the lock that it says.
+  [[nodiscard]] bool has_flag(std::uint64_t flags) const {
+    return (state.load(std::memory_order_relaxed) & flags) != 0;  // relaxed: that lock orders it
+  }
+  void set_flag(std::uint64_t flags) { state.fetch_or(flags, std::memory_order_relaxed); }      // relaxed: that lock orders it
+  void clear_flag(std::uint64_t flags) { state.fetch_and(~flags, std::memory_order_relaxed); }  // relaxed: that lock orders it
+  /// Of protocols with twins: written since the last release (or the last diff), and on a list of such.
+  static constexpr std::uint64_t kDirty = 1;
+  [[nodiscard]] bool is_dirty() const { return has_flag(kDirty); }
+
   /// For the protocol; 0 at first. Guarded as the protocol likes.
   std::uint64_t data = 0;
   /// Copy of the coherence unit as it was before this node wrote; null if there is none. Made and dropped by ProtocolEnv, under the long lock.
@@ -99,6 +109,9 @@ class PageEntry {
   std::uint32_t region_ = 0;
   std::atomic<std::uint32_t> home_{0};  // node + 1
 };
+
+/// How many latches a release or an acquire holds at once.
+inline constexpr std::size_t kMostLatches = 64;
 
 /// Holds a page's long lock for a scope.
 class PageGuard {

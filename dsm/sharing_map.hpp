@@ -2,8 +2,7 @@
 // write protection, no faults, no notices. (Private pages are most of what many programs have. Compare exclusive mode in Cashmere-2L, Stets et al. 1997,
 // and Pyxis in Argo, Kaxiras et al. 2015.)
 //
-// In each home's system area, written by others with NIC atomics alone: one bit a page; a summary, one bit for each 64 of those; and a count of
-// announcements. A reader sets the page's bit, the summary's bit, adds 1 to the count, and only then reads the page, once for each page.
+// A reader signals the page to its home (page_signals.hpp) and only then reads it, once for each page. The bits stay: they are the map.
 //
 // Invariants
 //  1. Announce before reading: the atomics and the read of one channel take effect in the order of posting.
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "dsm/dsm.hpp"
+#include "dsm/page_signals.hpp"
 #include "dsm/page_table.hpp"
 #include "nic/nic.hpp"
 #include "runtime/env.hpp"
@@ -35,17 +35,17 @@ class SharingMap {
   SharingMap(const DsmConfig& config, HostVm& vm, nic::Nic& nic, PageTable& table);
 
   /// How many completions an announcement needs.
-  static constexpr std::size_t kSteps = 3;
+  static constexpr std::size_t kSteps = PageSignals::kSteps;
   /// Tells the home that this node is going to read the page: posts kSteps atomics. A read posted afterwards to the same home comes after them.
-  void post_announce(PageId page, NodeId home, nic::Completion* completions);
+  void post_announce(PageId page, NodeId home, nic::Completion* completions) { signals_.post(page, home, completions); }
 
   /// The same for neighbouring pages, at most kMostPages; returns how many completions it used, at most kMostSteps.
-  static constexpr std::uint64_t kMostPages = 64;
-  static constexpr std::size_t kMostSteps = 5;
-  std::size_t post_announce(PageRange pages, NodeId home, nic::Completion* completions);
+  static constexpr std::uint64_t kMostPages = PageSignals::kMostPages;
+  static constexpr std::size_t kMostSteps = PageSignals::kMostSteps;
+  std::size_t post_announce(PageRange pages, NodeId home, nic::Completion* completions) { return signals_.post(pages, home, completions); }
 
   /// At home: whether another node has announced the page.
-  [[nodiscard]] bool is_shared(PageId page) const;
+  [[nodiscard]] bool is_shared(PageId page) const { return signals_.is_set(page); }
   /// At home: counts the page as announced, and as collected. For a home that inherits readers from another one.
   void inherit(PageId page);
   /// At home: whether there may be announcements of the protocol's pages that collect() has not returned. Orders the caller's earlier stores before the look.
@@ -56,23 +56,11 @@ class SharingMap {
   void forget(PageRange pages);
 
  private:
-  [[nodiscard]] std::uint64_t index_of(PageId page) const { return page.value - shared_.first.value; }
-  [[nodiscard]] std::atomic_ref<std::uint64_t> word(std::uint64_t offset) const;  // of this node's own map
-  [[nodiscard]] std::uint64_t bits_offset(std::uint64_t index) const { return bits_ + index / 64 * 8; }
-  [[nodiscard]] std::uint64_t summary_offset(std::uint64_t index) const { return summary_ + index / (64 * 64) * 8; }
-
-  const DsmConfig& config_;
-  nic::Nic& nic_;
   PageTable& table_;
   PageRange shared_;
-  std::byte* system_;   // this node's system area
-  std::uint64_t bits_;  // offsets in the system area
-  std::uint64_t summary_;
-  std::uint64_t count_;
-  std::uint64_t summary_words_;
-  std::atomic<std::uint64_t> counted_{0};  // the count when the last collect() began; set when it ended
-  std::atomic<std::uint64_t> aside_{0};    // a bit for each protocol that has something in waiting_
-  SpinLock collect_lock_;                  // guards waiting_ and changes of the two above
+  PageSignals signals_;
+  std::atomic<std::uint64_t> aside_{0};  // a bit for each protocol that has something in waiting_
+  SpinLock collect_lock_;                // guards waiting_ and changes of aside_; looks one at a time
   std::map<unsigned, std::vector<PageId>> waiting_;
   // Guards seen_ together with the bits as collect() saw them: a page that is forgotten between the two would stay seen, and the first
   // reader of its next life would not be noticed.

@@ -53,18 +53,19 @@ Page page_of(Command command) {
                "(medians; the middle half of the batches beside it), and the aim."},
               {{"netvm-perf", "All of it, two minutes."}, {"netvm-perf basic --quick", "To see that it runs."}}};
     case Command::dsm:
-      return {"what coherence costs over the bare mechanism under it, under each protocol",
-              {"A job of 2 nodes; node 0 uses pages whose home is node 1. A read miss and a write upgrade in an order that no read-ahead "
-               "guesses, beside the "
-               "bare trap with the same copy; a read in sequence, beside a bare copy; the unlock after every second double of 64 pages was "
-               "written, beside "
-               "the bare comparison and copy of the same bytes; what giving up many pages takes of a barrier, beside one system call for "
-               "all; and an "
-               "empty barrier with little and with much memory cached.",
-               "What a protocol does not do has no row: sequentially consistent ones flush nothing at an unlock."},
-              {{"netvm-perf dsm", "All of it, some minutes."},
-               {"netvm-perf dsm --protocol hlrc,lrc --json dsm.json", "Two protocols, and a file for machines."},
-               {"netvm-perf dsm --quick", "To see that it runs."}}};
+      return {
+          "what coherence costs over the bare mechanism under it, under each protocol",
+          {"A job of 2 nodes; node 0 uses pages whose home is node 1. A read miss and a write upgrade in an order that no read-ahead "
+           "guesses, beside the "
+           "bare trap with the same copy; a read in sequence, beside a bare copy; the release after every second double of 64 pages was "
+           "written, beside "
+           "the bare comparison and copy of the same bytes; what giving up many pages takes of a barrier, beside one system call for "
+           "all; and an "
+           "empty barrier with little and with much memory cached.",
+           "What a protocol does not do has no row: sequentially consistent ones flush nothing at an unlock."},
+          {{"netvm-perf dsm", "All of it, some minutes."},
+           {"netvm-perf dsm --protocol hlrc,lrc --json dsm.json", "Two protocols, and a file for machines."},
+           {"netvm-perf dsm --quick", "To see that it runs."}}};
     case Command::thesis:
       return {
           "the figures of Ong's Network Virtual Memory (2003) beside ours",

@@ -14,12 +14,6 @@
 
 namespace netvm::dsm {
 
-struct Entry::Run {
-  BoundRange where;
-  std::uint64_t version = 0;
-  const std::byte* bytes = nullptr;
-};
-
 // Pieces of images on their way to the homes.
 class Entry::Changes {
  public:
@@ -150,10 +144,8 @@ void Entry::append_acquire_request(SyncId object, Bytes& out) {
 }
 
 void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
-  WireReader reader(request);
-  const std::uint64_t their_epoch = request.empty() ? 0 : reader.varint();
-  const std::uint64_t their_version = request.empty() ? 0 : reader.varint();
-  NETVM_CHECK(reader.ok() && reader.at_end(), "node %u asks for a lock with a malformed version of its data", acquirer.value);
+  SeenVersion theirs;
+  NETVM_CHECK(decode_seen_version(request, &theirs), "node %u asks for a lock with a malformed version of its data", acquirer.value);
   const std::scoped_lock guard(log_lock_);
   Lock* lock = find(object);
   if (lock == nullptr) return;
@@ -161,7 +153,7 @@ void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
   put_varint(out, lock->version);
   std::uint64_t end = 0;
   std::uint64_t count = 0;
-  for (const std::uint32_t block : lock->data.changed_after(their_epoch == lock->epoch ? their_version : 0)) {
+  for (const std::uint32_t block : lock->data.changed_after(theirs.epoch == lock->epoch ? theirs.version : 0)) {
     const BoundRange where = lock->data.place(block);
     put_varint(out, where.offset - end);  // modulo 2^64: ranges may have been bound in any order
     put_varint(out, where.bytes);
@@ -174,30 +166,15 @@ void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
 }
 
 void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) {
-  WireReader reader(payload);
-  const std::uint64_t epoch = reader.varint();
-  const std::uint64_t version = reader.varint();
-  const PageRange shared = env().table().range();
-  std::vector<Run> runs;
-  std::uint64_t end = 0;
-  while (reader.ok() && !reader.at_end()) {
-    Run& run = runs.emplace_back();
-    run.where.offset = end + reader.varint();
-    run.where.bytes = reader.varint();
-    run.version = reader.varint();
-    run.bytes = reader.bytes(run.where.bytes).data();
-    const PageId page{run.where.offset / kPageSize};
-    const bool inside = run.where.bytes != 0 && run.where.bytes <= BoundData::kBlock && shared.contains(page) &&
-                        run.where.offset % BoundData::kBlock + run.where.bytes <= BoundData::kBlock;
-    NETVM_CHECK(reader.ok() && inside && run.version <= version, "malformed bound data came with a lock from node %u", granter.value);
-    end = run.where.offset + run.where.bytes;
-  }
-  NETVM_CHECK(reader.ok(), "malformed bound data came with a lock from node %u", granter.value);
+  BoundGrant grant;
+  NETVM_CHECK(decode_bound_grant(payload, env().table().range(), &grant), "malformed bound data came with a lock from node %u",
+              granter.value);
+  const std::uint64_t epoch = grant.epoch;
   const std::scoped_lock guard(interval_lock());
   NETVM_CHECK(epoch <= barriers_.epoch() + 1, "node %u is more than one barrier ahead", granter.value);
   if (epoch < barriers_.epoch() || (epoch == barriers_.epoch() && arrived_)) return;  // what the barrier brings is newer
-  for (const Run& run : runs) patch(run);
-  env().count(Stat::notices_received, runs.size());
+  for (const BoundRun& run : grant.runs) patch(run);
+  env().count(Stat::notices_received, grant.runs.size());
   const std::scoped_lock log_guard(log_lock_);
   locks_.try_emplace(object);
   Lock& lock = *find(object);
@@ -206,16 +183,16 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
     lock.version = 0;
     lock.epoch = epoch;
   }
-  lock.version = std::max(lock.version, version);
+  lock.version = std::max(lock.version, grant.version);
   if (!passes_on()) return;
-  for (const Run& run : runs) {
+  for (const BoundRun& run : grant.runs) {
     lock.data.bind(run.where);  // bindings travel with the lock
     index(object, run.where);
     lock.data.note(run.where, run.bytes, run.version);
   }
 }
 
-void Entry::patch(const Run& run) {
+void Entry::patch(const BoundRun& run) {
   const PageId page = env().unit(PageId{run.where.offset / kPageSize}).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);

@@ -28,6 +28,7 @@
 #include "dsm/barrier_notices.hpp"
 #include "dsm/bindings.hpp"
 #include "dsm/home_based.hpp"
+#include "dsm/protocols/lock_payloads.hpp"
 
 namespace netvm::dsm {
 
@@ -74,7 +75,6 @@ class Entry : public HomeBased {
     std::uint64_t version = 0;
     std::vector<BoundRange> gone;  // freed meanwhile; guarded by log_lock_
   };
-  struct Run;
   class Changes;
 
   /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
@@ -82,7 +82,7 @@ class Entry : public HomeBased {
   void index(SyncId object, const BoundRange& range);  // log_lock_ held
   void release(SyncId object);                         // interval_lock() held
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
-  void patch(const Run& run);
+  void patch(const BoundRun& run);
 
   SpinLock log_lock_;
   std::map<SyncId, Lock> locks_;

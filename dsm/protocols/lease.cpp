@@ -6,6 +6,7 @@
 #include <deque>
 #include <mutex>
 
+#include "dsm/protocols/lock_payloads.hpp"
 #include "dsm/sharing_map.hpp"
 #include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
@@ -24,13 +25,10 @@ constexpr std::uint8_t kLongest = 20;
 constexpr std::uint64_t kOwnLease = 4;
 // How many pages are locked at once while their writes get their times.
 constexpr std::size_t kChunk = 256;
-// No job gets there (each lease and each write adds 2^20 at most); but what came over the wire might say so.
-constexpr std::uint64_t kEndOfTime = std::uint64_t{1} << 62;
 
 std::uint64_t decode_time(std::span<const std::byte> wire, const char* from) {
-  WireReader reader(wire);
-  const std::uint64_t time = reader.varint();
-  NETVM_CHECK(reader.ok() && reader.at_end() && time < kEndOfTime, "lease: malformed time came with a %s", from);
+  std::uint64_t time = 0;
+  NETVM_CHECK(decode_lease_time(wire, &time), "lease: malformed time came with a %s", from);
   return time;
 }
 
@@ -63,9 +61,9 @@ struct Lease::Copy {
     return copy;
   }
   void store(PageEntry& entry) const {
-    clear(entry, kAll);
-    set(entry, (announced ? kAnnounced : 0) | (present ? kPresent : 0) | (changes ? kChanges : 0) | std::uint64_t{length} << kLengthShift |
-                   version << kVersionShift);
+    entry.clear_flag(kAll);
+    entry.set_flag((announced ? kAnnounced : 0) | (present ? kPresent : 0) | (changes ? kChanges : 0) |
+                   std::uint64_t{length} << kLengthShift | version << kVersionShift);
   }
 };
 
@@ -277,7 +275,7 @@ void Lease::on_barrier_leave(std::span<const std::byte> sum) {
 void Lease::on_detach(PageRange pages) {
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
     PageEntry& entry = env().entry(PageId{p});
-    clear(entry, Copy::kAll);
+    entry.clear_flag(Copy::kAll);
     const std::scoped_lock guard(time_lock_);
     leases_.erase({entry.data, PageId{p}});
     entry.data = 0;
@@ -290,7 +288,7 @@ void Lease::on_retire(PageRange pages) { words_.forget(pages); }
 // A copy without rights may be renewed without data: not if its bytes go.
 Departure Lease::on_evict(PageId page) {
   const Departure departure = HomeBased::on_evict(page);
-  if (departure == Departure::drop) clear(env().entry(page), Copy::kPresent);
+  if (departure == Departure::drop) env().entry(page).clear_flag(Copy::kPresent);
   return departure;
 }
 

@@ -13,18 +13,7 @@ namespace netvm::dsm {
 
 namespace {
 
-// PageEntry::state, under the page's latch.
-constexpr std::uint64_t kDirty = 1;
-
-// How many latches are held at once at a release or acquire.
-constexpr std::size_t kChunk = 64;
-
-bool is_dirty(const PageEntry& entry) {
-  return (entry.state.load(std::memory_order_relaxed) & kDirty) != 0;  // relaxed: under the page's latch
-}
-void set_dirty(PageEntry& entry, bool dirty) {
-  entry.state.store(dirty ? kDirty : 0, std::memory_order_relaxed);  // relaxed: under the page's latch
-}
+// PageEntry::kDirty is under the page's latch.
 unsigned long long number(PageId page) { return page.value; }
 
 }  // namespace
@@ -74,7 +63,7 @@ void Lrc::on_detach(PageRange pages) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     env_.set_access(page, Access::none);
-    set_dirty(entry, false);  // what dirty_ still says of it is passed over at the next release
+    entry.clear_flag(PageEntry::kDirty);  // what dirty_ still says of it is passed over at the next release
     if (entry.twin != nullptr) hold_memory(env_.unit_bytes(page), 0);
     env_.drop_twin(page);
     drop_record(page);
@@ -130,8 +119,8 @@ void Lrc::on_write_fault(PageId page) {
     }
     record.pending.open = true;
     record.written = true;
-    if (!is_dirty(entry)) {
-      set_dirty(entry, true);
+    if (!entry.is_dirty()) {
+      entry.set_flag(PageEntry::kDirty);
       const std::scoped_lock guard(dirty_lock_);
       dirty_.push_back(page);
     }
@@ -260,8 +249,8 @@ void Lrc::close_interval() {
     index = log_.next_own();
   }
   std::vector<PageId> written;
-  for (std::size_t i = 0; i < pages.size(); i += kChunk) {
-    close_chunk(std::span(pages).subspan(i, std::min(kChunk, pages.size() - i)), index, written);
+  for (std::size_t i = 0; i < pages.size(); i += kMostLatches) {
+    close_chunk(std::span(pages).subspan(i, std::min(kMostLatches, pages.size() - i)), index, written);
   }
   const std::scoped_lock guard(log_lock_);
   log_.close(written);
@@ -276,11 +265,11 @@ void Lrc::close_chunk(std::span<const PageId> pages, std::uint64_t index, std::v
   env_.set_access(writable, Access::read);
   for (const PageId page : pages) {
     PageEntry& entry = env_.entry(page);
-    if (is_dirty(entry)) {
+    if (entry.is_dirty()) {
       Record& record = *find_record(page);
       record.changes.close_open(index);
       if (entry.twin != nullptr && record.pending.open) record.pending.close(index);
-      set_dirty(entry, false);
+      entry.clear_flag(PageEntry::kDirty);
       written.push_back(page);
     }
   }
@@ -374,7 +363,7 @@ void Lrc::give_up(std::span<const Notice> notices) {
       give_up_twin(notices[i].page, entry, notices.subspan(i, j - i));
     } else {
       chunk.insert(chunk.end(), notices.begin() + static_cast<std::ptrdiff_t>(i), notices.begin() + static_cast<std::ptrdiff_t>(j));
-      if (++pages == kChunk) flush();
+      if (++pages == kMostLatches) flush();
     }
     i = j;
   }
@@ -387,7 +376,7 @@ void Lrc::give_up_twin(PageId page, PageEntry& entry, std::span<const Notice> no
   Record& record = record_of(page);
   if (entry.twin != nullptr) {
     make_change(page, entry, record);
-    if (!owes_early_change()) set_dirty(entry, false);
+    if (!owes_early_change()) entry.clear_flag(PageEntry::kDirty);
   }
   if (entry.access() != Access::none) env_.count(page, Stat::invalidations);
   env_.set_access(page, Access::none);

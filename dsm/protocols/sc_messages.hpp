@@ -51,15 +51,18 @@ struct Message {
 };
 static_assert(sizeof(Message) == 24);
 
-/// A node of the same job sent it: anything malformed is a broken invariant. What follows the message goes to *more; null: nothing may.
+/// What follows the message goes to *more; null: nothing may. False if malformed.
+[[nodiscard]] inline bool try_decode(std::span<const std::byte> body, Message* message, std::span<const std::byte>* more = nullptr) {
+  if (more == nullptr ? body.size() != sizeof *message : body.size() < sizeof *message) return false;
+  std::memcpy(message, body.data(), sizeof *message);
+  if (more != nullptr) *more = body.subspan(sizeof *message);
+  return message->kind >= Kind::get_shared && message->kind <= Kind::resume;
+}
+
+/// A node of the same job sent it: anything malformed is a broken invariant.
 inline Message decode(std::span<const std::byte> body, const char* protocol, std::span<const std::byte>* more = nullptr) {
   Message message;
-  NETVM_CHECK(more == nullptr ? body.size() == sizeof message : body.size() >= sizeof message, "%s: a message of %zu bytes", protocol,
-              body.size());
-  std::memcpy(&message, body.data(), sizeof message);
-  NETVM_CHECK(message.kind >= Kind::get_shared && message.kind <= Kind::resume, "%s: message kind %u", protocol,
-              static_cast<unsigned>(message.kind));
-  if (more != nullptr) *more = body.subspan(sizeof message);
+  NETVM_CHECK(try_decode(body, &message, more), "%s: a malformed message of %zu bytes", protocol, body.size());
   return message;
 }
 

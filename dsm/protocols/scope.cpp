@@ -4,38 +4,11 @@
 #include <mutex>
 
 #include "dsm/interval_log.hpp"
+#include "dsm/protocols/lock_payloads.hpp"
 #include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::dsm {
-
-namespace {
-
-struct Group {
-  std::uint64_t version = 0;
-  std::vector<PageRange> pages;
-};
-struct Grant {
-  std::uint64_t epoch = 0;
-  std::uint64_t version = 0;
-  std::vector<Group> groups;
-};
-
-bool decode(std::span<const std::byte> wire, PageRange within, Grant* grant) {
-  WireReader reader(wire);
-  grant->epoch = reader.varint();
-  grant->version = reader.varint();
-  while (reader.ok() && !reader.at_end()) {
-    Group& group = grant->groups.emplace_back();
-    group.version = reader.varint();
-    const std::uint64_t bytes = reader.varint();
-    const std::span<const std::byte> pages = reader.bytes(bytes);
-    if (!reader.ok() || group.version > grant->version || !decode_pages(pages, within, group.pages)) return false;
-  }
-  return reader.ok();
-}
-
-}  // namespace
 
 std::pair<Scope::Notices*, std::uint64_t> Scope::newest(SyncId lock) {
   if (const auto ahead = next_.find(lock); ahead != next_.end()) return {&ahead->second, barriers_.epoch() + 1};
@@ -73,15 +46,13 @@ void Scope::append_acquire_request(SyncId object, Bytes& out) {
 }
 
 void Scope::append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
-  WireReader reader(request);
-  const std::uint64_t their_epoch = request.empty() ? 0 : reader.varint();
-  const std::uint64_t their_version = request.empty() ? 0 : reader.varint();
-  NETVM_CHECK(reader.ok() && reader.at_end(), "node %u asks for a lock with a malformed version of its scope", acquirer.value);
+  SeenVersion theirs;
+  NETVM_CHECK(decode_seen_version(request, &theirs), "node %u asks for a lock with a malformed version of its scope", acquirer.value);
   const std::scoped_lock guard(log_lock_);
   const auto [notices, epoch] = newest(object);
   put_varint(out, epoch);
   put_varint(out, notices->version);
-  const std::uint64_t seen = their_epoch == epoch ? their_version : 0;
+  const std::uint64_t seen = theirs.epoch == epoch ? theirs.version : 0;
   std::uint64_t count = 0;
   notices->pages.each_after(seen, [&](std::uint64_t version, const std::vector<PageId>& pages) {
     Bytes encoded;
@@ -95,11 +66,12 @@ void Scope::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
 }
 
 void Scope::on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) {
-  Grant grant;
-  NETVM_CHECK(decode(payload, env().table().range(), &grant), "malformed write notices came with a lock from node %u", granter.value);
+  ScopeGrant grant;
+  NETVM_CHECK(decode_scope_grant(payload, env().table().range(), &grant), "malformed write notices came with a lock from node %u",
+              granter.value);
   const std::scoped_lock guard(interval_lock());
   std::vector<PageRange> ranges;
-  for (const Group& group : grant.groups) ranges.insert(ranges.end(), group.pages.begin(), group.pages.end());
+  for (const ScopeGrant::Group& group : grant.groups) ranges.insert(ranges.end(), group.pages.begin(), group.pages.end());
   const std::uint64_t epoch = barriers_.epoch();
   if (grant.epoch >= epoch) invalidate(ranges);  // of an epoch that is over here, a barrier has told all
   const std::scoped_lock log_guard(log_lock_);
@@ -110,7 +82,7 @@ void Scope::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   if (!object.is_object()) notices.since = flushes_;
   if (grant.epoch < epoch) return;
   notices.version = std::max(notices.version, grant.version);
-  for (const Group& group : grant.groups) {
+  for (const ScopeGrant::Group& group : grant.groups) {
     for (const PageRange& range : group.pages) {
       env().count(Stat::notices_received, range.count);
       if (!passes_on()) continue;

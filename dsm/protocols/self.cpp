@@ -51,7 +51,7 @@ std::uint64_t Self::register_and_fetch(std::span<const PageId> run, NodeId home,
     suspect(run[i], entry);  // first: invariant 3
     words_.post_or(run[i], kClass, home, writes ? as_writer(my_bit()) : as_accessor(my_bit()), &registrations[i].word);
     // A home that writes a page which nobody else has does not look whether it still does: from now on it must.
-    if (!has(entry, kRegistered)) signals_.post(run[i], home, registrations[i].signal);
+    if (!entry.has_flag(kRegistered)) signals_.post(run[i], home, registrations[i].signal);
   }
   const PageRange last = env().unit(run.back());
   nic::Completion bytes;
@@ -61,13 +61,13 @@ std::uint64_t Self::register_and_fetch(std::span<const PageId> run, NodeId home,
     PageEntry& entry = env().entry(run[i]);
     env().wait(registrations[i].word, what, home);
     for (nic::Completion& step : registrations[i].signal) {
-      if (!has(entry, kRegistered)) env().wait(step, what, home);
+      if (!entry.has_flag(kRegistered)) env().wait(step, what, home);
     }
-    set(entry, kRegistered);
+    entry.set_flag(kRegistered);
     if (others_write(entry, registrations[i].word.old_value())) {
-      set(entry, kOthersWrite);
+      entry.set_flag(kOthersWrite);
     } else if (exact()) {
-      clear(entry, kOthersWrite);  // else the group of this node may have another writer, whom the word does not show
+      entry.clear_flag(kOthersWrite);  // else the group of this node may have another writer, whom the word does not show
     }
   }
   env().wait(bytes, what, home);
@@ -87,14 +87,14 @@ std::uint64_t Self::register_writer(PageId page, PageEntry& entry) {
   env().wait(done, "registering as a writer of a page at its home", home);
   // Others may write no more, and the copy may still be older than what they wrote: only a fetch ends kOthersWrite.
   if (others_write(entry, done.old_value())) {
-    set(entry, kOthersWrite);
+    entry.set_flag(kOthersWrite);
     suspect(page, entry);
   }
   return done.old_value();
 }
 
 bool Self::others_write(const PageEntry& entry, std::uint64_t word) const {
-  const bool mine_is_mine = exact() || has(entry, kWriter);
+  const bool mine_is_mine = exact() || entry.has_flag(kWriter);
   return (writers(word) & ~(mine_is_mine ? my_bit() : 0)) != 0;
 }
 
@@ -118,15 +118,15 @@ void Self::tell_others(PageId page, NodeId home, std::uint64_t word) {
 }
 
 void Self::suspect(PageId page, PageEntry& entry) {
-  if (has(entry, kSuspect)) return;
-  set(entry, kSuspect);
+  if (entry.has_flag(kSuspect)) return;
+  entry.set_flag(kSuspect);
   const std::scoped_lock guard(lists_lock_);
   suspects_.push_back(page);
 }
 
 void Self::watch(PageId page, PageEntry& entry) {
-  if (has(entry, kWatched) || !exact()) return;  // a group's bit may be somebody else's, too: it stays
-  set(entry, kWatched);
+  if (entry.has_flag(kWatched) || !exact()) return;  // a group's bit may be somebody else's, too: it stays
+  entry.set_flag(kWatched);
   const std::scoped_lock guard(lists_lock_);
   watched_.push_back({releases_.load(), page});
 }
@@ -134,7 +134,7 @@ void Self::watch(PageId page, PageEntry& entry) {
 void Self::on_write_fault(PageId page) {
   const bool home = at_home(page);
   PageEntry& entry = env().entry(page);
-  const bool begins = !has(entry, kWriter);
+  const bool begins = !entry.has_flag(kWriter);
   std::uint64_t word = 0;
   if (!home && entry.access() == Access::none) {
     env().count(page, Stat::remote_faults);
@@ -143,7 +143,7 @@ void Self::on_write_fault(PageId page) {
     word = register_writer(page, entry);
   }
   if (begins) {
-    set(entry, kWriter);
+    entry.set_flag(kWriter);
     if (tells_others()) tell_others(page, entry.home(), word);
   }
   entry.data = releases_.load();
@@ -182,9 +182,9 @@ void Self::stop_idle_writers() {
     }
     PageEntry& entry = env().entry(page);
     const PageGuard guard(env().env(), entry);
-    if (!is_ours(entry) || !has(entry, kWatched)) continue;
-    clear(entry, kWatched);
-    if (!has(entry, kWriter)) continue;
+    if (!is_ours(entry) || !entry.has_flag(kWatched)) continue;
+    entry.clear_flag(kWatched);
+    if (!entry.has_flag(kWriter)) continue;
     const bool home = entry.home() == env().node();
     if (home && entry.access() == Access::write) {
       env().set_access(page, Access::read);  // whether it is written still, the next fault says
@@ -192,7 +192,7 @@ void Self::stop_idle_writers() {
     } else if (entry.access() == Access::write || entry.data + kPatience > now) {
       watch(page, entry);
     } else {
-      clear(entry, kWriter);
+      entry.clear_flag(kWriter);
       if (home) {
         words_.local(page, kClass).fetch_and(~(my_bit() << 32));
         continue;
@@ -216,8 +216,8 @@ void Self::on_release(SyncId) {
 bool Self::is_stale(PageId page) {
   PageEntry& entry = env().entry(page);
   if (!is_ours(entry)) return false;
-  clear(entry, kSuspect);
-  return HomeBased::is_stale(page) && has(entry, kOthersWrite);
+  entry.clear_flag(kSuspect);
+  return HomeBased::is_stale(page) && entry.has_flag(kOthersWrite);
 }
 
 void Self::heed_signals(std::vector<PageId>& suspects) {
@@ -230,9 +230,9 @@ void Self::heed_signals(std::vector<PageId>& suspects) {
     const PageGuard guard(env().env(), entry);
     if (!is_ours(entry)) continue;
     if (at_home(page)) {
-      if (has(entry, kWriter)) watch(page, entry);
+      if (entry.has_flag(kWriter)) watch(page, entry);
     } else {
-      set(entry, kOthersWrite);
+      entry.set_flag(kOthersWrite);
       suspects.push_back(page);
     }
   }
@@ -282,7 +282,7 @@ void Self::on_barrier_leave(std::span<const std::byte> sum) {
 void Self::on_detach(PageRange pages) {
   // The lists may name them still: they are passed over.
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
-    clear(env().entry(PageId{p}), kRegistered | kWriter | kOthersWrite | kSuspect | kWatched);
+    env().entry(PageId{p}).clear_flag(kRegistered | kWriter | kOthersWrite | kSuspect | kWatched);
   }
   HomeBased::on_detach(pages);
 }

@@ -33,7 +33,10 @@ namespace netvm::dsm {
 
 class Self : public HomeBased {
  public:
-  explicit Self(ProtocolEnv& env) : HomeBased(env), words_(env.parts()), signals_(env.parts()) {}
+  explicit Self(ProtocolEnv& env)
+      : HomeBased(env),
+        words_(env.parts()),
+        signals_(env.parts().config, env.parts().vm, env.parts().nic, env.parts().config.layout.signals_offset) {}
 
   static constexpr Traits kTraits{
       .name = "self",

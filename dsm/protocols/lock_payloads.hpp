@@ -1,0 +1,52 @@
+// What entry, scope and lease let locks carry, as it is read from the wire: accepted whole or not at all. (lrc and hlrc: dsm/interval_log.hpp; self: one byte.)
+// Integers are varints. What is written lies with the protocols.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "dsm/bindings.hpp"
+#include "runtime/ids.hpp"
+
+namespace netvm::dsm {
+
+/// Bound bytes that changed under a lock; they lie within one block.
+struct BoundRun {
+  BoundRange where;
+  std::uint64_t version = 0;
+  const std::byte* bytes = nullptr;  ///< in the wire
+};
+/// entry: epoch, version, then for each run: distance of its offset from the end of the run before, length, version, the bytes.
+struct BoundGrant {
+  std::uint64_t epoch = 0;
+  std::uint64_t version = 0;
+  std::vector<BoundRun> runs;
+};
+[[nodiscard]] bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, BoundGrant* grant);
+
+/// scope: epoch, version, then groups: version, length of the pages, the pages (interval_log.hpp).
+struct ScopeGrant {
+  struct Group {
+    std::uint64_t version = 0;
+    std::vector<PageRange> pages;
+  };
+  std::uint64_t epoch = 0;
+  std::uint64_t version = 0;
+  std::vector<Group> groups;
+};
+[[nodiscard]] bool decode_scope_grant(std::span<const std::byte> wire, PageRange shared, ScopeGrant* grant);
+
+/// entry, scope: what an acquirer has seen. Nothing: it knows nothing.
+struct SeenVersion {
+  std::uint64_t epoch = 0;
+  std::uint64_t version = 0;
+};
+[[nodiscard]] bool decode_seen_version(std::span<const std::byte> wire, SeenVersion* seen);
+
+/// lease: a time. No job gets to the end of time (each lease and each write adds 2^20 at most).
+inline constexpr std::uint64_t kEndOfLeaseTime = std::uint64_t{1} << 62;
+[[nodiscard]] bool decode_lease_time(std::span<const std::byte> wire, std::uint64_t* time);
+
+}  // namespace netvm::dsm
