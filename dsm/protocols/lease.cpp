@@ -95,14 +95,20 @@ struct Lease::Inquiry {
   nic::Completion version;
 };
 
+// Whether a lease alone will probably not do.
+bool Lease::expects_bytes(const PageEntry& entry, bool first) {
+  const Copy copy = Copy::of(entry);
+  return !copy.present || (first && copy.changes);
+}
+
 void Lease::ask(std::span<const PageId> run, NodeId home, bool first, std::vector<PageId>& again) {
   const PageRange pages{run.front(), env().unit(run.back()).end() - run.front().value};
   bool announced = true;
-  bool with_data = run.size() > 1;
+  bool with_data = false;
   for (const PageId page : run) {
-    const Copy copy = Copy::of(env().entry(page));
-    announced = announced && copy.announced;
-    with_data = with_data || !copy.present || (first && copy.changes);
+    const PageEntry& entry = env().entry(page);
+    announced = announced && Copy::of(entry).announced;
+    with_data = with_data || expects_bytes(entry, first);
   }
   // One channel: in this order.
   nic::Completion announcement[SharingMap::kMostSteps];
@@ -158,9 +164,20 @@ void Lease::fetch(PageId page, PageEntry& entry) {
 }
 
 void Lease::fetch_run(std::span<const PageId> run, NodeId home) {
+  std::vector<PageId> left(run.begin(), run.end());
   std::vector<PageId> again;
-  ask(run, home, true, again);
-  for (const PageId page : again) fetch(page, env().entry(page));
+  for (bool first = true; !left.empty(); first = false) {
+    // What is likely to be renewed without its bytes goes apart from what is not.
+    for (std::size_t i = 0; i < left.size();) {
+      const bool bytes = expects_bytes(env().entry(left[i]), first);
+      std::size_t j = i + 1;
+      while (j < left.size() && left[j].value == env().unit(left[j - 1]).end() && expects_bytes(env().entry(left[j]), first) == bytes) ++j;
+      ask(std::span(left).subspan(i, j - i), home, first, again);
+      i = j;
+    }
+    left.clear();
+    left.swap(again);
+  }
 }
 
 // ---- release ---------------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ class Lease : public HomeBased {
   void fetch(PageId page, PageEntry& entry) override;
   void fetch_run(std::span<const PageId> run, NodeId home) override;
   // The pages' locks are held.
-  /// Asks for leases of neighbours, and reads their bytes if that must be, or if it is more than one page. `first`: what comes out is remembered, to
+  [[nodiscard]] static bool expects_bytes(const PageEntry& entry, bool first);
+  /// Asks for leases of neighbours, and reads their bytes if one of them may need them. `first`: what comes out is remembered, to
   /// foretell the next time. Appends those that must be asked for again.
   void ask(std::span<const PageId> run, NodeId home, bool first, std::vector<PageId>& again);
   /// Whether the page has a lease now, and its bytes.

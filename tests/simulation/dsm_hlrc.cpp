@@ -9,35 +9,23 @@
 #include "dsm/protocols/hlrc.hpp"
 #include "runtime/random.hpp"
 #include "tests/support/canaries.hpp"
+#include "tests/support/home_pages.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sim_cluster.hpp"
 
 namespace netvm::test {
 namespace {
 
-constexpr std::uint64_t kPages = 16;
-
 SimClusterOptions cluster_options(std::uint32_t nodes, std::uint32_t threads, std::uint64_t seed) {
-  SimClusterOptions options;
-  options.nodes = nodes;
+  SimClusterOptions options = home_cluster("hlrc", nodes, seed);
   options.threads = threads;
-  options.seed = seed;
   options.pages = 512;
-  options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
-  return options;
-}
-
-dsm::AllocOptions at_node(std::uint32_t home) {
-  dsm::AllocOptions options;
-  options.protocol = "hlrc";
-  options.placement = dsm::Placement::at_node;
-  options.home = NodeId{home};
   return options;
 }
 
 /// Node 0 writes all its home pages round after round; the others begin to read at a round of their own. Reports what they saw that was not the newest.
 std::uint64_t stale_reads(SimCluster& cluster, std::uint64_t seed) {
-  const Place at = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place at = cluster.allocate(kHomePages * kPageSize, at_node(0));
   std::uint64_t stale = 0;
   const Ending ending = cluster.run([&](Worker& me) {
     SplitMix64 random(mix64(seed + me.rank()));
@@ -45,11 +33,11 @@ std::uint64_t stale_reads(SimCluster& cluster, std::uint64_t seed) {
     for (std::uint64_t round = 1; round <= 10; ++round) {
       if (me.node() == 0) {
         // Each thread of the home its own words.
-        for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize + 8 * me.local(), round);
+        for (std::uint64_t p = 0; p < kHomePages; ++p) me.store(at + p * kPageSize + 8 * me.local(), round);
       }
       me.barrier();
       if (me.node() != 0 && round >= begins) {
-        for (std::uint64_t p = 0; p < kPages; ++p) {
+        for (std::uint64_t p = 0; p < kHomePages; ++p) {
           for (std::uint32_t t = 0; t < me.threads(); ++t) stale += me.load<std::uint64_t>(at + p * kPageSize + 8 * t) != round ? 1 : 0;
           me.pause(static_cast<Nanos>(random.below(3000)));
         }
@@ -103,7 +91,7 @@ TEST_CASE("a home's writes are never missed where its pages belong to several pr
     for (const std::string_view protocol : kProtocols) {
       dsm::AllocOptions options = at_node(0);
       options.protocol = protocol;
-      at.push_back(cluster.allocate(kPages * kPageSize, options));
+      at.push_back(cluster.allocate(kHomePages * kPageSize, options));
     }
     std::uint64_t stale = 0;
     const Ending ending = cluster.run([&](Worker& me) {
@@ -112,11 +100,11 @@ TEST_CASE("a home's writes are never missed where its pages belong to several pr
       for (std::uint64_t& round : begins) round = 1 + random.below(6);
       for (std::uint64_t round = 1; round <= 8; ++round) {
         for (std::size_t i = 0; me.node() == 0 && i < at.size(); ++i) {
-          for (std::uint64_t p = 0; p < kPages; ++p) me.store(at[i] + p * kPageSize + 8 * me.local(), round);
+          for (std::uint64_t p = 0; p < kHomePages; ++p) me.store(at[i] + p * kPageSize + 8 * me.local(), round);
         }
         me.barrier();
         for (std::size_t i = 0; me.node() != 0 && i < at.size(); ++i) {
-          for (std::uint64_t p = 0; round >= begins[i] && p < kPages; ++p) {
+          for (std::uint64_t p = 0; round >= begins[i] && p < kHomePages; ++p) {
             stale += me.load<std::uint64_t>(at[i] + p * kPageSize) != round ? 1 : 0;
           }
         }
@@ -147,17 +135,17 @@ TEST_CASE("a reader that does not announce itself is noticed") {
 
 TEST_CASE("home pages that nobody else reads cost one fault each, and no notice, however often they are written") {
   SimCluster cluster(cluster_options(2, 1, 1));
-  const Place at = cluster.allocate(2 * kPages * kPageSize, at_node(0));
+  const Place at = cluster.allocate(2 * kHomePages * kPageSize, at_node(0));
   const Ending ending = cluster.run([&](Worker& me) {
     const Stats& stats = cluster.node(me.node()).stats;
     for (std::uint64_t round = 1; round <= 20; ++round) {
       if (me.node() == 0) {
-        for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize, round);
+        for (std::uint64_t p = 0; p < kHomePages; ++p) me.store(at + p * kPageSize, round);
       }
       me.barrier();
     }
     if (me.node() == 0) {
-      CHECK(stats.get(Stat::write_faults) == kPages);
+      CHECK(stats.get(Stat::write_faults) == kHomePages);
       CHECK(stats.get(Stat::notices_sent) == 0);
       CHECK(stats.get(Stat::twins) == 0);
     }
@@ -167,12 +155,12 @@ TEST_CASE("home pages that nobody else reads cost one fault each, and no notice,
     for (std::uint64_t round = 21; round <= 30; ++round) {
       me.barrier();
       if (me.node() == 0) {
-        for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize, round);
+        for (std::uint64_t p = 0; p < kHomePages; ++p) me.store(at + p * kPageSize, round);
       }
       me.barrier();
       if (me.node() == 1) CHECK(me.load<std::uint64_t>(at) == round);
     }
-    if (me.node() == 0) CHECK(stats.get(Stat::write_faults) <= kPages + 10);
+    if (me.node() == 0) CHECK(stats.get(Stat::write_faults) <= kHomePages + 10);
   });
   CHECK_MESSAGE(ending.well, ending.text);
 }

@@ -5,40 +5,17 @@
 
 #include <string>
 
+#include "tests/support/home_pages.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sim_cluster.hpp"
 
 namespace netvm::test {
 namespace {
 
-constexpr std::uint64_t kPages = 16;
-
 SimClusterOptions cluster_options(std::uint32_t nodes, std::uint64_t seed) {
-  SimClusterOptions options;
-  options.nodes = nodes;
-  options.seed = seed;
-  options.protocol = "lease";
-  options.pages = 1024;
+  SimClusterOptions options = home_cluster("lease", nodes, seed);
   options.read_ahead = false;  // each fault is a page's own
-  options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
   return options;
-}
-
-dsm::AllocOptions at_node(std::uint32_t home) {
-  dsm::AllocOptions options;
-  options.protocol = "lease";
-  options.placement = dsm::Placement::at_node;
-  options.home = NodeId{home};
-  return options;
-}
-
-void store_all(Worker& me, Place at, std::uint64_t value) {
-  for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize, value);
-}
-std::uint64_t count_other_than(Worker& me, Place at, std::uint64_t value) {
-  std::uint64_t wrong = 0;
-  for (std::uint64_t p = 0; p < kPages; ++p) wrong += me.load<std::uint64_t>(at + p * kPageSize) != value ? 1 : 0;
-  return wrong;
 }
 
 TEST_CASE("where nobody writes, time stands still, and a barrier transfers nothing") {
@@ -61,8 +38,8 @@ TEST_CASE("where nobody writes, time stands still, and a barrier transfers nothi
 
 TEST_CASE("leases of pages that nobody writes are renewed without data, and more and more seldom") {
   SimCluster cluster(cluster_options(2, 2));
-  const Place read_only = cluster.allocate(kPages * kPageSize, at_node(0));
-  const Place written = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place read_only = cluster.allocate(kHomePages * kPageSize, at_node(0));
+  const Place written = cluster.allocate(kHomePages * kPageSize, at_node(0));
   const Ending ending = cluster.run([&](Worker& me) {
     const Stats& stats = cluster.node(me.node()).stats;
     std::uint64_t faults[2] = {};  // node 1's, in the first and in the second half
@@ -79,16 +56,40 @@ TEST_CASE("leases of pages that nobody writes are renewed without data, and more
     }
     if (me.node() != 1) return;
     MESSAGE("faults for read-only pages: ", faults[0], " in the first 200 rounds, ", faults[1], " in the next 200");
-    CHECK(stats.get(Stat::pages_fetched) <= 402 * kPages);  // of the read-only ones each once
-    CHECK(faults[0] > kPages);                              // they were renewed
+    CHECK(stats.get(Stat::pages_fetched) <= 402 * kHomePages);  // of the read-only ones each once
+    CHECK(faults[0] > kHomePages);                              // they were renewed
     CHECK(faults[1] * 2 <= faults[0]);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
+TEST_CASE("read-ahead renews what nobody writes, and does not read it anew") {
+  SimClusterOptions options = cluster_options(2, 4);
+  options.read_ahead = true;
+  SimCluster cluster(options);
+  const Place read_only = cluster.allocate(kHomePages * kPageSize, at_node(0));
+  const Place written = cluster.allocate(kHomePages * kPageSize, at_node(0));
+  const Ending ending = cluster.run([&](Worker& me) {
+    for (std::uint64_t round = 1; round <= 200; ++round) {
+      if (me.node() == 0) store_all(me, written, round);
+      me.barrier();
+      if (me.node() == 1) {
+        CHECK(count_other_than(me, written, round) == 0);
+        CHECK(count_other_than(me, read_only, 0) == 0);
+      }
+      me.barrier();
+    }
+    if (me.node() != 1) return;
+    const Stats& stats = cluster.node(1).stats;
+    CHECK(stats.get(Stat::read_ahead_pages) > kHomePages);
+    CHECK(stats.get(Stat::pages_fetched) <= 202 * kHomePages);  // of the read-only ones each once
   });
   CHECK_MESSAGE(ending.well, ending.text);
 }
 
 TEST_CASE("a node that alone writes pages of another home keeps its copies") {
   SimCluster cluster(cluster_options(2, 3));
-  const Place at = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place at = cluster.allocate(kHomePages * kPageSize, at_node(0));
   const Ending ending = cluster.run([&](Worker& me) {
     for (std::uint64_t round = 1; round <= 50; ++round) {
       if (me.node() == 1) {
@@ -97,8 +98,8 @@ TEST_CASE("a node that alone writes pages of another home keeps its copies") {
       }
       me.barrier();
     }
-    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::pages_fetched) == kPages);
-    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::read_faults) == kPages);
+    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::pages_fetched) == kHomePages);
+    if (me.node() == 1) CHECK(cluster.node(1).stats.get(Stat::read_faults) == kHomePages);
   });
   CHECK_MESSAGE(ending.well, ending.text);
 }

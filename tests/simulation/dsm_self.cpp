@@ -7,40 +7,15 @@
 
 #include "runtime/random.hpp"
 #include "tests/support/drf_program.hpp"
+#include "tests/support/home_pages.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sim_cluster.hpp"
 
 namespace netvm::test {
 namespace {
 
-constexpr std::uint64_t kPages = 16;
+SimClusterOptions cluster_options(std::uint32_t nodes, std::uint64_t seed) { return home_cluster("self", nodes, seed); }
 
-SimClusterOptions cluster_options(std::uint32_t nodes, std::uint64_t seed) {
-  SimClusterOptions options;
-  options.nodes = nodes;
-  options.seed = seed;
-  options.protocol = "self";
-  options.pages = 1024;
-  options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
-  return options;
-}
-
-dsm::AllocOptions at_node(std::uint32_t home) {
-  dsm::AllocOptions options;
-  options.protocol = "self";
-  options.placement = dsm::Placement::at_node;
-  options.home = NodeId{home};
-  return options;
-}
-
-void store_all(Worker& me, Place at, std::uint64_t value) {
-  for (std::uint64_t p = 0; p < kPages; ++p) me.store(at + p * kPageSize, value);
-}
-std::uint64_t count_other_than(Worker& me, Place at, std::uint64_t value) {
-  std::uint64_t wrong = 0;
-  for (std::uint64_t p = 0; p < kPages; ++p) wrong += me.load<std::uint64_t>(at + p * kPageSize) != value ? 1 : 0;
-  return wrong;
-}
 // A lock that goes from node to node: an acquire for each.
 void pass_lock_around(Worker& me) {
   me.lock(64);
@@ -52,7 +27,7 @@ TEST_CASE(
     "an acquire or a barrier gives up neither private pages nor those that nobody writes, however many are cached, and transfers nothing") {
   SimCluster cluster(cluster_options(3, 1));
   const Place read_only = cluster.allocate(200 * kPageSize, at_node(0));
-  const Place mine = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place mine = cluster.allocate(kHomePages * kPageSize, at_node(0));
   const Ending ending = cluster.run([&](Worker& me) {
     for (std::uint64_t p = 0; p < 200; ++p) (void)me.load<std::uint64_t>(read_only + p * kPageSize);
     if (me.node() == 1) store_all(me, mine, 1);
@@ -63,7 +38,7 @@ TEST_CASE(
     me.barrier();
     const std::uint64_t ops = stats.get(Stat::one_sided_ops);
     for (int i = 0; i < 20; ++i) me.barrier();
-    CHECK(stats.get(Stat::one_sided_ops) == ops + (me.node() == 1 ? kPages : 0));  // once: it has not written its pages for long
+    CHECK(stats.get(Stat::one_sided_ops) == ops + (me.node() == 1 ? kHomePages : 0));  // once: it has not written its pages for long
     for (int i = 0; i < 20; ++i) pass_lock_around(me);
     for (std::uint64_t p = 0; p < 200; ++p) (void)me.load<std::uint64_t>(read_only + p * kPageSize);
     if (me.node() == 1) CHECK(count_other_than(me, mine, 1) == 0);
@@ -77,7 +52,7 @@ TEST_CASE(
 
 TEST_CASE("a single writer keeps its pages, its readers give them up") {
   SimCluster cluster(cluster_options(3, 2));
-  const Place at = cluster.allocate(kPages * kPageSize, at_node(0));
+  const Place at = cluster.allocate(kHomePages * kPageSize, at_node(0));
   const Ending ending = cluster.run([&](Worker& me) {
     const Stats& stats = cluster.node(me.node()).stats;
     for (std::uint64_t round = 1; round <= 10; ++round) {
@@ -86,8 +61,8 @@ TEST_CASE("a single writer keeps its pages, its readers give them up") {
       CHECK(count_other_than(me, at, round) == 0);
       me.barrier();
     }
-    CHECK(stats.get(Stat::invalidations) == (me.node() == 2 ? 10 * kPages : 0));
-    CHECK(stats.get(Stat::pages_fetched) == (me.node() == 0 ? 0 : me.node() == 1 ? kPages : 10 * kPages));
+    CHECK(stats.get(Stat::invalidations) == (me.node() == 2 ? 10 * kHomePages : 0));
+    CHECK(stats.get(Stat::pages_fetched) == (me.node() == 0 ? 0 : me.node() == 1 ? kHomePages : 10 * kHomePages));
   });
   CHECK_MESSAGE(ending.well, ending.text);
 }
@@ -97,7 +72,7 @@ TEST_CASE("a private page becomes shared: the owner's writes are seen, and the o
     SimClusterOptions options = cluster_options(4, seed);
     options.threads = static_cast<std::uint32_t>(1 + seed % 3);
     SimCluster cluster(options);
-    const Place at = cluster.allocate(kPages * kPageSize, at_node(static_cast<std::uint32_t>(seed / 2 % 4)));
+    const Place at = cluster.allocate(kHomePages * kPageSize, at_node(static_cast<std::uint32_t>(seed / 2 % 4)));
     std::uint64_t wrong = 0;
     const Ending ending = cluster.run([&](Worker& me) {
       SplitMix64 random(mix64(seed + me.rank()));
@@ -120,7 +95,7 @@ TEST_CASE("a private page becomes shared: the owner's writes are seen, and the o
 TEST_CASE("pages written once by one node and then only read are kept, after a while, until they are written again") {
   for (const std::uint32_t home : {0U, 1U}) {
     SimCluster cluster(cluster_options(3, 4 + home));
-    const Place at = cluster.allocate(kPages * kPageSize, at_node(home));
+    const Place at = cluster.allocate(kHomePages * kPageSize, at_node(home));
     const Ending ending = cluster.run([&](Worker& me) {
       const Stats& stats = cluster.node(me.node()).stats;
       for (std::uint64_t generation = 1; generation <= 3; ++generation) {
