@@ -66,7 +66,9 @@ std::vector<PageId> Dsm::Impl::take_for_read_ahead(const Extent& extent, PageId 
     PageEntry& entry = table_[unit];
     // Somebody who holds it fetches it, flushes it or gives it up.
     if (!entry.lock.try_lock()) continue;
-    if ((entry.attached() || attach(unit, entry)) && entry.access() == Access::none && envs_[entry.protocol()]->look_up_home(unit)) {
+    const bool known = entry.attached() || attach(unit, entry);
+    if (known && entry.access() == Access::none &&
+        (!protocols_[extent.protocol]->has_homes() || envs_[extent.protocol]->look_up_home(unit))) {
       taken.push_back(unit);
     } else {
       entry.lock.unlock(env_);

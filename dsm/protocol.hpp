@@ -55,9 +55,11 @@ class Protocol {
   virtual void on_read_fault(PageId page) = 0;
   virtual void on_write_fault(PageId page) = 0;
   /// A thread will probably read these units soon: heads in ascending order, neighbours for the most part. Their long locks are held, they are attached,
-  /// pinned, without access and not waited for by anybody, and their homes are known. May fetch them and give the right to read, many with one transfer
+  /// pinned, without access and not waited for by anybody, and their homes are known (has_homes()). May fetch them and give the right to read, many with one transfer
   /// and one set_access(); may leave any of them as it was. May block. Dsm asks for it when a node misses one unit after the other (read_ahead.hpp).
   virtual void on_read_ahead(std::span<const PageId> units);
+  /// Whether pages have homes at all: else nobody looks for them before a read-ahead.
+  [[nodiscard]] virtual bool has_homes() const { return true; }
   /// Whether it does: else it is not asked.
   [[nodiscard]] virtual bool reads_ahead() const { return false; }
   /// With a memory budget: the pager wants this page's frame. Its long lock is held; must not block, nor take other locks but by try_lock. What is

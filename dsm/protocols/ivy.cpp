@@ -41,6 +41,7 @@ struct Ivy::Record {
   bool owner = false;
   bool blank = false;            // of an owner: nobody ever wrote the page (invariant 10)
   bool timer = false;            // a `resume` is due
+  bool borrowed = false;         // what is in the frame came from an owner, and was not written since
   bool dropped = false;          // the copy was evicted; a copyset may have this node all the same
   bool voided = false;           // the grant to read that this node waits for is not to be used
   NodeId hint = kNobody;         // where the ownership is or was going, as far as this node knows; this node: here
@@ -164,6 +165,7 @@ void Ivy::install(PageId page, PageEntry& entry) {
     env_.set_access(page, write ? Access::write : Access::read);
     record.blank = record.blank && !write;
     record.dropped = false;
+    record.borrowed = !write;
     store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())});
     settle(page, entry, record, grants);
   }
@@ -395,7 +397,7 @@ void Ivy::on_invalidate(PageId page, PageEntry& entry, NodeId from, Grants& gran
   send(from, Kind::invalidated, page);
 }
 
-// The owner has what a copy of its copyset holds. Without a right the frame stays: it may be on its way to the next owner.
+// The owner has what a copy of its copyset holds. What was written here may be on its way to the next owner.
 Departure Ivy::on_evict(PageId page) {
   PageEntry& entry = env_.entry(page);
   if (!entry.latch.try_lock()) return Departure::save;
@@ -403,9 +405,9 @@ Departure Ivy::on_evict(PageId page) {
   if (entry.data != 0) {
     Record& record = record_of(page, entry);
     Copy copy = load(entry);
-    if (!record.owner && record.invalidator == kNobody && copy.phase == Phase::S) {
+    if (record.borrowed && record.invalidator == kNobody && (copy.phase == Phase::S || copy.phase == Phase::I)) {
       env_.set_access(page, Access::none);
-      record.dropped = true;
+      record.dropped |= copy.phase == Phase::S;
       copy.phase = Phase::I;
       store(entry, copy);
       departure = Departure::drop;

@@ -46,6 +46,7 @@ class Lrc : public Protocol {
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
   void on_read_ahead(std::span<const PageId> units) override;
+  [[nodiscard]] bool has_homes() const override { return false; }
   [[nodiscard]] bool reads_ahead() const override { return true; }
   Departure on_evict(PageId page) override;
   void on_message(NodeId from, std::span<const std::byte> body) override;

@@ -358,8 +358,8 @@ Departure ScDirectory::on_evict(PageId page) {
   PageEntry& entry = env_.entry(page);
   if (!entry.home_known() || entry.home() == env_.node() || !entry.latch.try_lock()) return Departure::save;
   Copy copy = load(entry);
-  const bool spare = copy.clean && (copy.phase == Phase::S || copy.phase == Phase::E);
-  if (spare) {
+  const bool spare = copy.clean && !sc::in_transit(copy.phase);
+  if (spare && copy.phase != Phase::I) {
     env_.set_access(page, Access::none);
     copy.phase = Phase::I;
     copy.dropped = true;
