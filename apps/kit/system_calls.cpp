@@ -139,6 +139,17 @@ FILE* __wrap_fopen(const char* path, const char* mode) {
   (void)with_string(path, [&] { return (file = std::fopen(path, mode)) != nullptr ? 0 : -1; });
   return file;
 }
+// The names that -D_FILE_OFFSET_BITS=64 calls; on 64-bit machines they are the same.
+ssize_t __wrap_pread64(int fd, void* buffer, std::size_t bytes, off_t at) { return __wrap_pread(fd, buffer, bytes, at); }
+ssize_t __wrap_pwrite64(int fd, const void* buffer, std::size_t bytes, off_t at) { return __wrap_pwrite(fd, buffer, bytes, at); }
+int __wrap_open64(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  return __wrap_open(path, flags, mode);
+}
+FILE* __wrap_fopen64(const char* path, const char* mode) { return __wrap_fopen(path, mode); }
 int __wrap_stat(const char* path, struct stat* to) {
   return with_rights(to, sizeof *to, true, [&] { return with_string(path, [&] { return ::stat(path, to); }); });
 }

@@ -14,7 +14,7 @@ cd "$out"
 for program in suite suite_queue misuse; do "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -std=c11 -D_DEFAULT_SOURCE -c "$program.c"; done
 "$bin/netvm-cc" -o suite suite.o suite_queue.o -lm
 "$bin/netvm-cc" -o misuse misuse.o
-"$bin/netvm-cc" -O1 -std=gnu89 -static -o one_by_one one_by_one.c -lm
+"$bin/netvm-cc" -O1 -std=gnu89 -D_FILE_OFFSET_BITS=64 -static -o one_by_one one_by_one.c -lm
 "$bin/netvm-cc" -O2 -std=gnu11 atomics.c -o atomics
 "$bin/netvm-cc" -O2 --private-globals private_globals.c -o private_globals
 "$bin/netvm-c++" -O2 -x c++ misuse.c -o misuse_cxx
