@@ -202,7 +202,7 @@ void Nic::Impl::drain(PageId page, Released* released) {
                                 .bytes = piece->bytes,
                                 .source = piece->source};
       const Outcome outcome = BasicFirmware<DrainTranslation>::execute(device, request);
-      if (!outcome.resident && device.shadow().entry(page).state != PageState::read_only) {
+      if (!outcome.resident && !is_read_only(device.shadow().entry(page).state)) {
         // Gone again, pinned as it was: its owner has thrown its contents away. It begins anew.
         if (!redirects.try_again(page)) return fail(page, Status::fault_failed, released);
         if (device.shadow().begin_fault(page) == FaultStart::resident) continue;

@@ -14,13 +14,14 @@
 namespace netvm::nic {
 
 enum class PageState : std::uint8_t {
-  invalid = 0,          ///< not resident, or never was
-  read_only = 1,        ///< resident; may be a source
-  read_write = 2,       ///< resident; may be a source and a destination
-  evicting = 3,         ///< the host takes it away; locks drain
-  faulting = 4,         ///< data for it has arrived; the host is bringing it in
-  redirecting = 5,      ///< resident, but earlier data for it still lies in system buffers
-  evicting_wanted = 6,  ///< evicting, and faulting as soon as that is done
+  invalid = 0,                ///< not resident, or never was
+  read_only = 1,              ///< resident; may be a source
+  read_write = 2,             ///< resident; may be a source and a destination
+  evicting = 3,               ///< the host takes it away; locks drain
+  faulting = 4,               ///< data for it has arrived; the host is bringing it in
+  redirecting = 5,            ///< resident, but earlier data for it still lies in system buffers
+  evicting_wanted = 6,        ///< evicting, and faulting as soon as that is done
+  redirecting_read_only = 7,  ///< redirecting, but what waits will be refused: the host has mapped the page read-only meanwhile
 };
 
 [[nodiscard]] constexpr const char* to_string(PageState state) {
@@ -39,13 +40,19 @@ enum class PageState : std::uint8_t {
       return "REDIRECTING";
     case PageState::evicting_wanted:
       return "EVICTING (wanted)";
+    case PageState::redirecting_read_only:
+      return "REDIRECTING (RO)";
   }
   return "unknown";
 }
 
 /// Whether data waits for a page in that state.
-[[nodiscard]] constexpr bool redirects_in(PageState state) {
-  return state == PageState::faulting || state == PageState::redirecting || state == PageState::evicting_wanted;
+[[nodiscard]] constexpr bool redirects_in(PageState state) { return state >= PageState::faulting; }
+static_assert(PageState::evicting < PageState::faulting);
+
+/// Whether the host has mapped a page in that state read-only.
+[[nodiscard]] constexpr bool is_read_only(PageState state) {
+  return state == PageState::read_only || state == PageState::redirecting_read_only;
 }
 
 /// What a page is locked for.
@@ -84,6 +91,13 @@ struct ShadowEntry {
     if (kWhat == LockFor::read) return state == PageState::read_write || state == PageState::read_only;
     if (kWhat == LockFor::drain) return state == PageState::read_write || state == PageState::redirecting;
     return state == PageState::read_write;
+  }
+  /// Whether the word says, in one comparison: readable and writable, used for that before, in the frame of the page's own number.
+  template <LockFor kWhat>
+  static constexpr bool is_usual(std::uint64_t word, std::uint64_t page) {
+    static_assert(kWhat != LockFor::drain);
+    constexpr unsigned kNotCompared = kWhat == LockFor::read ? 27 : 26;  // what lies above `referenced`, above `written`
+    return (word ^ (page | state_bits(PageState::read_write) | use_bits<kWhat>())) << kNotCompared == 0;
   }
   /// The bits that an access sets.
   template <LockFor kWhat>

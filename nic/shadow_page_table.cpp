@@ -10,13 +10,14 @@ namespace netvm::nic {
 namespace {
 
 bool is_mapped(PageState state) {
-  return state == PageState::read_only || state == PageState::read_write || state == PageState::redirecting;
+  return state == PageState::read_only || state == PageState::read_write || state == PageState::redirecting ||
+         state == PageState::redirecting_read_only;
 }
 
 /// The state of a page after map(); from a state that forbids it, itself.
 PageState mapped_state(PageState from, bool writable) {
-  if (!writable) return PageState::read_only;
-  return from == PageState::faulting || from == PageState::redirecting ? PageState::redirecting : PageState::read_write;
+  if (redirects_in(from)) return writable ? PageState::redirecting : PageState::redirecting_read_only;
+  return writable ? PageState::read_write : PageState::read_only;
 }
 
 }  // namespace
@@ -101,7 +102,7 @@ void BasicShadowPageTable<PageLock>::begin_unmap(PageRange pages, bool* any) {
       std::uint64_t word = entries_[page].load();
       while (is_mapped(ShadowEntry::state_of(word))) {
         // What waits for a page still does when the page has gone: opened by whoever maps it next, it would let later data go first.
-        const bool wanted = ShadowEntry::state_of(word) == PageState::redirecting;
+        const bool wanted = redirects_in(ShadowEntry::state_of(word));
         const PageState leaving = wanted ? PageState::evicting_wanted : PageState::evicting;
         if (!entries_[page].compare_exchange_weak(word, ShadowEntry::with_state(word, leaving))) continue;
         *any = true;
@@ -165,6 +166,7 @@ FaultStart BasicShadowPageTable<PageLock>::begin_fault(PageId page) {
         return FaultStart::resident;
       case PageState::faulting:
       case PageState::redirecting:
+      case PageState::redirecting_read_only:
       case PageState::evicting_wanted:
         return FaultStart::underway;
       case PageState::invalid:
@@ -190,7 +192,8 @@ bool BasicShadowPageTable<PageLock>::abandon_fault(PageId page) {
 template <class PageLock>
 bool BasicShadowPageTable<PageLock>::end_redirect(PageId page) {
   check({page, 1});
-  return change_state(page, PageState::redirecting, PageState::read_write);
+  return change_state(page, PageState::redirecting, PageState::read_write) ||
+         change_state(page, PageState::redirecting_read_only, PageState::read_only);
 }
 
 template class BasicShadowPageTable<AnnouncedPageLock>;

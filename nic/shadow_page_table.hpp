@@ -9,7 +9,7 @@
 //  4. Mapping goes INVALID -> RO | RW after the frame is filled. EVICTING, FAULTING and REDIRECTING refuse locks like INVALID.
 //  5. Redirect: INVALID -> FAULTING (begin_fault) -> REDIRECTING (on_map) -> RW (end_redirect). In REDIRECTING only a drain locks. A page
 //     that is EVICTING when its fault begins, or REDIRECTING when it is evicted, is FAULTING as soon as it has gone: FAULTING and REDIRECTING end
-//     by end_redirect() and abandon_fault() alone. One exception: a page that is mapped read-only leaves either for RO.
+//     by end_redirect() and abandon_fault() alone. Mapped read-only meanwhile, a page is REDIRECTING (RO): not even a drain locks it, and it ends as RO.
 //  6. `referenced` and `written` are set under the lock and are final once on_unmap() has returned; on_map() of a page that was not
 //     mapped clears them.
 //  7. A lock that was taken before a change elsewhere (a region's key) is waited for by drain() after that change: so a revocation drains.

@@ -73,9 +73,9 @@ struct ModelPage {
   bool written = false;
 };
 
-bool is_mapped(PageState state) {
-  return state == PageState::read_only || state == PageState::read_write || state == PageState::redirecting;
-}
+/// There, with data that waits for it.
+bool waits(PageState state) { return state == PageState::redirecting || state == PageState::redirecting_read_only; }
+bool is_mapped(PageState state) { return state == PageState::read_only || state == PageState::read_write || waits(state); }
 
 class Machine {
  public:
@@ -204,8 +204,9 @@ class Machine {
     for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) {
       ModelPage& page = pages_[p];
       if (!is_mapped(page.state)) page.written = false;
-      const bool redirects = page.state == PageState::faulting || page.state == PageState::redirecting;
-      page.state = !writable ? PageState::read_only : redirects ? PageState::redirecting : PageState::read_write;
+      const bool redirects = page.state == PageState::faulting || waits(page.state);
+      page.state = redirects ? (writable ? PageState::redirecting : PageState::redirecting_read_only)
+                             : (writable ? PageState::read_write : PageState::read_only);
     }
   }
   void unmap() {
@@ -213,7 +214,7 @@ class Machine {
     device_->shadow().on_unmap(pages);
     for (std::uint64_t p = pages.first.value; p < pages.end(); ++p) {
       PageState& state = pages_[p].state;
-      if (is_mapped(state)) state = state == PageState::redirecting ? PageState::faulting : PageState::invalid;
+      if (is_mapped(state)) state = waits(state) ? PageState::faulting : PageState::invalid;
     }
   }
   void fault() {
@@ -232,8 +233,8 @@ class Machine {
         if (state == PageState::faulting) state = PageState::invalid;
         break;
       default:
-        FUZZ_REQUIRE(device_->shadow().end_redirect(page) == (state == PageState::redirecting));
-        if (state == PageState::redirecting) state = PageState::read_write;
+        FUZZ_REQUIRE(device_->shadow().end_redirect(page) == waits(state));
+        if (waits(state)) state = state == PageState::redirecting ? PageState::read_write : PageState::read_only;
         break;
     }
   }

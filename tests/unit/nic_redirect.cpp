@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -280,6 +281,37 @@ TEST_CASE("read-only pages are readable sources; writes and atomics to them are 
       world.device(1).shadow().map({PageId{1}, 1}, true);
       CHECK(ok(world.nic(0).write(region, kPageSize, &value, 8)));
     });
+  });
+}
+
+TEST_CASE("pitfall 1: a page that is mapped read-only, then writable, while data waits for it: later writes still queue behind") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    Gate gate(world.nic(1).env());
+    paging.set_page_in([&](std::uint32_t, PageId) { gate.pass(); });
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      Nic& nic = world.nic(0);
+      paging.evict(1, PageId{3});
+      const std::uint64_t at = 3 * kPageSize + 8;
+      const std::array<std::uint64_t, 3> values{1, 2, 3};
+      std::array<Completion, 3> writes;
+      const auto post = [&](std::size_t i) {
+        nic.post_write(region, at, &values[i], 8, &writes[i]);
+        Env& env = nic.env();
+        for (int turn = 0; world.stats(1).get(Stat::redirects) <= i && turn < 1'000; ++turn) test::sleep_until(env, env.now() + 100'000);
+      };
+      post(0);
+      gate.await_waiter();
+      world.device(1).shadow().map({PageId{3}, 1}, false);
+      post(1);
+      world.device(1).shadow().map({PageId{3}, 1}, true);
+      post(2);
+      gate.open();
+      for (Completion& write : writes) CHECK(ok(nic.wait(write)));
+      CHECK(memory_of(world, 1, at, 1)[0] == std::byte{3});
+    });
+    CHECK(world.stats(1).get(Stat::redirects) == 3);
+    CHECK(paging.no_pins(1));
   });
 }
 

@@ -360,7 +360,16 @@ TEST_CASE("a redirect can be abandoned, can lose its page, and can end at a read
   CHECK(t.table.entry(page).state == PageState::redirecting);
   CHECK(rights(t.table, 0) == "d");
 
+  t.table.map({page, 1}, false);  // what waits will be refused, in its turn: until then nobody else comes in, whatever the host does
+  CHECK(rights(t.table, 0) == "");
+  CHECK(t.table.begin_fault(page) == FaultStart::underway);
+  t.table.map({page, 1}, true);
+  CHECK(rights(t.table, 0) == "d");
   t.table.map({page, 1}, false);
+  t.table.on_unmap({page, 1});
+  CHECK(t.table.entry(page).state == PageState::faulting);
+  t.table.map({page, 1}, false);
+  CHECK(t.table.end_redirect(page));
   CHECK(rights(t.table, 0) == "r");
   CHECK(t.table.begin_fault(page) == FaultStart::resident);
 }
