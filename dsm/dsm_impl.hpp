@@ -86,7 +86,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   nic::Nic& nic_;
   Stats& stats_;
   PageTable table_;
-  TwinPool twins_;
+  TwinPool twins_{&vm_};
   RegionDirectory regions_;
   Homes homes_;
   SharingMap sharing_;

@@ -30,8 +30,8 @@ PageRange ProtocolEnv::whole_units(PageRange pages) const {
 FramePins ProtocolEnv::pin(PageRange pages, bool write) {
   pages = whole_units(pages);
   Result<FramePins> pins = parts_.vm.pin(pages, write);
-  NETVM_CHECK(pins.has_value(), "page %llu: the host cannot bring it in (%s) %s", number(pages.first), describe(pins.status()).data(),
-              parts_.vm.failure().text);
+  if (pins.status() == Status::fault_failed) parts_.vm.end_without(pages.first, Status::fault_failed);
+  NETVM_CHECK(pins.has_value(), "page %llu: the host cannot bring it in (%s)", number(pages.first), describe(pins.status()).data());
   return std::move(*pins);
 }
 

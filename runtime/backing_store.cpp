@@ -190,7 +190,7 @@ void FileBackingStore::forget(PageRange pages) noexcept {
   }
 }
 
-std::uint64_t FileBackingStore::bytes_in_use() const {
+std::uint64_t FileBackingStore::bytes_in_use() const noexcept {
   struct stat info {};
   return ::fstat(fd_.get(), &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
 }

@@ -44,6 +44,8 @@ class BackingStore {
   [[nodiscard]] virtual bool reads_at_once() const { return false; }
   /// The pages' contents are needed no more; their space is given back where that is possible.
   virtual void forget(PageRange pages) noexcept = 0;
+  /// Space in use, in bytes.
+  [[nodiscard]] virtual std::uint64_t bytes_in_use() const noexcept = 0;
   /// For messages: what a person would look for.
   [[nodiscard]] virtual const char* name() const = 0;
 };
@@ -74,8 +76,7 @@ class FileBackingStore final : public BackingStore {
   [[nodiscard]] bool reads_at_once() const override { return calls_.pread_at_once != nullptr && can_read_at_once_.load(); }
   void forget(PageRange pages) noexcept override;
   [[nodiscard]] const char* name() const override { return name_.c_str(); }
-  /// Disk space in use, in bytes.
-  [[nodiscard]] std::uint64_t bytes_in_use() const;
+  [[nodiscard]] std::uint64_t bytes_in_use() const noexcept override;
 
  private:
   static constexpr std::uint64_t kExtent = 256;  // pages: 1 MiB is reserved at once

@@ -9,11 +9,13 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
 #include "runtime/check.hpp"
 #include "runtime/host_vm_state.hpp"
+#include "runtime/log.hpp"
 
 namespace netvm {
 namespace {
@@ -334,6 +336,21 @@ std::uint64_t HostVm::resident_pages() const { return state_->pager != nullptr ?
 
 HostVm::Failure HostVm::failure() const { return state_->pager != nullptr ? state_->pager->failure() : Failure{}; }
 
+void HostVm::end_without(PageId page, Status why) const { state_->end_without(page, why); }
+
+void HostVm::State::end_without(PageId page, Status why) const {
+  log_line(kLogError,
+           "page %llu cannot be brought in (%s): %s. The program cannot go on without it, so the job ends. Free space there, name another "
+           "place with "
+           "NETVM_BACKING, or let the nodes keep more in memory (NETVM_MEMORY)",
+           static_cast<unsigned long long>(page.value), to_string(why).data(), pager != nullptr ? pager->failure().text : "no memory");
+  ::_exit(EXIT_FAILURE);  // as Bootstrap::abort_job(): destructors might wait for nodes that are being ended
+}
+
+void HostVm::charge(std::int64_t pages) {
+  if (state_->pager != nullptr) state_->pager->charge(pages);
+}
+
 void HostVm::close() {
   if (state_->pager != nullptr) state_->pager->close();
 }
@@ -382,12 +399,6 @@ void HostVm::State::describe_frame(PageId page, std::span<char> text) const noex
   if (const ResidencyListener* listener = residency.listener()) listener->describe(page, listener_says);
   (void)std::snprintf(text.data(), text.size(), "the page is %s%s%s", resident(page) ? "resident (again)" : "not resident",
                       listener_says[0] != 0 ? ", " : "", listener_says.data());
-}
-
-void HostVm::State::stop_for_page(PageId page) const {
-  NETVM_CHECK(false, "page %llu cannot be brought in: %s. The program cannot go on without it", static_cast<unsigned long long>(page.value),
-              pager->failure().text);
-  __builtin_unreachable();
 }
 
 FaultVerdict HostVm::State::wild_access(const SignalFault& fault, PageId page) noexcept {

@@ -208,6 +208,8 @@ class HostVm {
 
   // ---- the memory budget ------------------------------------------------------------------------------------------------------------
   [[nodiscard]] bool has_budget() const { return config_.budget_pages != 0; }
+  /// 0: none.
+  [[nodiscard]] std::uint64_t budget_pages() const { return config_.budget_pages; }
   /// The range's pages stay once they are in, and the budget does not count them: tables that are touched through frame() at any time. One range,
   /// before it is used.
   void wire(PageRange pages);
@@ -219,9 +221,15 @@ class HostVm {
   [[nodiscard]] std::uint64_t resident_pages() const;
   /// Which transfer to or from the backing store failed last, for a message after Status::fault_failed. Empty if none has.
   struct Failure {
-    char text[256];
+    char text[512];
   };
   [[nodiscard]] Failure failure() const;
+  /// For who needs a page that cannot be brought in and has nobody to tell, such as a load: says on standard error which page, why, and what to do, and
+  /// ends the process with status 1, and so the job. Async-signal-safe; runs no destructor.
+  [[noreturn]] void end_without(PageId page, Status why) const;
+  /// Memory beside the frames that the budget is to count as well: so many pages more, or fewer. Frames keep half of the budget in any case. Never
+  /// blocks: frames make room when the next of them comes.
+  void charge(std::int64_t pages);
   /// Blocks until nothing is brought in in the background. Before the destructor, if prefetch() was ever called.
   void close();
 

@@ -37,11 +37,11 @@ struct HostVm::State final : SignalFaultTarget, FrameWitness {
   /// Whether the application has the right, and only the pager keeps it from using it. Then the page has been brought in.
   bool resolve(PageId page, Access need) noexcept {
     if (pager == nullptr || table.access(page) < need) return false;
-    if (const Status status = pager->resolve(page, need == Access::write); !ok(status)) stop_for_page(page);
+    if (const Status status = pager->resolve(page, need == Access::write); !ok(status)) end_without(page, status);
     return true;
   }
-  /// There is no such access to a page that cannot be brought in.
-  [[noreturn]] void stop_for_page(PageId page) const;
+  /// As HostVm's.
+  [[noreturn]] void end_without(PageId page, Status why) const;
 
   FaultVerdict wild_access(const SignalFault& fault, PageId page) noexcept;
 

@@ -20,6 +20,7 @@ Pager::Pager(const PagerParts& parts)
       frame_base_(parts.frame_base),
       budget_(parts.budget),
       batch_(std::clamp<std::uint64_t>(parts.budget / 8, 1, kBatch)),
+      most_charged_(parts.budget - std::min(parts.budget, std::max(parts.budget / 2, kLeastBudget))),
       pages_(parts.pages),
       touched_(parts.pages / kTouchedChunk + 1),
       active_(pages_),
@@ -45,7 +46,7 @@ bool Pager::try_pin(PageRange pages, bool write) {
       if ((f & kBusy) != 0 || ((f & kSaved) != 0 && !store_.reads_at_once())) return false;
       if (!is_wired(PageId{p})) ++absent;
     }
-    if (absent > 0 && counted_ + absent > budget_) return false;
+    if (absent > 0 && counted_ + absent > room()) return false;
   }
   // What was seen may have changed since; then it is the answer that changes.
   PageId next = pages.first;
@@ -103,16 +104,24 @@ std::uint64_t Pager::resident_pages() {
   return counted_ - coming_;
 }
 
+void Pager::charge(std::int64_t pages) {
+  const std::lock_guard guard(lock_);
+  charged_ += static_cast<std::uint64_t>(pages);
+}
+
 HostVm::Failure Pager::failure() {
   const std::lock_guard guard(lock_);
   return failure_;
 }
 
-void Pager::note_failure(bool writing, PageId page, const BackingResult& result) {
+// `pages`: those of the transfer that were not transferred.
+void Pager::note_failure(bool writing, PageRange pages, const BackingResult& result) {
   HostVm::Failure failure;
-  (void)std::snprintf(failure.text, sizeof failure.text, "%s page %llu %s %s at offset %llu: %s", writing ? "writing" : "reading",
-                      static_cast<unsigned long long>(page.value), writing ? "to" : "from", store_.name(),
-                      static_cast<unsigned long long>(result.offset), strerrordesc_np(result.error));
+  (void)std::snprintf(
+      failure.text, sizeof failure.text, "%s page %llu %s %s at offset %llu: %s (it holds %llu bytes; this would be %llu %s)",
+      writing ? "writing" : "reading", static_cast<unsigned long long>(pages.first.value), writing ? "to" : "from", store_.name(),
+      static_cast<unsigned long long>(result.offset), strerrordesc_np(result.error), static_cast<unsigned long long>(store_.bytes_in_use()),
+      static_cast<unsigned long long>(pages.count * kPageSize), writing ? "more" : "of them");
   const std::lock_guard guard(lock_);
   failure_ = failure;
 }
@@ -148,9 +157,9 @@ PageRange Pager::begin_coming(PageId* next, std::uint64_t end, Keep keep, bool w
   PageRange run{*next, 0};
   if (next->value == end) return run;
   const bool wired = is_wired(*next);
-  std::uint64_t room = kCluster;
-  if (!wired) room = std::min<std::uint64_t>(room, counted_ < budget_ ? budget_ - counted_ : std::uint64_t{over_budget});
-  while (run.count < room && run.end() < end) {
+  std::uint64_t most = kCluster;
+  if (!wired) most = std::min<std::uint64_t>(most, counted_ < room() ? room() - counted_ : std::uint64_t{over_budget});
+  while (run.count < most && run.end() < end) {
     const PageId page{run.end()};
     if (is_wired(page) != wired || (flags(page) & (kResident | kBusy)) != 0) break;
     set(page, kBusy);
@@ -192,7 +201,7 @@ Status Pager::fill(PageRange pages, bool at_once) {
       const BackingResult result = at_once ? store_.read_at_once(saved, frame(saved.first)) : store_.read(saved, frame(saved.first));
       if (at_once && !result.ok()) return Status::exhausted;
       if (!result.ok()) {
-        note_failure(false, saved.first, result);
+        note_failure(false, saved, result);
         return Status::fault_failed;
       }
     }

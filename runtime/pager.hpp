@@ -20,6 +20,7 @@
 // Ong 2003, chapter 3: the host pager that tells the NIC before it takes a page away.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -73,6 +74,7 @@ class Pager {
   std::uint64_t evict(std::uint64_t pages);
   void close() { background_.close(); }
   void set_owner(PageOwner* owner) { owner_.store(owner); }
+  void charge(std::int64_t pages);
 
   /// The application has the right but it is not in effect: brings the page in and puts the right into effect.
   Status resolve(PageId page, bool write);
@@ -178,7 +180,9 @@ class Pager {
   }
   [[nodiscard]] std::byte* frame(PageId page) const { return frame_base_ + page.value * kPageSize; }
   [[nodiscard]] bool is_wired(PageId page) const { return wired_.contains(page); }
-  void note_failure(bool writing, PageId page, const BackingResult& result);
+  void note_failure(bool writing, PageRange pages, const BackingResult& result);
+  /// What the frames have of the budget; lock_ held.
+  [[nodiscard]] std::uint64_t room() const { return budget_ - std::min(charged_, most_charged_); }
   void count(Stat stat, std::uint64_t by) {
     if (stats_ != nullptr && by != 0) stats_->add(stat, by);
   }
@@ -192,7 +196,8 @@ class Pager {
   std::byte* frame_base_;
   std::atomic<PageOwner*> owner_{nullptr};
   const std::uint64_t budget_;
-  const std::uint64_t batch_;  // pages taken away at once, of this budget
+  const std::uint64_t batch_;         // pages taken away at once, of this budget
+  const std::uint64_t most_charged_;  // what else than frames may take of the budget
   PageRange wired_{};
   SparseArray<Page> pages_;
   SparseArray<std::atomic<std::uint8_t>> touched_;  // by kTouchedChunk pages: whether any was ever brought in
@@ -202,6 +207,7 @@ class Pager {
   PageQueue<Page> active_;
   PageQueue<Page> inactive_;
   std::uint64_t counted_ = 0;  // frames that the budget counts: resident and busy
+  std::uint64_t charged_ = 0;  // pages of other memory that it counts
   std::uint64_t coming_ = 0;   // busy pages that come
   std::uint64_t going_ = 0;    // busy pages that go
   HostVm::Failure failure_{};

@@ -15,8 +15,8 @@ Status Pager::make_room(std::uint64_t want, bool* over_budget) {
   want = std::clamp<std::uint64_t>(want, batch_, kBatch);
   {
     const std::lock_guard guard(lock_);
-    if (counted_ < budget_) return Status::ok;
-    want = std::min<std::uint64_t>(want + (counted_ - budget_), kBatch);
+    if (counted_ < room()) return Status::ok;
+    want = std::min<std::uint64_t>(want + (counted_ - room()), kBatch);
   }
   if (wait_for_others(want)) return Status::ok;
   Pass pass = Pass::second_chance;
@@ -265,7 +265,7 @@ std::uint32_t Pager::save(std::span<const PageId> sorted) {
     std::size_t written = n;
     if (!result.ok()) {
       written = std::min<std::size_t>(n, result.offset / kPageSize - page.value);
-      note_failure(true, PageId{page.value + written}, result);
+      note_failure(true, {PageId{page.value + written}, n - written}, result);
     }
     for (std::size_t i = first; i < first + written; ++i) {
       done |= std::uint32_t{1} << i;

@@ -57,6 +57,10 @@ class MemoryBackingStore final : public BackingStore {
     }
     return {};
   }
+  [[nodiscard]] std::uint64_t bytes_in_use() const noexcept override {
+    const std::lock_guard guard(mutex_);
+    return pages_.size() * kPageSize;
+  }
   void forget(PageRange pages) noexcept override {
     const std::lock_guard guard(mutex_);
     pages_.erase(pages_.lower_bound(pages.first.value), pages_.lower_bound(pages.end()));
@@ -79,7 +83,7 @@ class MemoryBackingStore final : public BackingStore {
 
   Env* env_ = nullptr;
   Nanos longest_ = 0;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::uint64_t, std::vector<std::byte>> pages_;
 };
 

@@ -53,6 +53,10 @@ class TestStore final : public BackingStore {
     for (std::uint64_t page = pages.first.value; page < pages.end(); ++page) kept_.erase(page);
   }
   [[nodiscard]] const char* name() const override { return "a test's store"; }
+  [[nodiscard]] std::uint64_t bytes_in_use() const noexcept override {
+    const std::lock_guard guard(mutex_);
+    return kept_.size() * kPageSize;
+  }
 
   void fail(PageId page, bool fails) {
     const std::lock_guard guard(mutex_);
@@ -72,7 +76,7 @@ class TestStore final : public BackingStore {
 
  private:
   static inline thread_local bool at_once_ = false;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::uint64_t, std::vector<std::byte>> kept_;
   std::set<std::uint64_t> failing_;
 };

@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "dsm/twin_pool.hpp"
+#include "runtime/host_vm.hpp"
 #include "runtime/real_env.hpp"
 #include "runtime/simulator.hpp"
+#include "tests/support/memory_backing_store.hpp"
 
 using namespace netvm;
 using namespace netvm::dsm;
@@ -146,6 +151,33 @@ TEST_CASE("page_table: who follows an old note to a page that is being given up 
   giving_up.join();
   CHECK_FALSE(table[PageId{7}].attached());
   CHECK(table[PageId{7}].lock.try_lock());
+}
+
+TEST_CASE("page_table: twins count in the memory budget while they are in use") {
+  RealEnv env;
+  std::string why;
+  HostVmConfig config;
+  config.pages = 256;
+  config.budget_pages = 64;
+  config.store = std::make_shared<test::MemoryBackingStore>();
+  const auto vm = HostVm::create(config, env, &why).value();
+  const auto resident_after_all = [&] {
+    for (std::uint64_t p = 0; p < config.pages; ++p) CHECK(ok(vm->make_resident({PageId{p}, 1})));
+    return vm->resident_pages();
+  };
+  TwinPool pool(vm.get());
+  CHECK(resident_after_all() > 48);
+  std::vector<std::byte*> twins;
+  for (int i = 0; i < 24; ++i) twins.push_back(pool.take());
+  for (std::byte* twin : twins) std::memset(twin, 7, kPageSize);
+  CHECK(resident_after_all() <= 40);
+  for (std::byte* twin : twins) pool.give(twin);
+  CHECK(resident_after_all() > 48);
+  for (int i = 0; i < 24; ++i) {  // those that were given back to the system as well as the few that were not
+    std::byte* twin = pool.take();
+    CHECK(std::find(twins.begin(), twins.end(), twin) != twins.end());
+    twin[0] = twin[kPageSize - 1] = std::byte{1};
+  }
 }
 
 TEST_CASE("page_table: every page of a coherence unit knows where its head is, until it is detached") {
