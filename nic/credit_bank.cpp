@@ -8,7 +8,9 @@
 namespace netvm::nic {
 
 namespace {
-constexpr std::uint32_t kLargestFirstShare = 64;
+// Of a peer, before demand is known; half of the slots in a small job. Who posts faster than packets arrive learns of more credits only when it looks, and
+// what it has none for is copied: a stream of a few dozen large writes has to fit.
+constexpr std::uint32_t kLargestFirstShare = 1024;
 constexpr std::uint32_t kStep = 8;       // a limit is raised in steps of this part of a share: a new limit costs its reader a lock
 constexpr std::uint32_t kAskEvery = 16;  // packets of a peer that stays short, until the others are asked again
 }  // namespace

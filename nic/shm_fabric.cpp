@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint32_t kPollBudget = 256;  // packets a poll() delivers at most
 constexpr std::uint32_t kBurst = 32;        // of one source before the next one's turn
 constexpr int kPatience = 256;  // pauses without any progress of the consumer, until a packet is queued: about a microsecond or a few
+constexpr int kHelp = 8;        // queued packets that a send() pushes at most before its own
 }  // namespace
 
 // The sending side of one ring. The lock serialises this process's threads; nothing blocks under it.
@@ -21,6 +22,7 @@ struct ShmFabric::Outbound {
   SpinLock lock;
   RingProducer ring;
   std::deque<std::vector<std::byte>> queue;  // packets that found no room, oldest first
+  std::uint64_t stuck_at = UINT64_MAX;       // how far the consumer had come when somebody lost patience with it
 };
 
 ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Device*> devices)
@@ -64,11 +66,32 @@ RingProducer::Push ShmFabric::push_or_wait(Outbound& out, std::span<const std::b
   for (int pauses = 0; pauses < kPatience; ++pauses) {
     const RingProducer::Push result = out.ring.push(header, payload);
     if (result != RingProducer::Push::full) return result;
-    if (out.ring.consumed() != seen) pauses = 0;
-    seen = out.ring.consumed();
+    const std::uint64_t consumed = out.ring.consumed();
+    if (consumed == out.stuck_at) return try_push(out, header, payload);  // it still does not move
+    if (consumed != seen) pauses = 0;
+    seen = consumed;
     cpu_pause();
   }
+  out.stuck_at = seen;
   return try_push(out, header, payload);
+}
+
+// The oldest `most` queued packets, as far as there is room. Returns how many are queued no more.
+std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
+  std::size_t pushed = 0;
+  for (; pushed < most && !out.queue.empty(); ++pushed) {
+    const auto result = wait ? push_or_wait(out, out.queue.front(), {}) : try_push(out, out.queue.front(), {});
+    if (result == RingProducer::Push::full) break;
+    if (result == RingProducer::Push::broken) {
+      pushed += out.queue.size();
+      count_dropped(out.queue.size());
+      out.queue.clear();
+      break;
+    }
+    out.queue.pop_front();
+  }
+  queued_packets_.fetch_sub(pushed, std::memory_order_relaxed);  // relaxed: a statistic
+  return pushed;
 }
 
 void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) {
@@ -76,8 +99,12 @@ void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<con
   NETVM_CHECK(header.size() + payload.size() <= max_packet_, "a packet of %zu bytes; this fabric takes %zu", header.size() + payload.size(),
               max_packet_);
   Outbound& out = outbound_[to.value];
+  std::size_t pushed = 0;
   {
     const std::lock_guard guard(out.lock);
+    // A queue must not feed on itself: as long as the consumer takes anything, who sends more first makes it shorter.
+    if (!out.queue.empty()) [[unlikely]]
+      pushed = push_some(out, kHelp, true);
     const auto result = out.queue.empty() ? push_or_wait(out, header, payload) : RingProducer::Push::full;
     if (result == RingProducer::Push::broken) {
       count_dropped(1);
@@ -89,7 +116,7 @@ void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<con
       packet.insert(packet.end(), header.begin(), header.end());
       packet.insert(packet.end(), payload.begin(), payload.end());
       queued_packets_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
-      return;
+      if (pushed == 0) return;
     }
   }
   devices_[to.value]->header().doorbell.ring(node_, env_);
@@ -97,24 +124,12 @@ void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<con
 
 void ShmFabric::push_queued(std::uint32_t target) {
   Outbound& out = outbound_[target];
-  std::uint64_t pushed = 0;
+  std::size_t pushed = 0;
   {
     const std::lock_guard guard(out.lock);
-    while (!out.queue.empty()) {
-      const auto result = try_push(out, out.queue.front(), {});
-      if (result == RingProducer::Push::full) break;
-      if (result == RingProducer::Push::broken) {
-        count_dropped(out.queue.size());
-        queued_packets_.fetch_sub(out.queue.size(), std::memory_order_relaxed);  // relaxed: a statistic
-        out.queue.clear();
-        break;
-      }
-      out.queue.pop_front();
-      ++pushed;
-    }
+    pushed = push_some(out, out.queue.size(), false);
   }
   if (pushed == 0) return;
-  queued_packets_.fetch_sub(pushed, std::memory_order_relaxed);  // relaxed: a statistic
   devices_[target]->header().doorbell.ring(node_, env_);
 }
 
