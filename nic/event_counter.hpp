@@ -65,6 +65,14 @@ class EventCounters final {
   /// Of an existing id (< kEntries).
   [[nodiscard]] EventCounter& at(CounterId id) const { return counters_[id.value]; }
 
+  /// Fetches the counter's line for writing, early: who increments it behind a copy need not wait for the one line after the other.
+  void prefetch(CounterId id) const {
+#if defined(__x86_64__)
+    asm volatile("prefetchw %0" : : "m"(counters_[id.value % kEntries]));
+#else
+    __builtin_prefetch(&counters_[id.value % kEntries], 1);
+#endif
+  }
   Status increment(CounterId id, std::uint64_t by, Env& env) {
     if (!exists(id)) [[unlikely]]
       return Status::counter_range;

@@ -172,6 +172,8 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
   }
   if (changed()) return verdict();
   const bool looks = mode == WaitMode::spin && env_.spin_budget() > 0;
+  // Where increments come without packets, the first looks need not be announced to those who send some.
+  if (looks && config_.mode == ShmMode::direct && look_for(changed)) return verdict();
   Polling polling(*this);
   if (mode == WaitMode::spin) polling.start();
   if (looks && look_for(changed)) return stop_waiting(polling, verdict());
