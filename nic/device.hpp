@@ -86,6 +86,7 @@ class Device final {
   [[nodiscard]] RegionTable& regions() { return regions_; }
   [[nodiscard]] EventCounters& counters() { return counters_; }
   [[nodiscard]] ShadowPageTable& shadow() { return shadow_; }
+  [[nodiscard]] const ShadowPageTable& shadow() const { return shadow_; }
   [[nodiscard]] std::byte* frames() const { return frames_; }
   /// The words of the shadow page table, for measuring other ways to lock its pages.
   [[nodiscard]] std::atomic<std::uint64_t>* shadow_entries() const;

@@ -1,9 +1,9 @@
 // The direct way of Nic: the initiator executes the target's firmware step. A template on the translation: the library instantiates the
 // product's (ShadowTranslation); netvm-perf measures it against the same code over others, StaticPinning above all.
 //
-// The hot path of a put, top to bottom: is the source private memory (two compares), is the channel free of packets (two loads), region entry
-// (key, range, rights: one line), page lock (a store and two loads), key again, copy, unlock (a store), two statistics. No allocation, no system
-// call, no locked instruction; one function, for what is not hot is out of line and takes copies, so that a request never lies in memory.
+// The hot path of a short put, top to bottom (try_short): is the source private memory (two compares), is the channel free of packets (two loads), region
+// entry (key, range, rights: one line), page lock (a store and two loads), key again, copy, unlock (a store), two statistics. No allocation, no system
+// call, no locked instruction, and no call: it either does all of that in registers, or nothing, and leaves it to who can do everything (write_any).
 //
 // Invariants
 //  1. A request goes directly only while nothing of its channel is on its way in packets: so the channel's order holds.
@@ -40,20 +40,14 @@ class DirectPath {
  public:
   /// Blocking verbs: Nic's own are those over ShadowTranslation.
   static Status write(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-    const Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(to.node)) [[unlikely]]
-      return Status::invalid;
-    if (impl.own.covers(from)) [[unlikely]]
-      return write_held(nic, to, offset, from, bytes);
-    return write_from(nic, to, offset, from, bytes);
+    if (try_short<LockFor::write>(*nic.impl_, to, offset, static_cast<std::byte*>(const_cast<void*>(from)), bytes) != nullptr) [[likely]]
+      return Status::ok;  // the source is only read
+    return write_any(nic, to, offset, from, bytes);
   }
   static Status read(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-    const Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(from.node)) [[unlikely]]
-      return Status::invalid;
-    if (impl.own.covers(to)) [[unlikely]]
-      return read_held(nic, from, offset, to, bytes);
-    return read_to(nic, from, offset, to, bytes);
+    if (try_short<LockFor::read>(*nic.impl_, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
+      return Status::ok;
+    return read_any(nic, from, offset, to, bytes);
   }
   static Result<std::uint64_t> atomic(Nic& nic, const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
     Nic::Impl& impl = *nic.impl_;
@@ -70,6 +64,37 @@ class DirectPath {
  private:
   friend class Nic;
   friend class QueuePair;
+
+  /// A short access where nothing is unusual, without any call. Returns the target's device, or null: nothing has happened.
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static Device* try_short(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+                                                  std::size_t bytes) {
+    if (!impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
+      return nullptr;
+    Device* device = impl.direct_if_found(at.node);
+    if (device == nullptr || !BasicFirmware<Translation>::template try_short<kWhat>(*device, at, offset, here, bytes)) [[unlikely]]
+      return nullptr;
+    if (at.node != impl.config.node) [[likely]]
+      impl.stats.add_one_sided(bytes);
+    return device;
+  }
+
+  [[gnu::noinline]] static Status write_any(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
+    const Nic::Impl& impl = *nic.impl_;
+    if (!impl.is_node(to.node)) [[unlikely]]
+      return Status::invalid;
+    if (!Translation::kPinned && impl.own.covers(from)) [[unlikely]]
+      return write_held(nic, to, offset, from, bytes);
+    return write_from(nic, to, offset, from, bytes);
+  }
+  [[gnu::noinline]] static Status read_any(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+    const Nic::Impl& impl = *nic.impl_;
+    if (!impl.is_node(from.node)) [[unlikely]]
+      return Status::invalid;
+    if (!Translation::kPinned && impl.own.covers(to)) [[unlikely]]
+      return read_held(nic, from, offset, to, bytes);
+    return read_to(nic, from, offset, to, bytes);
+  }
 
   /// Executes here and now what make() says: it is asked again where things did not simply work, so that no request lies in memory on the way.
   /// Returns the target's device, or null: invariant 2.

@@ -59,6 +59,13 @@ class ShadowTranslation final : public ShadowPageTable::Locker {
  public:
   explicit ShadowTranslation(Device& target) : Locker(target.shadow().locker()) {}
   static constexpr bool kPinned = false;
+  class Usual : public AnnouncedPageLock::Usual {
+   public:
+    template <LockFor kWhat>
+    [[gnu::always_inline]] bool try_lock(const Device& target, PageId page) {
+      return AnnouncedPageLock::Usual::try_lock<kWhat>(target.shadow().page_lock(), page);
+    }
+  };
 };
 
 /// No translation: every page is in its frame, for ever, and no region is ever revoked. What the thesis calls static pinning; `netvm-perf
@@ -78,11 +85,20 @@ class StaticPinning final {
     return std::min(most, AnnouncedPageLock::kMostPages);  // copies as the product copies
   }
   static void unlock() {}
+  class Usual {
+   public:
+    template <LockFor kWhat>
+    static bool try_lock(const Device& /*target*/, PageId /*page*/) {
+      return true;
+    }
+    static void unlock() {}
+  };
 };
 
 /// The step, over a translation: a type that is made from the target, lives for one request, and locks a page (try_lock<LockFor>) or a run
-/// of pages (try_lock_run<LockFor>), one lock at a time (unlock). What stays within a page is inlined wherever it is used: most of an 8-byte
-/// access would be calls otherwise.
+/// of pages (try_lock_run<LockFor>), one lock at a time (unlock). It may have a class Usual: what locks one page whose frame has its number in the
+/// common case, and may always refuse. That way is inlined wherever it is used, for most of an 8-byte access would be calls otherwise; what is unusual
+/// is out of line, so that nothing of it is in the way.
 template <class Translation>
 class BasicFirmware {
  public:
@@ -126,6 +142,26 @@ class BasicFirmware {
     return outcome;
   }
 
+  /// A write or read of a short piece of one page in the common case: as execute(), without any call. False: nothing has happened, and execute() says why.
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static bool try_short(Device& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+                                               std::uint64_t bytes) {
+    RegionTable::Grant grant;
+    if (!is_short_copy(bytes) || !target.regions().grants(at.id, at.key, offset, bytes,
+                                                          kWhat == LockFor::write ? Rights::write : Rights::read, &grant)) [[unlikely]] {
+      return false;
+    }
+    if (grant.first_byte % kPageSize + bytes > kPageSize) [[unlikely]]
+      return false;
+    return in_usual_page<kWhat>(target, grant, at.key, [&](std::byte* frame) {
+      if constexpr (kWhat == LockFor::write) {
+        racy_copy_short(frame, here, bytes);
+      } else {
+        racy_copy_short(here, frame, bytes);
+      }
+    });
+  }
+
  private:
   /// Every second byte of a page: how many copies a lock is held for.
   static constexpr std::size_t kMostPieces = kPageSize / 2;
@@ -148,12 +184,31 @@ class BasicFirmware {
         [[unlikely]] {
       return {.status = status};
     }
-    if (grant.first_byte % kPageSize + request.bytes > kPageSize) return move_pages<kWhat>(target, grant, request.key, here, request.bytes);
-    if (request.bytes == 0) [[unlikely]]
-      return {};
-    Outcome outcome;
-    with_page<kWhat>(target, grant, request.key, &outcome, [&](std::byte* frame) { copy<kWhat>(frame, here, request.bytes); });
-    return outcome;
+    if (request.bytes - 1 < kPageSize - grant.first_byte % kPageSize) [[likely]] {  // within a page, and not empty
+      if (in_usual_page<kWhat>(target, grant, request.key, [&](std::byte* frame) { copy<kWhat>(frame, here, request.bytes); })) [[likely]]
+        return {};
+    }
+    return move_pages<kWhat>(target, grant, request.key, here, request.bytes);
+  }
+
+  /// Runs touch(address in the frame view) under the lock of the grant's first page, in the common case. False: nothing has happened.
+  template <LockFor kWhat, class Touch>
+  [[gnu::always_inline]] static bool in_usual_page(Device& target, const RegionTable::Grant& grant, std::uint64_t key, Touch&& touch) {
+    if constexpr (requires { typename Translation::Usual; }) {
+      const PageId page{grant.first_byte >> kPageShift};
+      if (page.value >= target.pages()) [[unlikely]]  // an entry that its owner has damaged
+        return false;
+      typename Translation::Usual usual;
+      if (!usual.template try_lock<kWhat>(target, page)) [[unlikely]]
+        return false;
+      const bool valid = Translation::kPinned || RegionTable::still_valid(*grant.entry, key);
+      if (valid) [[likely]]
+        touch(target.frames() + grant.first_byte);
+      usual.unlock();
+      return valid;
+    } else {
+      return false;
+    }
   }
 
   /// Run by run.
@@ -165,7 +220,7 @@ class BasicFirmware {
       const PageId page{(grant.first_byte + done) >> kPageShift};
       const std::uint64_t in_page = (grant.first_byte + done) % kPageSize;
       const std::uint64_t wanted = ((in_page + (bytes - done) - 1) >> kPageShift) + 1;
-      if (page.value >= target.pages() || wanted > target.pages() - page.value) return {.status = Status::unmapped};  // as below
+      if (page.value >= target.pages() || wanted > target.pages() - page.value) return {.status = Status::unmapped};  // as above
       std::uint64_t frame = 0;
       const std::uint64_t pages = translation.template try_lock_run<kWhat>(page, wanted, &frame);
       if (pages == 0) return {.resident = false, .missing = page};
@@ -189,9 +244,18 @@ class BasicFirmware {
     if (grant.first_byte % sizeof(std::uint64_t) != 0) [[unlikely]]
       return {.status = Status::align};
     Outcome outcome;
+    if (in_usual_page<LockFor::write>(target, grant, request.key, [&](std::byte* at) { outcome.old_value = apply_at(at, request.atomic); }))
+        [[likely]] {
+      return outcome;
+    }
+    return atomic_in_page(target, grant, request.key, request.atomic);
+  }
+  static std::uint64_t apply_at(std::byte* at, const AtomicArgs& args) { return apply(*reinterpret_cast<std::uint64_t*>(at), args); }
+
+  [[gnu::noinline]] static Outcome atomic_in_page(Device& target, RegionTable::Grant grant, std::uint64_t key, AtomicArgs args) {
+    Outcome outcome;
     std::uint64_t old_value = 0;
-    with_page<LockFor::write>(target, grant, request.key, &outcome,
-                              [&](std::byte* at) { old_value = apply(*reinterpret_cast<std::uint64_t*>(at), request.atomic); });
+    with_page<LockFor::write>(target, grant, key, &outcome, [&](std::byte* at) { old_value = apply_at(at, args); });
     outcome.old_value = old_value;
     return outcome;
   }

@@ -38,6 +38,8 @@ class OwnMemory {
 
   /// Whether the page of that address may be evicted.
   [[nodiscard]] bool covers(const void* at) const {
+    if (bytes_ == 0) [[likely]]
+      return false;
     const auto address = reinterpret_cast<std::uintptr_t>(at);
     return address - frames_ < bytes_ || address - app_ < app_bytes_ || (app_bytes_ != 0 && vm_.windows().at(address) != nullptr);
   }

@@ -51,8 +51,12 @@ bool Nic::Impl::direct_failed(NodeId target, const WorkRequest& request, Outcome
 [[gnu::always_inline]] inline bool Nic::Impl::try_direct_notify(const RemoteRegion& to, std::uint64_t offset, const void* from,
                                                                 std::size_t bytes, const RemoteCounter& counter, std::uint64_t increment,
                                                                 NotifyMode mode, Status* status) {
+  using Path = DirectPath<ShadowTranslation>;
+  if (Device* found = direct_if_found(to.node)) found->counters().prefetch(counter.id);
   Outcome outcome;
-  Device* target = DirectPath<ShadowTranslation>::execute_write(*this, to, offset, from, bytes, &outcome);
+  Device* target =
+      Path::try_short<LockFor::write>(*this, to, offset, static_cast<std::byte*>(const_cast<void*>(from)), bytes);  // only read
+  if (target == nullptr) target = Path::execute_write(*this, to, offset, from, bytes, &outcome);
   if (target == nullptr) [[unlikely]]
     return false;
   *status = notify_direct(*target, counter, increment, mode, outcome.status);

@@ -96,6 +96,12 @@ struct Nic::Impl final : PacketSink {
     if (device_of_target == nullptr || requests.outstanding(target) != 0) return nullptr;
     return device_of_target;
   }
+  /// direct(), where nothing has to be looked up.
+  Device* direct_if_found(NodeId target) {
+    Device* device_of_target =
+        channels[target.value].device.load(std::memory_order_acquire);  // acquire: partner is find_device()'s release
+    return requests.outstanding(target) == 0 ? device_of_target : nullptr;
+  }
   Device* find_device(Channel& channel, NodeId target);
   /// After a direct execution that did not simply work: brings a page of this node in and tries again, or notes the failure.
   /// False: it must go as packets.

@@ -91,12 +91,12 @@ class AnnouncedPageLock {
     template <LockFor kWhat>
     std::uint64_t try_lock_run(PageId first, std::uint64_t most, std::uint64_t* frame) {
       std::atomic<std::uint64_t>* const entries = entries_ + first.value;
-      std::uint64_t found = 0;
-      const std::uint64_t free = look<kWhat, false>(entries, std::min(most, kMostPages), &found);  // as in try_lock()
-      if (free == 0) [[unlikely]]
+      if (!ShadowEntry::allows<kWhat>(entries[0].load(std::memory_order_relaxed))) [[unlikely]]  // relaxed: a hint, as in try_lock()
         return 0;
-      announce(first, free);
-      const std::uint64_t locked = look<kWhat, true>(entries, free, &found);
+      most = std::min(most, kMostPages);
+      announce(first, most);
+      std::uint64_t found = 0;
+      const std::uint64_t locked = look<kWhat>(entries, most, &found);
       if (locked == 0) [[unlikely]] {
         unlock();
         return 0;
@@ -113,34 +113,27 @@ class AnnouncedPageLock {
     }
 
    private:
-#if NETVM_TSAN
-    static constexpr std::memory_order kLook = std::memory_order_seq_cst;  // no fences for ThreadSanitizer
-#else
-    static constexpr std::memory_order kLook = std::memory_order_acquire;  // acquire: the filled frame; partner is map()'s exchange
-#endif
-
     Locker(const AnnouncedPageLock& scheme, std::uint8_t index)
         : entries_(scheme.entries_), slot_(&(*scheme.area_)[index].word), index_(index), fence_(scheme.fence_), scheme_(&scheme) {}
 
-    /// How many of the entries, from the first on, allow it and have frames one behind the other; 0: the first does not. Once announced (`kLocked`),
-    /// also notes their use and sets *frame, the first's.
-    template <LockFor kWhat, bool kLocked>
+    /// Once announced: how many of the entries, from the first on, allow it and have frames one behind the other; 0: the first does not. Notes their
+    /// use and sets *frame, the first's.
+    template <LockFor kWhat>
     [[gnu::always_inline]] static std::uint64_t look(std::atomic<std::uint64_t>* entries, std::uint64_t most, std::uint64_t* frame) {
-      constexpr std::memory_order kOrder = kLocked ? kLook : std::memory_order_relaxed;  // relaxed: a hint
-      const std::uint64_t first = entries[0].load(kOrder);
+      const std::uint64_t first = entries[0].load(kLook);
       if (!ShadowEntry::allows<kWhat>(first)) [[unlikely]]
         return 0;
       const auto first_frame = static_cast<std::uint32_t>(first);
-      if constexpr (kLocked) *frame = first_frame;
+      *frame = first_frame;
       // The common case, used before and all alike but for the frames, without a branch a page.
       std::uint64_t unlike = ~first & ShadowEntry::use_bits<kWhat>();
-      for (std::uint64_t i = 1; i < most; ++i) unlike |= ((entries[i].load(kOrder) - i) ^ first) & ShadowEntry::run_bits<kWhat>();
+      for (std::uint64_t i = 1; i < most; ++i) unlike |= ((entries[i].load(kLook) - i) ^ first) & ShadowEntry::run_bits<kWhat>();
       if (unlike == 0) [[likely]]
         return most;
       for (std::uint64_t i = 0; i < most; ++i) {
-        const std::uint64_t word = entries[i].load(kOrder);
+        const std::uint64_t word = entries[i].load(kLook);
         if (!ShadowEntry::allows<kWhat>(word) || static_cast<std::uint32_t>(word) != first_frame + i) return i;
-        if constexpr (kLocked) note_use<kWhat>(entries[i], word);
+        note_use<kWhat>(entries[i], word);
       }
       return most;
     }
@@ -158,13 +151,8 @@ class AnnouncedPageLock {
       if (idle - 1 >= kSequenceMask - 1) [[unlikely]]               // never used, or at the sequence's end
         idle = first_use(*scheme_, index_, idle);
       announced_ = ((first.value + 1) << kFirstShift) + ((pages - 1) << kSequenceBits) + idle + 1;
-#if !NETVM_TSAN
-      if (fence_ == Fence::light) [[likely]] {
-        slot_->store(announced_, std::memory_order_relaxed);  // relaxed: the fence orders it; partner is await_unlocked()'s heavy()
-        AsymmetricFence::light();
-        return;
-      }
-#endif
+      if (fence_ == Fence::light) [[likely]]
+        return put(slot_, announced_);
       slot_->exchange(announced_);
     }
     static std::uint64_t first_use(const AnnouncedPageLock& scheme, std::uint8_t index, std::uint64_t word);
@@ -179,6 +167,37 @@ class AnnouncedPageLock {
     const AnnouncedPageLock* scheme_;
   };
 
+  /// The lock of one page where nothing is unusual: the fence is light, the thread has a slot of its own that was used before, and the page is there, was
+  /// used before and lies in the frame of its number. A dozen instructions, all inlined. What it refuses is a Locker's to decide.
+  class Usual {
+   public:
+    template <LockFor kWhat>
+    [[gnu::always_inline]] bool try_lock(const AnnouncedPageLock& scheme, PageId page) {
+      const std::uint8_t index = ThreadSlot::if_own();
+      const std::atomic<std::uint64_t>& entry = scheme.entries_[page.value];
+      const std::uint64_t word = entry.load(std::memory_order_relaxed);  // relaxed: a hint
+      if (index >= ThreadSlot::kShared || scheme.fence_ != Fence::light || !ShadowEntry::is_usual<kWhat>(word, page.value)) [[unlikely]]
+        return false;
+      slot_ = &(*scheme.area_)[index].word;
+      const std::uint64_t idle = slot_->load(std::memory_order_relaxed);  // relaxed: only this thread writes it
+      if (idle - 1 >= kSequenceMask - 1) [[unlikely]]                     // as in Locker::announce()
+        return false;
+      idle_ = idle + 1;
+      put(slot_, ((page.value + 1) << kFirstShift) + idle_);
+      if (entry.load(kLook) == word) [[likely]]
+        return true;
+      unlock();
+      return false;
+    }
+    [[gnu::always_inline]] void unlock() {
+      slot_->store(idle_, std::memory_order_release);  // release: partner is await_unlocked()'s acquire
+    }
+
+   private:
+    std::atomic<std::uint64_t>* slot_ = nullptr;
+    std::uint64_t idle_ = 0;
+  };
+
   /// Returns once no lock that existed at the call is left on any of the pages. One fence, however many ranges.
   void await_unlocked(std::span<const PageRange> ranges) const;
   /// Withdraws what the node has announced. It must be dead: none of its threads runs any more.
@@ -191,6 +210,21 @@ class AnnouncedPageLock {
  private:
   template <class Visit>
   void each_slot(NodeId node, Visit&& visit) const;  // visit(slot word)
+
+#if NETVM_TSAN
+  static constexpr std::memory_order kLook = std::memory_order_seq_cst;  // no fences for ThreadSanitizer
+#else
+  static constexpr std::memory_order kLook = std::memory_order_acquire;  // acquire: the filled frame; partner is map()'s exchange
+#endif
+  /// Announces with a light fence.
+  [[gnu::always_inline]] static void put(std::atomic<std::uint64_t>* slot, std::uint64_t word) {
+#if NETVM_TSAN
+    slot->exchange(word);
+#else
+    slot->store(word, std::memory_order_relaxed);  // relaxed: the fence orders it; partner is await_unlocked()'s heavy()
+    AsymmetricFence::light();
+#endif
+  }
 
   static constexpr unsigned kSequenceBits = 27;
   static constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;

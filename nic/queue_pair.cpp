@@ -156,6 +156,15 @@ bool QueuePair::execute_other(const QpRequest& request, Status* status, std::uin
 
 [[gnu::always_inline]] inline Device* QueuePair::execute_piece(const QpRequest& request, const Piece& piece, std::uint64_t offset,
                                                                Status* status) {
+  using Path = DirectPath<ShadowTranslation>;
+  auto* const here = static_cast<std::byte*>(piece.at);
+  Device* const target = request.op == QpOp::read ? Path::try_short<LockFor::read>(*nic_.impl_, request.region, offset, here, piece.bytes)
+                                                  : Path::try_short<LockFor::write>(*nic_.impl_, request.region, offset, here, piece.bytes);
+  if (target != nullptr) return target;
+  return execute_long(request, piece, offset, status);
+}
+
+[[gnu::noinline]] Device* QueuePair::execute_long(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status) {
   if (nic_.impl_->own.covers(piece.at)) [[unlikely]]
     return execute_held(request, piece, offset, status);
   return execute_at(request, static_cast<std::byte*>(piece.at), piece.bytes, offset, status);

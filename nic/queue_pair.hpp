@@ -155,6 +155,7 @@ class QueuePair final {
   /// These return the target's device, or null: as packets.
   Device* execute_at(const QpRequest& request, std::byte* here, std::size_t bytes, std::uint64_t offset, Status* status);
   Device* execute_held(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
+  Device* execute_long(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
   Device* execute_piece(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
   Device* execute_pieces(const QpRequest& request, Status* status);
   /// Whether the channel could send all packets of the request now.

@@ -51,6 +51,21 @@ using CopyBlock [[gnu::vector_size(16)]] = long long;  // a register's worth
 }
 #endif
 
+/// What racy_copy() moves without a call.
+[[gnu::always_inline]] inline bool is_short_copy(std::size_t bytes) { return bytes == 8 || bytes - 16 <= 48; }
+
+/// racy_copy() of such a size.
+[[gnu::always_inline]] inline void racy_copy_short(void* to, const void* from, std::size_t bytes) {
+#if NETVM_TSAN
+  racy_copy_unseen(to, from, bytes);
+#else
+  if (bytes != 8) return copy_short(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
+  std::uint64_t word;
+  __builtin_memcpy(&word, from, sizeof word);  // one instruction: indivisible where it is aligned
+  __builtin_memcpy(to, &word, sizeof word);
+#endif
+}
+
 /// memcpy, where either side may be accessed by others meanwhile. 8 aligned bytes move as one. What is short is moved without a call.
 [[gnu::always_inline]] inline void racy_copy(void* to, const void* from, std::size_t bytes) {
 #if NETVM_TSAN

@@ -31,6 +31,16 @@ Status RegionTable::close(const RemoteRegion& region, PageRange* pages) {
   return Status::ok;
 }
 
+// Of what grants() has refused. The entry may have changed since: a key that fits by now came too late.
+Status RegionTable::why_not(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need) const {
+  if (id.value >= kEntries || key == 0) return Status::key;
+  const RegionEntry& entry = entries_[id.value];
+  if (entry.key.load() != key) return why_not(entry, key);
+  const std::uint64_t length = entry.pages.load() * kPageSize;
+  if (offset > length || bytes > length - offset) return Status::range;
+  return allows(static_cast<Rights>(entry.rights.load()), need) ? Status::key : Status::perm;
+}
+
 Status RegionTable::why_not(const RegionEntry& entry, std::uint64_t key) {
   return entry.revoked_key.load(std::memory_order_relaxed) == key ? Status::revoked : Status::key;  // relaxed: only words an error
 }

@@ -61,20 +61,24 @@ class RegionTable final {
   /// Key, range and rights, in this order. *grant is set only on success.
   [[gnu::always_inline]] Status find(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need,
                                      Grant* grant) const {
+    if (grants(id, key, offset, bytes, need, grant)) [[likely]]
+      return Status::ok;
+    return why_not(id, key, offset, bytes, need);
+  }
+  /// The same without saying why not: no call, so that who uses it needs no stack.
+  [[gnu::always_inline]] bool grants(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need,
+                                     Grant* grant) const {
     if (id.value >= kEntries || key == 0) [[unlikely]]
-      return Status::key;
+      return false;
     const RegionEntry& entry = entries_[id.value];
     if (entry.key.load(std::memory_order_acquire) != key) [[unlikely]]  // acquire: partner is create()'s release of the key
-      return why_not(entry, key);
-    const std::uint64_t length = entry.pages.load(std::memory_order_relaxed) * kPageSize;  // relaxed: published by the key
-    if (offset > length || bytes > length - offset) [[unlikely]]
-      return Status::range;
+      return false;
+    const std::uint64_t length = entry.pages.load(std::memory_order_relaxed) * kPageSize;   // relaxed: published by the key
     const auto rights = static_cast<Rights>(entry.rights.load(std::memory_order_relaxed));  // relaxed: published by the key
-    if (!allows(rights, need)) [[unlikely]]
-      return Status::perm;
-    grant->entry = &entry;
-    grant->first_byte = entry.first_page.load(std::memory_order_relaxed) * kPageSize + offset;  // relaxed: published by the key
-    return Status::ok;
+    if (offset > length || bytes > length - offset || !allows(rights, need)) [[unlikely]]
+      return false;
+    *grant = {&entry, entry.first_page.load(std::memory_order_relaxed) * kPageSize + offset};  // relaxed: published by the key
+    return true;
   }
   /// Invariant 2: call after locking the page.
   static bool still_valid(const RegionEntry& entry, std::uint64_t key) { return entry.key.load() == key; }
@@ -83,6 +87,7 @@ class RegionTable final {
 
  private:
   Status close(const RemoteRegion& region, PageRange* pages);  // invariant 2: the key goes
+  [[nodiscard]] Status why_not(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need) const;
   static Status why_not(const RegionEntry& entry, std::uint64_t key);
 
   RegionEntry* entries_;

@@ -72,9 +72,11 @@ class Stats {
   void add(Stat stat, std::uint64_t by = 1) { add_to(std::min(ThreadSlot::mine(), kShared), stat, by); }
   /// An operation on another node's memory: for the hot path, which looks its column up once.
   void add_one_sided(std::uint64_t bytes) {
-    const std::uint8_t column = std::min(ThreadSlot::mine(), kShared);
-    add_to(column, Stat::one_sided_ops, 1);
-    add_to(column, Stat::one_sided_bytes, bytes);
+    const std::uint8_t column = ThreadSlot::if_own();
+    if (column >= kShared) [[unlikely]]
+      return add_one_sided_shared(bytes);
+    add_own(column, Stat::one_sided_ops, 1);
+    add_own(column, Stat::one_sided_bytes, bytes);
   }
   [[nodiscard]] std::uint64_t get(Stat stat) const {
     std::uint64_t sum = 0;
@@ -85,13 +87,18 @@ class Stats {
   }
 
  private:
-  void add_to(std::uint8_t column, Stat stat, std::uint64_t by) {
+  void add_own(std::uint8_t column, Stat stat, std::uint64_t by) {
     std::atomic<std::uint64_t>& value = columns_[column].values[static_cast<std::size_t>(stat)];
-    if (column != kShared) [[likely]] {
-      value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
-    } else {
-      value.fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
-    }
+    value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);  // relaxed, both: only this thread writes it
+  }
+  void add_to(std::uint8_t column, Stat stat, std::uint64_t by) {
+    if (column != kShared) [[likely]]
+      return add_own(column, stat, by);
+    columns_[kShared].values[static_cast<std::size_t>(stat)].fetch_add(by, std::memory_order_relaxed);  // relaxed: statistics order nothing
+  }
+  [[gnu::noinline]] void add_one_sided_shared(std::uint64_t bytes) {
+    add(Stat::one_sided_ops, 1);
+    add(Stat::one_sided_bytes, bytes);
   }
 
   static constexpr std::uint8_t kColumns = 16;

@@ -19,9 +19,12 @@ class ThreadSlot {
       slot_ = claim();
     return slot_;
   }
+  /// For paths that leave everything unusual to others: mine() if that is below kShared, else kShared or more.
+  static std::uint8_t if_own() { return slot_; }
 
  private:
   static constexpr std::uint8_t kNone = 0xff;
+  static_assert(kNone > kShared);
   static std::uint8_t claim();
   struct Owner;
   // initial-exec: a load, never a call; a shared libnetvm takes this byte from the static TLS that the loader keeps in reserve.
