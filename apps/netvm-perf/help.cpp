@@ -75,6 +75,7 @@ Page page_of(Command command) {
            "batch; ratios are formed batch by batch. docs/thesis.md says what each row measures and how it differs from the prototype.",
            "Figures never fail: the exit status is 0 unless something could not be measured. --check makes a missed \"must\" an error."},
           {{"netvm-perf thesis", "The table; a quiet machine, please."},
+           {"netvm-perf thesis --only pinning,goodput", "Some of it, sooner."},
            {"netvm-perf thesis --json thesis.json --seconds 1", "Longer batches, for narrower intervals, and a file for machines."}}};
     case Command::latency:
       return {

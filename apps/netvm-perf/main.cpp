@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <initializer_list>
 #include <memory>
 
 #include "apps/netvm-perf/basic.hpp"
@@ -161,17 +162,29 @@ int start_thesis(const Options& options, const std::vector<std::string>& argumen
   Table table = make_thesis_table();
   const JobPlan direct{.nodes = 2, .run_flags = {"--shm", "direct"}, .arguments = arguments};
   const JobPlan packet{.nodes = 2, .run_flags = {"--shm", "packet"}, .arguments = arguments};
+  // Of two nodes: a third one that only sleeps would crowd two processors, and nobody who waits would spin.
+  const JobPlan faults{.nodes = 2, .run_flags = {"--shm", "direct", "--memory", kFaultBudget}, .arguments = arguments};
   const JobPlan direct_faults{.nodes = 3, .run_flags = {"--shm", "direct", "--memory", kFaultBudget}, .arguments = arguments};
   const JobPlan packet_faults{.nodes = 3, .run_flags = {"--shm", "packet", "--memory", kFaultBudget}, .arguments = arguments};
-  for (const JobPlan& plan : {direct, packet, direct_faults, packet_faults}) {
+  const auto any = [&](std::initializer_list<std::string_view> groups) {
+    return std::any_of(groups.begin(), groups.end(), [&](std::string_view group) { return wants(options, group); });
+  };
+  std::vector<JobPlan> plans;
+  if (any({"pinning", "dynamic", "minimum", "goodput", "notify"})) plans.push_back(direct);
+  if (any({"minimum", "goodput"})) plans.push_back(packet);
+  if (any({"faults"})) plans.push_back(faults);
+  if (any({"peer"})) plans.insert(plans.end(), {direct_faults, packet_faults});
+  for (const JobPlan& plan : plans) {
     std::string collected;
     const int status = run_job(plan, folder, progress, &collected);
     if (interrupted() != 0) return 128 + interrupted();
     if (status != 0) return status;
     table.append(read_json(collected));
   }
-  progress.show("goodput on the simulated fabric");
-  add_virtual_goodput(options, table);
+  if (wants(options, "simulated")) {
+    progress.show("goodput on the simulated fabric");
+    add_virtual_goodput(options, table);
+  }
   progress.clear();
   return present(options, std::move(table));
 }

@@ -26,6 +26,10 @@ constexpr OptionInfo kBatches = {"--batches", "N", "Batches of each arm, 3 to 10
 constexpr OptionInfo kIterations = {"-i,--iterations", "N", "Operations a batch. Default: as many as fit into --seconds."};
 constexpr OptionInfo kSeconds = {"--seconds", "S", "Time to spend on a size (or a row), about. Default: 0.25."};
 constexpr OptionInfo kThesisSeconds = {"--seconds", "S", "Time to spend on a figure, about. Default: 1."};
+constexpr OptionInfo kOnly = {
+    "--only", "LIST",
+    "Only these groups of figures: pinning, dynamic, minimum, goodput, notify, faults, peer, simulated; separated by commas. "
+    "Default: all."};
 constexpr OptionInfo kWarmup = {"--warmup", "N", "Operations before the first batch of an arm. Default: 100."};
 constexpr OptionInfo kWindow = {"-w,--window", "N", "Operations in flight, 1 to 4096. Default: 64."};
 constexpr OptionInfo kOp = {"--op", "put|get", "The operation. Default: put."};
@@ -69,6 +73,7 @@ struct Raw {
   std::string sizes;
   std::string mode;
   std::string protocols;
+  std::string only;
 };
 
 void add(CLI::App& app, const OptionInfo& info, Options& o, Raw& raw) {
@@ -84,6 +89,7 @@ void add(CLI::App& app, const OptionInfo& info, Options& o, Raw& raw) {
   if (name == "--warmup") app.add_option(flags, o.warmup)->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1'000'000'000}));
   if (name == "--window") app.add_option(flags, o.window)->check(CLI::Range(1, 4096));
   if (name == "--protocol") app.add_option(flags, raw.protocols);
+  if (name == "--only") app.add_option(flags, raw.only);
   if (name == "--op") app.add_option(flags, o.op)->check(CLI::IsMember({"put", "get"}));
   if (name == "--json") app.add_option(flags, o.json);
   if (name == "--csv") app.add_option(flags, o.csv);
@@ -146,6 +152,20 @@ std::vector<std::string> parse_protocols(const std::string& list) {
   return names;
 }
 
+std::vector<std::string> parse_groups(const std::string& list) {
+  const std::vector<std::string_view> known = thesis_groups();
+  std::vector<std::string> groups;
+  for (std::size_t at = 0; at <= list.size() && !list.empty();) {
+    const std::size_t end = std::min(list.find(',', at), list.size());
+    const std::string word = list.substr(at, end - at);
+    if (std::find(known.begin(), known.end(), word) == known.end())
+      refuse(fmt::format("--only {}: there is no group '{}'; there are: {}", list, word, fmt::join(known, ", ")));
+    groups.push_back(word);
+    at = end + 1;
+  }
+  return groups;
+}
+
 void check_outputs(const Options& o) {
   if (o.plot.empty()) return;
   if (!o.plot.ends_with(".png") && !o.plot.ends_with(".svg")) refuse(fmt::format("--plot {}: the name ends in .png or .svg", o.plot));
@@ -171,7 +191,7 @@ std::vector<Command> all_commands() {
 std::vector<OptionInfo> options_of(Command command) {
   if (command == Command::basic) return {kBatches, kJson, kQuick, kQuiet};
   if (command == Command::dsm) return {kProtocol, kBatches, kJson, kQuick, kQuiet};
-  if (command == Command::thesis) return {kBatches, kThesisSeconds, kJson, kCsv, kCheck, kQuick, kQuiet};
+  if (command == Command::thesis) return {kOnly, kBatches, kThesisSeconds, kJson, kCsv, kCheck, kQuick, kQuiet};
   std::vector<OptionInfo> options = {kNodes, kBetween};
   if (has_sizes(command)) options.push_back(kSizes);
   if (command == Command::latency || command == Command::bandwidth || command == Command::message_rate) options.push_back(kOp);
@@ -180,6 +200,14 @@ std::vector<OptionInfo> options_of(Command command) {
   if (has_sizes(command)) options.push_back(kPlot);
   options.insert(options.end(), {kQuick, kQuiet});
   return options;
+}
+
+std::vector<std::string_view> thesis_groups() {
+  return {"pinning", "dynamic", "minimum", "goodput", "notify", "faults", "peer", "simulated"};
+}
+
+bool wants(const Options& options, std::string_view group) {
+  return options.only.empty() || std::find(options.only.begin(), options.only.end(), group) != options.only.end();
 }
 
 std::vector<std::uint64_t> parse_sizes(const std::string& text) {
@@ -232,6 +260,7 @@ Options parse_options(int argc, char** argv) {
   const CLI::Option* nodes = app.get_option_no_throw("--nodes");
   check_between(o, raw, nodes != nullptr && nodes->count() > 0);
   if (has_sizes(o.command)) o.sizes = parse_sizes(raw.sizes.empty() ? default_sizes(o.command) : raw.sizes);
+  o.only = parse_groups(raw.only);
   o.mode_given = !raw.mode.empty();
   if (raw.mode == "packet") o.mode = ShmMode::packet;
   o.protocols = parse_protocols(raw.protocols);

@@ -46,6 +46,7 @@ struct Options {
   bool check = false;                  ///< a missed "must" of the thesis table is an error
   bool quiet = false;                  ///< no progress line
   std::vector<std::string> protocols;  ///< of dsm; empty: all
+  std::vector<std::string> only;       ///< groups of the thesis table to measure; empty: all
   std::string json;
   std::string csv;
   std::string plot;
@@ -53,6 +54,10 @@ struct Options {
   std::string collect;   ///< where the measuring node writes its table; empty: it prints it
   std::string progress;  ///< a pipe for what is being measured
 };
+
+/// Whether a group of the thesis table is to be measured: one of thesis_groups().
+[[nodiscard]] bool wants(const Options& options, std::string_view group);
+[[nodiscard]] std::vector<std::string_view> thesis_groups();
 
 /// Throws UsageError.
 [[nodiscard]] Options parse_options(int argc, char** argv);

@@ -22,10 +22,42 @@ class CasTranslation final : public nic::CasPageLock::Locker {
  public:
   explicit CasTranslation(nic::Device& target) : Locker(nic::CasPageLock(target.shadow_entries())) {}
   static constexpr bool kPinned = false;
+  class Usual {
+   public:
+    template <nic::LockFor kWhat>
+    [[gnu::always_inline]] bool try_lock(const nic::Device& target, PageId page) {
+      locker_ = Locker(nic::CasPageLock(target.shadow_entries()));
+      std::uint64_t frame = 0;
+      return locker_.try_lock<kWhat>(page, &frame);  // a page's number is its frame's
+    }
+    void unlock() { locker_.unlock(); }
+
+   private:
+    Locker locker_{nic::CasPageLock(nullptr)};
+  };
 };
 
-/// The firmware's step over a translation, and what the verb counts around it. Over StaticPinning: the same engine with every page pinned,
-/// translation and locking compiled out.
+/// The verb over StaticPinning: the same engine with every page pinned, translation and locking compiled out. A function, as Nic::write() is one.
+[[gnu::noinline]] Status pinned_write(nic::Nic& nic, const nic::RemoteRegion& to, std::uint64_t offset, const void* from,
+                                      std::size_t bytes) {
+  return nic::DirectPath<nic::StaticPinning>::write(nic, to, offset, from, bytes);
+}
+
+class PinnedPut {
+ public:
+  explicit PinnedPut(Session& session) : session_(session) {}
+  void operator()(const std::byte* from, std::size_t bytes) {
+    const Status status = pinned_write(session_.nic(), session_.peer(), session_.data_offset(), from, bytes);
+    if (!ok(status)) [[unlikely]]
+      session_.require(status, "a pinned put");
+  }
+  void finish() {}
+
+ private:
+  Session& session_;
+};
+
+/// The firmware's step alone, over a translation, and what the verb counts around it: no verb, no look at the channel, all inlined here.
 template <class Translation>
 class FirmwarePut {
  public:
@@ -36,16 +68,18 @@ class FirmwarePut {
 
  private:
   void put(std::uint64_t offset, const std::byte* from, std::size_t bytes) {
-    const nic::WorkRequest request = nic::write_request(session_.peer(), offset, from, bytes);
-    const nic::Outcome outcome = nic::BasicFirmware<Translation>::execute(target_, request);
-    if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
+    using Step = nic::BasicFirmware<Translation>;
+    const nic::RemoteRegion& to = session_.peer();
+    if (!Step::template try_short<nic::LockFor::write>(target_, to, offset, const_cast<std::byte*>(from), bytes)) {
+      const nic::Outcome outcome = Step::execute(target_, nic::write_request(to, offset, from, bytes));
+      if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
+    }
     stats_.add_one_sided(bytes);
   }
   Session& session_;
   nic::Device& target_;
   Stats& stats_;
 };
-using PinnedPut = FirmwarePut<nic::StaticPinning>;
 
 double call_time(Session& session, std::size_t bytes, int rounds, auto&& put) {
   return time_batch(rounds, [&](int) { put(session.source(), bytes); });
@@ -64,8 +98,10 @@ void measure_static_pinning(Session& session, Table& table) {
     const std::size_t call_pinned = arms.add_local([&](int n) { return call_time(session, bytes, n, pinned); });
     FirmwarePut<nic::ShadowTranslation> announced(session);
     FirmwarePut<CasTranslation> counted(session);
+    FirmwarePut<nic::StaticPinning> free(session);
     const std::size_t lock_announced = arms.add_local([&](int n) { return call_time(session, bytes, n, announced); });
     const std::size_t lock_counted = arms.add_local([&](int n) { return call_time(session, bytes, n, counted); });
+    const std::size_t lock_free = arms.add_local([&](int n) { return call_time(session, bytes, n, free); });
     arms.run();
     if (!session.measures()) continue;
     add_figure(table, fmt::format("write over static pinning, {}", size_text(bytes)), "<= 1.050",
@@ -74,6 +110,8 @@ void measure_static_pinning(Session& session, Table& table) {
                paired_ratio(arms.values(call), arms.values(call_pinned)), {});
     add_figure(table, fmt::format("its step over the same with locks by compare-and-swap, {}", size_text(bytes)), "-",
                paired_ratio(arms.values(lock_announced), arms.values(lock_counted)), {});
+    add_figure(table, fmt::format("its step over the bare step with static pinning, {}", size_text(bytes)), "-",
+               paired_ratio(arms.values(lock_announced), arms.values(lock_free)), {});
   }
 }
 
@@ -246,21 +284,24 @@ void measure_ladder(Session& session, Table& table) {
 
 Table measure_thesis(Session& session) {
   Table table = make_thesis_table();
+  const Options& options = session.options();
+  const bool packet = session.packet();
   if (session.runtime().vm->has_budget()) {  // a job for faults: other figures would see pages go
-    if (!session.packet()) measure_ladder(session, table);
+    if (session.job().nodes() == 2 && wants(options, "faults")) measure_ladder(session, table);
     return table;
   }
-  if (!session.packet()) {
-    measure_static_pinning(session, table);
-    measure_dynamic_pinning_sizes(session, table);
+  if (!packet && wants(options, "pinning")) measure_static_pinning(session, table);
+  if (!packet && wants(options, "dynamic")) measure_dynamic_pinning_sizes(session, table);
+  if (wants(options, "minimum")) measure_bare_fabric(session, table);
+  if (wants(options, "goodput")) {
+    for (const std::size_t bytes : {65536UL, 1048576UL}) measure_goodput(session, bytes, table);
   }
-  measure_bare_fabric(session, table);
-  for (const std::size_t bytes : {65536UL, 1048576UL}) measure_goodput(session, bytes, table);
-  if (!session.packet()) measure_notifications(session, table);
+  if (!packet && wants(options, "notify")) measure_notifications(session, table);
   return table;
 }
 
 void add_figures_of_many(Session& session, Table& table) {
+  if (!wants(session.options(), "peer")) return;
   const std::optional<Interval> ratio = measure_faulting_peer(session);
   if (!ratio) return;
   add_figure(table, fmt::format("p99 of a put while another peer faults all the time ({})", session.packet() ? "packets" : "direct"), "-",
