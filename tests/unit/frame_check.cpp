@@ -139,6 +139,23 @@ class AnnouncesTooLate final {
   bool locked_ = false;
 };
 
+/// The product, but for the page where nothing is unusual: there it announces nothing.
+class UsualLooksOnly final : public ShadowPageTable::Locker {
+ public:
+  explicit UsualLooksOnly(Device& target) : Locker(target.shadow().locker()) {}
+  static constexpr bool kPinned = false;
+  class Usual {
+   public:
+    template <LockFor kWhat>
+    static bool try_lock(const Device& target, PageId page) {
+      if (target.shadow().entry(page).state != PageState::read_write) return false;
+      std::this_thread::yield();
+      return true;
+    }
+    static void unlock() {}
+  };
+};
+
 constexpr int kStormRounds = 2'000;  // a canary that does not announce dies within the first few
 
 /// An eviction storm under two initiators that use the step over `Translation`; survivors return 0.
@@ -262,6 +279,9 @@ TEST_CASE("frame check: a canary that looks at the entry without announcing is c
   const ChildEnd late = storm<AnnouncesTooLate>();
   CHECK(late.killed_by(SIGABRT));
   CHECK(says(late, "accessed without its lock, or after its eviction"));
+  const ChildEnd usual = storm<UsualLooksOnly>();
+  CHECK(usual.killed_by(SIGABRT));
+  CHECK(says(usual, "accessed without its lock, or after its eviction"));
   const ChildEnd careful = storm<LocksAndDawdles>();
   CHECK_MESSAGE(careful.exited_with(0), careful.output);
   const ChildEnd product = storm<ShadowTranslation>();
