@@ -173,7 +173,16 @@ class Completion {
 };
 
 /// Who handles a message. Values are fixed: they travel on the wire.
-enum class MessageKind : std::uint8_t { sync_lock = 1, sync_collective = 2, dsm_allocator = 3, dsm_protocol = 4, sync_wake = 5, test = 15 };
+enum class MessageKind : std::uint8_t {
+  sync_lock = 1,
+  sync_collective = 2,
+  dsm_allocator = 3,
+  dsm_protocol = 4,
+  sync_wake = 5,
+  sync_recovery = 6,
+  sync_watch = 7,
+  test = 15
+};
 
 /// A handler of two-sided messages. Messages of one channel arrive in the order of sending, exactly once.
 class MessageHandler {

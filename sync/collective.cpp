@@ -195,11 +195,17 @@ bool Collectives::filled(std::size_t inbox) const {
 }
 
 Result<Bytes> Collectives::take_from(std::size_t inbox) {
-  const Status status = nic_.wait_until(arrivals_, [&] { return filled(inbox); });
+  const Status status = nic_.wait_until(arrivals_, [&] { return filled(inbox) || given_up_.load(); });
   if (!ok(status)) return status;
+  if (!filled(inbox)) return Status::peer_dead;
   const std::lock_guard guard(inbox_guard_);
   inbox_[inbox].full = false;
   return std::exchange(inbox_[inbox].body, {});
+}
+
+void Collectives::give_up() {
+  given_up_.store(true);
+  arrivals_.announce(nic_.env());
 }
 
 void Collectives::on_message(NodeId from, std::span<const std::byte> body) noexcept {

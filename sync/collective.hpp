@@ -45,6 +45,9 @@ class Collectives final : public nic::MessageHandler {
   /// `op` for all_reduce, else null. The value is replaced by the result.
   Status run(const CollectiveCall& call, std::span<std::byte> value, const Combine* op);
 
+  /// A node has died: what is under way, and every later collective, ends with E_PEER_DEAD. Does not block.
+  void give_up();
+
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, and dropped.
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
@@ -90,6 +93,7 @@ class Collectives final : public nic::MessageHandler {
   mutable SpinLock inbox_guard_;
   std::vector<Inbox> inbox_;
   WaitWord arrivals_;
+  std::atomic<bool> given_up_{false};
   std::atomic<std::uint64_t> dropped_{0};
 };
 

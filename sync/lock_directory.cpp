@@ -1,5 +1,6 @@
 #include "sync/lock_directory.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "runtime/check.hpp"
@@ -12,7 +13,7 @@ constexpr std::uint64_t kSlotBytes = 16;
 constexpr std::uint64_t kTailInSlot = 8;
 }  // namespace
 
-LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(config), nic_(nic) {
+LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(config), nic_(nic), dead_(nic.nodes(), false) {
   NETVM_CHECK(config.tables.size() == nic.nodes(), "%zu lock tables for %u nodes", config.tables.size(), nic.nodes());
   NETVM_CHECK(std::has_single_bit(config.table_slots) && config.table_slots < UINT32_MAX,
               "a lock table of %llu slots; it must be a power of two, and less than 2^32",
@@ -25,7 +26,32 @@ LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(
 }
 
 NodeId LockDirectory::home_of(std::uint64_t offset) const {
-  return NodeId{static_cast<std::uint32_t>(mix64(offset) % config_.tables.size())};
+  std::uint64_t hash = mix64(offset);
+  while (dead_[hash % dead_.size()]) hash = mix64(hash);
+  return NodeId{static_cast<std::uint32_t>(hash % dead_.size())};
+}
+
+bool LockDirectory::has_moved(std::uint64_t offset) const { return dead_[mix64(offset) % dead_.size()]; }
+
+Status LockDirectory::read_tails(std::map<std::uint64_t, std::uint64_t>* tails) {
+  constexpr std::uint64_t kSlotsAtOnce = 1024;
+  std::vector<std::uint64_t> words;
+  for (std::uint64_t first = 0; first < config_.table_slots; first += kSlotsAtOnce) {
+    words.resize(2 * std::min(kSlotsAtOnce, config_.table_slots - first));
+    const Status status = nic_.read(config_.tables[nic_.node().value], config_.table_offset + first * kSlotBytes, words.data(),
+                                    words.size() * sizeof(words[0]));
+    if (!ok(status)) return status;
+    for (std::size_t i = 0; i < words.size(); i += 2) {
+      if (words[i] != 0 && words[i + 1] != 0) (*tails)[words[i] - 1] = words[i + 1];
+    }
+  }
+  return Status::ok;
+}
+
+Status LockDirectory::write_tail(std::uint64_t offset, std::uint64_t tail) {
+  const Result<LockSlot> slot = find(offset);
+  if (!slot) return slot.status();
+  return nic_.atomic(config_.tables[slot->home.value], tail_at(*slot), {.op = nic::AtomicOp::swap, .operand = tail}).status();
 }
 
 Result<LockSlot> LockDirectory::find(std::uint64_t offset) {

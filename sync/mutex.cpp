@@ -20,13 +20,21 @@ unsigned long long printable(std::uint64_t value) { return value; }
 bool looks_changed(const LockWaiter& waiter) {
   return waiter.state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
 }
+bool gives_up(const LockWaiter& waiter) { return waiter.give_up != nullptr && waiter.give_up->load(); }
 void set_state(LockWaiter& waiter, State state) {
   waiter.state.store(state, std::memory_order_release);  // release: partner is looks_changed()
 }
 }  // namespace
 
 Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats, TokenCargo* cargo)
-    : nic_(nic), hook_(hook), stats_(stats), cargo_(cargo), cohort_limit_(config.cohort), directory_(config, nic), caretakers_(nic.env()) {
+    : nic_(nic),
+      hook_(hook),
+      stats_(stats),
+      cargo_(cargo),
+      cohort_limit_(config.cohort),
+      gate_(nic),
+      directory_(config, nic),
+      caretakers_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
 
@@ -37,7 +45,7 @@ Mutexes::~Mutexes() {
 
 // ---- lock, unlock ------------------------------------------------------------------------------------------------------
 
-Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
   LockState& state = table_.at(offset);
   Guard guard(state.guard);
@@ -48,14 +56,18 @@ Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
     return Status::ok;
   }
   if (state.holder == who) return Status::invalid;
+  if (state.lost) return Status::owner_dead;
   LockWaiter* waiter = pool_.take(who);
+  waiter->give_up = give_up;
   state.append(waiter);
-  const bool ask = state.token == Token::absent;
-  if (ask) state.token = Token::requested;
+  if (state.token == Token::absent) {
+    state.token = Token::requested;
+    set_state(*waiter, State::elected);
+  }
   guard.unlock();
 
   const Nanos begin = nic_.env().now();
-  if (ask) request_token(state);
+  const Waits::Scope waits(waits_, {SyncId{offset}.is_object() ? "object's lock" : "mutex", SyncId{offset}, who, begin});
   const Status status = wait_for_grant(state, waiter, deadline);
   pool_.give_back(waiter);
   if (ok(status)) {
@@ -68,8 +80,9 @@ Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
 
 Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline) {
   for (;;) {
-    const Status waited = nic_.wait_until(
-        waiter->word, [waiter] { return looks_changed(*waiter); }, deadline);
+    Status waited = nic_.wait_until(
+        waiter->word, [waiter] { return looks_changed(*waiter) || gives_up(*waiter); }, deadline);
+    if (ok(waited) && gives_up(*waiter)) waited = Status::timeout;
     Guard guard(state.guard);
     switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
       case State::granted:
@@ -77,11 +90,19 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
       case State::failed:
         return waiter->status;
       case State::elected:
-        set_state(*waiter, State::waiting);
-        if (ok(waited)) {
+        if (ok(waited) && gate_.enter()) {
+          set_state(*waiter, State::waiting);
           guard.unlock();
           request_token(state);
+          gate_.leave();
           continue;
+        }
+        if (ok(waited)) {
+          guard.unlock();
+          waited = gate_.wait_until_open(deadline);  // short: who gives up does so afterwards
+          if (ok(waited)) continue;
+          guard.lock();
+          if (waiter->state.load(std::memory_order_relaxed) == State::failed) return waiter->status;  // relaxed: under the guard
         }
         state.remove(waiter);
         elect_or_forget(state, guard);
@@ -152,15 +173,24 @@ void Mutexes::release(LockState& state) {
   hook_.on_release(SyncId{state.offset});
   Guard guard(state.guard);
   state.unreleased = false;
-  if (state.has_successor) {
-    grant_to_successor(state, guard);
-  } else if (state.has_waiters()) {
-    LockWaiter* next = state.hand_to_first();
-    guard.unlock();
-    next->word.announce(nic_.env());
-  } else {
+  if (state.has_successor) return grant_to_successor(state, guard);
+  keep(state, guard);
+}
+
+void Mutexes::keep(LockState& state, Guard& guard) {
+  if (!state.has_waiters()) {
     state.holder = LockState::kNobody;
+    guard.unlock();
+    return;
   }
+  LockWaiter* next = state.hand_to_first();
+  guard.unlock();
+  next->word.announce(nic_.env());
+}
+
+void Mutexes::grant_idle(LockState& state, Guard& guard) {
+  if (!state.unreleased || !hook_.needs_release(SyncId{state.offset})) return grant_to_successor(state, guard);
+  release_for(state, guard);
 }
 
 void Mutexes::release_for(LockState& state, Guard& guard) {
@@ -174,6 +204,7 @@ void Mutexes::release_for(LockState& state, Guard& guard) {
 }
 
 void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
+  if (!gate_.enter()) return keep(state, guard);  // resume() sees to it
   const NodeId to = state.successor;
   const Bytes request = std::exchange(state.extra->successor_request, {});
   const std::uint64_t question = std::exchange(state.extra->successor_probe, 0);
@@ -193,6 +224,7 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   hook_.append_grant(SyncId{state.offset}, to, request, body);
   nic_.send(to, nic::MessageKind::sync_lock, body);
   if (question != 0) nic_.send(to, nic::MessageKind::sync_lock, encode_lock(LockMessageType::busy, state.offset, question));
+  gate_.leave();
 
   guard.lock();
   elect_or_forget(state, guard);
@@ -215,6 +247,46 @@ bool Mutexes::held_here(std::uint64_t offset) const {
   if (state == nullptr) return false;
   const Guard guard(state->guard);
   return state->held_by_thread();
+}
+
+void Mutexes::look_again(std::uint64_t offset) {
+  LockState* const state = table_.find(offset);
+  if (state == nullptr) return;
+  const Guard guard(state->guard);
+  if (!state->has_waiters()) return;
+  LockWaiter* waiter = state->last;
+  do {
+    waiter->word.announce(nic_.env());
+    waiter = waiter->next;
+  } while (waiter != state->last);
+}
+
+std::optional<std::uint64_t> Mutexes::busy_in(std::uint64_t offset, std::uint64_t bytes) const {
+  constexpr std::uint64_t kSpacing = 8;
+  const auto is_busy = [](const LockState* state) {
+    if (state == nullptr) return false;
+    const Guard guard(state->guard);
+    return state->held_by_thread() || state->has_waiters() || state->has_successor;
+  };
+  if (bytes / kSpacing <= table_.size()) {
+    for (std::uint64_t at = offset; at < offset + bytes; at += kSpacing) {
+      if (is_busy(table_.find(at))) return at;
+    }
+    return std::nullopt;
+  }
+  for (const LockState* const state : table_.all()) {
+    if (state->offset >= offset && state->offset - offset < bytes && is_busy(state)) return state->offset;
+  }
+  return std::nullopt;
+}
+
+std::vector<Held> Mutexes::held_and_wanted() const {
+  std::vector<Held> held;
+  for (const LockState* const state : table_.all()) {
+    const Guard guard(state->guard);
+    if (state->held_by_thread() && (state->has_waiters() || state->has_successor)) held.push_back({SyncId{state->offset}, state->holder});
+  }
+  return held;
 }
 
 std::uint64_t Mutexes::epoch_of(std::uint64_t offset) const {
@@ -242,16 +314,31 @@ void Mutexes::request_token(LockState& state) {
   stats_.add(Stat::lock_remote);
   const Result<LockSlot> slot = slot_of(state);
   const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
-  if (!tail) return fail_waiters(state, tail.status());
+  if (!tail) return (void)came_to_nothing(state, tail.status());
+  if (is_lost(state, *tail)) return mark_lost(state, epoch_of_lost(*tail));
+  Guard guard(state.guard);
   if (*tail == 0) {
-    Guard guard(state.guard);
     state.token = Token::here;
-    token_arrived(state, guard);
-    return;
+    return token_arrived(state, guard);
   }
   NETVM_CHECK(*tail <= nic_.nodes() && *tail != nic_.node().value + 1, "mutex at offset %#llx: its tail at node %u names node %lld",
               printable(state.offset), slot->home.value, static_cast<long long>(*tail) - 1);
-  send_request(state, NodeId{static_cast<std::uint32_t>(*tail - 1)});
+  const NodeId predecessor{static_cast<std::uint32_t>(*tail - 1)};
+  state.predecessor = predecessor;
+  state.asked = true;
+  guard.unlock();
+  send_request(state, predecessor);
+}
+
+Status Mutexes::came_to_nothing(LockState& state, Status status) {
+  if (status == Status::cancelled) ended_.store(true);
+  if (!gate_.is_dead(directory_.home_of(state.offset))) {
+    fail_waiters(state, status);
+    return status;
+  }
+  Guard guard(state.guard);
+  elect_or_forget(state, guard);
+  return Status::ok;
 }
 
 void Mutexes::send_request(LockState& state, NodeId predecessor) {
@@ -265,6 +352,7 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
   {
     const Guard guard(state.guard);
     state.token = Token::absent;
+    state.asked = false;
     while (state.has_waiters()) {
       failed.push_back(state.first());
       state.remove(failed.back());

@@ -9,21 +9,28 @@
 //     any more, a task does it.
 //  4. A contended hand-over between nodes costs one request and one grant, beside the swap at the home.
 //  5. An offset that nobody of this node asked for has no state; a message about it, or one that fits no state, is a broken peer: reported.
+//  6. What concerns other nodes happens inside the gate (lock_gate.hpp): swaps, requests, grants. It is closed while a death is dealt with.
 // Threads: any, except that on_message comes from the NIC.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "nic/nic.hpp"
 #include "runtime/task_group.hpp"
 #include "sync/coherence_hook.hpp"
 #include "sync/lock_directory.hpp"
+#include "sync/lock_gate.hpp"
 #include "sync/mutex_table.hpp"
+#include "sync/recovery_plan.hpp"
 #include "sync/sync_wire.hpp"
 #include "sync/token_cargo.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::sync {
 
@@ -34,11 +41,29 @@ class Mutexes final : public nic::MessageHandler {
   /// Waits for tasks that still apply a payload. No thread may be inside a call.
   ~Mutexes() override;
 
-  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline);
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr);
+  void look_again(std::uint64_t offset);
   Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
   Status unlock(std::uint64_t offset, std::uint64_t who);
   [[nodiscard]] bool held_here(std::uint64_t offset) const;
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
+  [[nodiscard]] std::optional<std::uint64_t> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+  /// What this node's threads wait for, those of the other objects included.
+  [[nodiscard]] Waits& waits() { return waits_; }
+  /// The mutexes that threads of this node hold while somebody waits for them.
+  [[nodiscard]] std::vector<Held> held_and_wanted() const;
+
+  // ---- for Recovery: a round's steps, in this order, while the gate is closed ----------------------------------------------
+  [[nodiscard]] LockGate& gate() { return gate_; }
+  /// Those who ask whether a mutex is free are told that it is not.
+  void forget_questions();
+  /// How this node's mutexes stand, by keeper; the dead are nobody's home any more, and nobody follows anybody here.
+  std::map<NodeId, std::vector<LockReport>> report(std::span<const NodeId> dead);
+  /// As keeper: writes the tails. Blocks. E_CANCELLED.
+  Result<RecoveryPlan> decide(const std::map<NodeId, std::vector<LockReport>>& reports);
+  void apply(std::span<const LockVerdict> verdicts);
+  /// The gate is open again.
+  void resume();
 
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, and dropped.
@@ -46,10 +71,21 @@ class Mutexes final : public nic::MessageHandler {
 
  private:
   Result<LockSlot> slot_of(LockState& state);
-  // Gets this node into the tail and asks the predecessor; the caller set token = requested. On failure everybody in the queue fails.
+  // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered. If it comes to nothing, everybody
+  // in the queue fails, or somebody is elected to ask the home that takes the dead one's place.
   void request_token(LockState& state);
   void send_request(LockState& state, NodeId predecessor);
   void fail_waiters(LockState& state, Status status);
+  // An atomic at the home failed. Ok if the home is known to be dead: somebody is elected to ask the one that takes its place; else all waiters fail, and it
+  // is returned.
+  Status came_to_nothing(LockState& state, Status status);
+  // Whether the tail says that the token died with a node. 0 at a keeper that has not kept it from the beginning: nobody knows.
+  [[nodiscard]] bool is_lost(const LockState& state, std::uint64_t tail) const {
+    return (tail & kLostTail) != 0 || (tail == 0 && directory_.has_moved(state.offset));
+  }
+  [[nodiscard]] static std::uint64_t epoch_of_lost(std::uint64_t tail) { return tail == 0 ? kLostEpochs : tail & ~kLostTail; }
+  // Its token died with a node: all who wait are told.
+  void mark_lost(LockState& state, std::uint64_t epoch);
   // The token is here (first of all nodes, or with a payload): the first waiter holds, or a task looks after it.
   void token_arrived(LockState& state, std::unique_lock<SpinLock>& guard);
   Status wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline);
@@ -62,15 +98,21 @@ class Mutexes final : public nic::MessageHandler {
   LockExtra& extra_of(LockState& state);
   // Takes back what the state does not need any more. Under its guard.
   void trim(LockState& state);
-  // Gives the token to the successor; with waiters left, the first of them asks for it back.
+  // The first waiter holds, or the token lies idle.
+  void keep(LockState& state, std::unique_lock<SpinLock>& guard);
+  // Gives the token to the successor; with waiters left, the first of them asks for it back. Keeps it while the gate is closed.
   void grant_to_successor(LockState& state, std::unique_lock<SpinLock>& guard);
+  // Of an idle token: at once, or after a task has flushed.
+  void grant_idle(LockState& state, std::unique_lock<SpinLock>& guard);
   // token = requested without a request: the first waiter makes one; without waiters token = absent.
   void elect_or_forget(LockState& state, std::unique_lock<SpinLock>& guard);
   Result<bool> try_remote(LockState& state, std::uint64_t who);
   // Asks the queue's last node; true if the mutex was free there.
   bool probe(LockState& state, LockWaiter* prober, NodeId last);
-  bool claim_behind(LockState& state, const LockSlot& slot, LockWaiter* waiter, NodeId last, Status* status);
+  bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status);
 
+  void handle(NodeId from, const LockMessage& message);
+  void handle_lost(LockState& state, const LockMessage& message);
   void handle_request(LockState& state, NodeId from, const LockMessage& message);
   void handle_grant(LockState& state, NodeId from, const LockMessage& message);
   void handle_probe(LockState* state, NodeId from, const LockMessage& message);
@@ -81,12 +123,15 @@ class Mutexes final : public nic::MessageHandler {
   Stats& stats_;
   TokenCargo* const cargo_;
   const std::uint32_t cohort_limit_;
+  Waits waits_;
+  LockGate gate_;
   LockDirectory directory_;
   MutexTable table_;
   WaiterPool pool_;
   RecyclingPool<LockExtra> extras_;
   std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
   TaskGroup caretakers_;
+  std::atomic<bool> ended_{false};  // the job ends under this node: a swap was cut off, and nobody can know whether it happened
   std::atomic<std::uint64_t> dropped_{0};
 };
 

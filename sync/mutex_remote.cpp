@@ -33,7 +33,8 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
       stats_.add(Stat::lock_acquires);
       return true;
     }
-    if (state.token != Token::absent) return false;  // a thread of this node holds it or waits for it
+    if (state.lost) return Status::owner_dead;
+    if (state.token != Token::absent || !gate_.enter()) return false;  // a thread of this node holds it or waits for it
     state.token = Token::requested;
   }
   const Result<bool> got = try_remote(state, who);
@@ -44,28 +45,40 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
   return got;
 }
 
+// The gate was entered.
 Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   stats_.add(Stat::lock_remote);
   const Result<LockSlot> slot = slot_of(state);
   const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, 0) : Result<std::uint64_t>(slot.status());
   if (!tail) {
-    fail_waiters(state, tail.status());
-    return tail.status();
+    const Status failed = came_to_nothing(state, tail.status());
+    gate_.leave();
+    if (!ok(failed)) return failed;
+    return false;
+  }
+  if (is_lost(state, *tail)) {
+    mark_lost(state, epoch_of_lost(*tail));
+    gate_.leave();
+    return Status::owner_dead;
   }
   if (*tail == 0) {  // nobody ever asked
-    const Guard guard(state.guard);
-    state.token = Token::here;
-    state.holder = who;
+    {
+      const Guard guard(state.guard);
+      state.token = Token::here;
+      state.holder = who;
+    }
+    gate_.leave();
     return true;
   }
+  gate_.leave();
   NETVM_CHECK(*tail <= nic_.nodes() && *tail != nic_.node().value + 1, "mutex at offset %#llx: its tail at node %u names node %lld",
               printable(state.offset), slot->home.value, static_cast<long long>(*tail) - 1);
   const NodeId last{static_cast<std::uint32_t>(*tail - 1)};
   LockWaiter* waiter = pool_.take(who);
   Status status = Status::ok;
   bool got = false;
-  if (probe(state, waiter, last)) {
-    got = claim_behind(state, *slot, waiter, last, &status);
+  if (probe(state, waiter, last) && gate_.enter()) {
+    got = claim_behind(state, waiter, last, &status);
   } else {
     Guard guard(state.guard);
     elect_or_forget(state, guard);
@@ -81,10 +94,12 @@ bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
   extra_of(state).prober = prober;
   state.extra->probe_number = number;
   guard.unlock();
-  nic_.send(last, nic::MessageKind::sync_lock, encode_lock(LockMessageType::probe, state.offset, number));
-  (void)nic_.wait_until(prober->word, [prober] {
-    return prober->state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
-  });
+  if (!gate_.is_dead(last)) {  // who dies after this look is followed by forget_questions()
+    nic_.send(last, nic::MessageKind::sync_lock, encode_lock(LockMessageType::probe, state.offset, number));
+    (void)nic_.wait_until(prober->word, [prober] {
+      return prober->state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
+    });
+  }
   guard.lock();
   state.extra->prober = nullptr;  // cancelled: a late answer finds nobody
   trim(state);
@@ -93,29 +108,40 @@ bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
   return prober->answer_free;
 }
 
-bool Mutexes::claim_behind(LockState& state, const LockSlot& slot, LockWaiter* waiter, NodeId last, Status* status) {
+// The gate was entered; it is left here.
+bool Mutexes::claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status) {
   const std::uint64_t expected = last.value + 1;
-  const Result<std::uint64_t> tail = directory_.compare_swap_tail(slot, expected);
+  const Result<LockSlot> slot = slot_of(state);  // its home may have died since
+  const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, expected) : Result<std::uint64_t>(slot.status());
   if (!tail) {
-    *status = tail.status();
-    fail_waiters(state, *status);
+    *status = came_to_nothing(state, tail.status());
+    gate_.leave();
     return false;
   }
+  Guard guard(state.guard);
   if (*tail != expected) {  // another node was faster
-    Guard guard(state.guard);
     elect_or_forget(state, guard);
+    gate_.leave();
     return false;
   }
-  {
-    const Guard guard(state.guard);
-    state.prepend(waiter);
-  }
+  state.prepend(waiter);
+  state.predecessor = last;
+  state.asked = true;
+  guard.unlock();
   send_request(state, last);
+  gate_.leave();
   (void)probe(state, waiter, last);
-  const Guard guard(state.guard);
-  if (waiter->state.load(std::memory_order_relaxed) == State::granted) return true;  // relaxed: under the guard
-  state.remove(waiter);
-  return false;
+  guard.lock();
+  switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
+    case State::granted:
+      return true;
+    case State::failed:
+      *status = waiter->status;
+      return false;
+    default:
+      state.remove(waiter);
+      return false;
+  }
 }
 
 // ---- messages --------------------------------------------------------------------------------------------------------------
@@ -126,22 +152,35 @@ void Mutexes::on_message(NodeId from, std::span<const std::byte> body) noexcept 
     dropped_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
     return;
   }
-  LockState* state = table_.find(message->offset);
-  if (message->type == LockMessageType::probe) return handle_probe(state, from, *message);
+  if (ended_.load() || !gate_.hear(from)) return;
+  handle(from, *message);
+  gate_.leave();
+}
+
+void Mutexes::handle(NodeId from, const LockMessage& message) {
+  LockState* state = table_.find(message.offset);
+  if (message.type == LockMessageType::probe) return handle_probe(state, from, message);
   NETVM_CHECK(state != nullptr, "node %u sent a message about the mutex at offset %#llx, which no thread of this node ever locked",
-              from.value, printable(message->offset));
-  switch (message->type) {
+              from.value, printable(message.offset));
+  switch (message.type) {
     case LockMessageType::request:
-      return handle_request(*state, from, *message);
+      return handle_request(*state, from, message);
     case LockMessageType::grant:
-      return handle_grant(*state, from, *message);
+      return handle_grant(*state, from, message);
+    case LockMessageType::lost:
+      return handle_lost(*state, message);
     default:
-      return handle_answer(*state, *message);
+      return handle_answer(*state, message);
   }
 }
 
 void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& message) {
   Guard guard(state.guard);
+  if (state.lost) {
+    const std::uint64_t epoch = state.epoch;
+    guard.unlock();
+    return nic_.send(from, nic::MessageKind::sync_lock, encode_lock(LockMessageType::lost, message.offset, epoch));
+  }
   NETVM_CHECK(!state.has_successor && state.token != Token::absent,
               "node %u asks this node for the mutex at offset %#llx, which %s: two nodes think they follow this one", from.value,
               printable(state.offset), state.has_successor ? "has a successor already" : "is not here");
@@ -150,9 +189,7 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
   LockExtra& extra = extra_of(state);
   extra.successor_request.assign(message.payload.begin(), message.payload.end());
   extra.successor_probe = 0;
-  if (!state.idle()) return;
-  if (!state.unreleased || !hook_.needs_release(SyncId{state.offset})) return grant_to_successor(state, guard);
-  release_for(state, guard);
+  if (state.idle()) grant_idle(state, guard);
 }
 
 void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& message) {
@@ -166,6 +203,7 @@ void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& mes
               printable(state.offset), printable(message.epoch), state.token == Token::requested ? "has seen" : "did not ask for",
               printable(state.epoch));
   state.token = Token::here;
+  state.asked = false;
   state.epoch = message.epoch;
   state.cohort = 0;
   state.stay = 0;

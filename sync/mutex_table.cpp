@@ -90,6 +90,7 @@ LockWaiter* WaiterPool::take(std::uint64_t who) {
   LockWaiter* waiter = pool_.take();
   waiter->who = who;
   waiter->status = Status::ok;
+  waiter->give_up = nullptr;
   waiter->next = nullptr;
   waiter->state.store(LockWaiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under a guard
   return waiter;

@@ -40,6 +40,7 @@ struct alignas(kCacheLine) LockWaiter {
   std::atomic<State> state{State::waiting};  ///< changed under the guard; looked at without it
   std::uint64_t who = 0;
   Status status = Status::ok;
+  const std::atomic<bool>* give_up = nullptr;  ///< see Mutexes::lock()
   bool answer_free = false;
   LockWaiter* next = nullptr;  ///< in the mutex's queue (a ring), or in the pool
 };
@@ -80,11 +81,14 @@ struct alignas(kCacheLine) LockState {
   bool has_successor : 1 = false;
   bool has_payload : 1 = false;
   bool unreleased : 1 = false;  ///< a thread unlocked, and on_release() has not run since
+  bool asked : 1 = false;       ///< this node is in the queue, behind `predecessor`
+  bool lost : 1 = false;        ///< its token died with a node
   bool migrates : 1 = false;    ///< the last stay of the token was a short one: the next probably is, too
   std::uint8_t stay = 0;        ///< unlocks since the token came, as far as they matter
   std::uint16_t cohort = 0;     ///< hand-overs inside this node since another one waits
   std::uint32_t slot = 0;       ///< where the tail lies: LockSlot::number; 0: not known
   NodeId successor{};
+  NodeId predecessor{};
   std::uint64_t offset = 0;
   std::uint64_t holder = kNobody;
   std::uint64_t epoch = 0;     ///< fencing token: rises with every hand-over between nodes
@@ -111,6 +115,10 @@ class MutexTable {
       LockState* const state = index.places[at].load(std::memory_order_acquire);  // acquire: partner is put()'s release
       if (state == nullptr || state->offset == offset) return state;
     }
+  }
+  [[nodiscard]] std::size_t size() const {
+    const std::lock_guard guard(making_);
+    return states_.size();
   }
   /// Every state that there is, in the order in which they were made. Not for hot paths.
   [[nodiscard]] std::vector<LockState*> all() const;

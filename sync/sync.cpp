@@ -4,6 +4,8 @@
 #include "sync/collective.hpp"
 #include "sync/mutex.hpp"
 #include "sync/objects.hpp"
+#include "sync/recovery.hpp"
+#include "sync/watchdog.hpp"
 
 namespace netvm::sync {
 
@@ -13,25 +15,37 @@ class Sync::Impl {
       : nodes(nic.nodes()),
         objects(mutexes, nic, hook, stats, config.cohort),
         mutexes(config, nic, hook, stats, &objects),
-        collectives(config.arity, nic, hook, stats) {}
+        collectives(config.arity, nic, hook, stats),
+        recovery(mutexes, nic, [this](NodeId) { collectives.give_up(); }),
+        watchdog({config.watchdog, [this] { return mutexes.held_and_wanted(); }, config.name_of, config.report}, nic, mutexes.waits()) {}
 
   const std::uint32_t nodes;
   Objects objects;  // mutexes' messages reach it, so it goes last
   Mutexes mutexes;
   Collectives collectives;
+  Recovery recovery;
+  Watchdog watchdog;
 };
 
 Sync::Sync(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
     : impl_(std::make_unique<Impl>(config, nic, hook, stats)) {}
 Sync::~Sync() = default;
 
-Status Sync::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) { return impl_->mutexes.lock(offset, who, deadline); }
+Status Sync::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
+  return impl_->mutexes.lock(offset, who, deadline, give_up);
+}
+void Sync::look_again(std::uint64_t offset) { impl_->mutexes.look_again(offset); }
+std::optional<std::uint64_t> Sync::busy_in(std::uint64_t offset, std::uint64_t bytes) const {
+  return impl_->mutexes.busy_in(offset, bytes);
+}
 Result<bool> Sync::try_lock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.try_lock(offset, who); }
 Status Sync::unlock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.unlock(offset, who); }
 bool Sync::held_here(std::uint64_t offset) const { return impl_->mutexes.held_here(offset); }
 std::uint64_t Sync::epoch_of(std::uint64_t offset) const { return impl_->mutexes.epoch_of(offset); }
 
 Objects& Sync::objects() { return impl_->objects; }
+
+void Sync::declare_dead(NodeId node) { impl_->recovery.declare_dead(node); }
 
 void Sync::set_local_threads(std::uint32_t threads) { impl_->collectives.set_local_threads(threads); }
 

@@ -14,10 +14,13 @@
 // Invariants: see mutex.hpp, mutex_table.hpp, objects.hpp and collective.hpp.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "nic/nic.hpp"
@@ -34,6 +37,11 @@ struct SyncConfig {
   std::uint64_t table_slots = 0;  ///< power of two; 16 bytes each
   std::uint32_t cohort = 16;      ///< hand-overs of a mutex inside a node at most, while another node waits
   std::uint32_t arity = 8;        ///< children of a node in the tree of the collectives
+  Nanos watchdog = 0;             ///< waits that last longer are reported (watchdog.hpp); 0: none
+  /// How reports name an object; empty: by its offset.
+  std::function<std::string(SyncId)> name_of = {};
+  /// Takes the lines of a report; empty: they go to the log.
+  std::function<void(const std::vector<std::string>&)> report = {};
 };
 
 class Sync final {
@@ -47,8 +55,11 @@ class Sync final {
   // ---- mutex ---------------------------------------------------------------------------------------------------------
   /// Blocks. `who` names the locking thread (unique inside the node, not 0, below 2^64 - 2): recursion and a foreign unlock are noticed.
   /// ok; E_TIMEOUT after the deadline (the request is then withdrawn or handed on: nobody is blocked by it); E_INVALID: this thread holds it already;
-  /// E_EXHAUSTED: the lock table is full; E_CANCELLED.
-  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  /// E_EXHAUSTED: the lock table is full; E_OWNER_DEAD: see declare_dead(); E_PEER_DEAD: its home is dead, and nobody has said so yet; E_CANCELLED.
+  /// Where `give_up` is given and becomes true (and look_again() is called then), it ends with E_TIMEOUT too.
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
+  /// Those who wait for the mutex at this node look at their `give_up`. Does not block.
+  void look_again(std::uint64_t offset);
   /// True if this thread now holds it. Never waits for another holder; may ask the home and the node that had it last. Now and then
   /// false though the mutex is free (several tried at once), like std::mutex::try_lock.
   Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
@@ -59,8 +70,18 @@ class Sync final {
   /// Fencing token: how often the mutex went from one node to another, as of the last time it came here. Rises with each.
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
 
+  /// A mutex inside [offset, offset + bytes) that a thread of this node holds or waits for, or another node waits for here: memory that must not be freed.
+  [[nodiscard]] std::optional<std::uint64_t> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+
   /// Semaphores, reader-writer locks and the other objects.
   [[nodiscard]] Objects& objects();
+
+  // ---- deaths ------------------------------------------------------------------------------------------------------------
+  /// Says that a node has ended (its process is gone, or is known never to speak again), from whoever learns of it; the other survivors are told. Any
+  /// context; does not block. Mutexes go on among the survivors if one of them has the token. Those whose token was with the dead node (held, kept since
+  /// it was used there, or on its way to it) are lost, as is every mutex whose home has died and whose token no survivor has: lock() of these ends
+  /// with E_OWNER_DEAD, now and later, and epoch_of() is above that of every holder before. Collectives end with E_PEER_DEAD.
+  void declare_dead(NodeId node);
 
   // ---- collectives over all nodes, for `local_threads` threads of each ---------------------------------------------------
   /// How many threads of this node take part in each collective. Call before the first, and only while none is under way.

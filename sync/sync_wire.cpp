@@ -24,7 +24,7 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   LockHeader header;
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
-  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::busy)) {
+  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::lost)) {
     return std::nullopt;
   }
   for (const std::uint8_t byte : header.reserved) {

@@ -21,6 +21,7 @@ enum class LockMessageType : std::uint8_t {
   probe = 3,    ///< to the queue's last node: is the lock free at your place? epoch: the prober's number for this question
   free = 4,     ///< answer to probe
   busy = 5,     ///< answer to probe
+  lost = 6,     ///< answer to request: the token died with a node; epoch: the fencing token
 };
 
 struct LockHeader {

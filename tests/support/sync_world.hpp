@@ -144,6 +144,8 @@ struct SyncWorldOptions {
   std::uint64_t table_slots = 1024;
   std::uint32_t arity = 8;
   std::uint32_t cohort = 16;
+  Nanos watchdog = 0;
+  std::function<void(const std::vector<std::string>&)> report = {};  ///< takes the watchdogs' lines
 };
 
 struct SyncNode {
@@ -176,6 +178,8 @@ struct SyncNode {
     config.table_slots = options.table_slots;
     config.arity = options.arity;
     config.cohort = options.cohort;
+    config.watchdog = options.watchdog;
+    config.report = options.report;
     sync = std::make_unique<sync::Sync>(config, *nic, *hook, stats);
     sync->set_local_threads(options.threads);
   }

@@ -19,8 +19,8 @@ Bytes bytes(std::size_t count) {
 }
 
 TEST_CASE("lock messages survive the wire") {
-  for (const auto type :
-       {LockMessageType::request, LockMessageType::grant, LockMessageType::probe, LockMessageType::free, LockMessageType::busy}) {
+  for (const auto type : {LockMessageType::request, LockMessageType::grant, LockMessageType::probe, LockMessageType::free,
+                          LockMessageType::busy, LockMessageType::lost}) {
     const Bytes cargo = bytes(type == LockMessageType::grant ? 33 : 0);
     Bytes body = encode_lock(type, 0x123456789abcdef0, 42, cargo);
     const Bytes payload = bytes(100);
@@ -113,7 +113,7 @@ TEST_CASE("bodies that are not ours are refused") {
   CHECK_FALSE(decode_collective({}).has_value());
   const Bytes lock = encode_lock(LockMessageType::request, 1, 2);
   CHECK_FALSE(decode_lock(std::span(lock).first(lock.size() - 1)).has_value());
-  for (const int type : {0, 6, 255}) {
+  for (const int type : {0, 7, 255}) {
     Bytes wrong = lock;
     wrong[0] = static_cast<std::byte>(type);
     CHECK_FALSE(decode_lock(wrong).has_value());

@@ -1,0 +1,238 @@
+// Wire: WatchHeader (16 bytes): a question, or an answer with its standings (48 bytes each). Validated in decode_standings().
+#include "sync/watchdog.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "runtime/log.hpp"
+
+namespace netvm::sync {
+
+namespace {
+
+struct WatchHeader {
+  std::uint64_t question = 0;
+  std::uint32_t standings = 0;
+  std::uint8_t is_answer = 0;
+  std::uint8_t reserved[3] = {};
+};
+static_assert(sizeof(WatchHeader) == 16);
+
+struct WireStanding {
+  char what[16] = {};
+  std::uint64_t object = 0;
+  std::uint64_t who = 0;
+  std::int64_t age = 0;
+  std::uint8_t holds = 0;
+  std::uint8_t reserved[7] = {};
+};
+static_assert(sizeof(WireStanding) == 48);
+
+Bytes encode(std::uint64_t question, bool is_answer, std::span<const Standing> standings) {
+  WatchHeader header{question, static_cast<std::uint32_t>(standings.size()), static_cast<std::uint8_t>(is_answer ? 1 : 0), {}};
+  Bytes body(sizeof header + standings.size() * sizeof(WireStanding));
+  std::memcpy(body.data(), &header, sizeof header);
+  std::byte* at = body.data() + sizeof header;
+  for (const Standing& standing : standings) {
+    WireStanding wire;
+    standing.what.copy(wire.what, sizeof(wire.what) - 1);
+    wire.object = standing.object.offset;
+    wire.who = standing.who;
+    wire.age = standing.age;
+    wire.holds = standing.holds ? 1 : 0;
+    std::memcpy(at, &wire, sizeof wire);
+    at += sizeof wire;
+  }
+  return body;
+}
+
+std::optional<WatchHeader> header_of(std::span<const std::byte> body) {
+  WatchHeader header;
+  if (body.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, body.data(), sizeof header);
+  if (header.is_answer > 1 || body.size() - sizeof header != header.standings * sizeof(WireStanding)) return std::nullopt;
+  return header;
+}
+
+using Thread = std::pair<NodeId, std::uint64_t>;
+
+std::string name_of(const Thread& thread) { return fmt::format("thread {} of node {}", thread.second, thread.first.value); }
+
+}  // namespace
+
+Bytes encode_standings(std::uint64_t question, std::span<const Standing> standings) { return encode(question, true, standings); }
+
+std::optional<std::pair<std::uint64_t, std::vector<Standing>>> decode_standings(NodeId from, std::span<const std::byte> body) {
+  const auto header = header_of(body);
+  if (!header || header->is_answer == 0) return std::nullopt;
+  std::vector<Standing> standings;
+  for (body = body.subspan(sizeof(WatchHeader)); !body.empty(); body = body.subspan(sizeof(WireStanding))) {
+    WireStanding wire;
+    std::memcpy(&wire, body.data(), sizeof wire);
+    if (wire.holds > 1 || wire.age < 0 || wire.what[sizeof(wire.what) - 1] != '\0') return std::nullopt;
+    standings.push_back({from, wire.holds == 1, wire.what, SyncId{wire.object}, wire.who, wire.age});
+  }
+  return std::pair(header->question, std::move(standings));
+}
+
+// ---- the report ------------------------------------------------------------------------------------------------------------
+
+std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> standings, Nanos limit,
+                                        const std::function<std::string(SyncId)>& name) {
+  std::map<SyncId, std::vector<Thread>> holders;
+  std::map<Thread, const Standing*> waits;
+  for (const Standing& standing : standings) {
+    const Thread thread{standing.node, standing.who};
+    if (standing.holds) {
+      holders[standing.object].push_back(thread);
+    } else if (standing.who != 0) {
+      waits[thread] = &standing;
+    }
+  }
+  std::vector<std::string> lines;
+  std::set<Thread> in_circles;
+  for (const Standing& standing : standings) {
+    if (standing.holds || standing.node != node || standing.age < limit) continue;
+    const Thread waiter{node, standing.who};
+    const std::string who = standing.who == 0 ? fmt::format("node {}", node.value) : name_of(waiter);
+    std::string line = fmt::format("{} has waited {:.1f} s for the {} {}", who, static_cast<double>(standing.age) / 1e9, standing.what,
+                                   name(standing.object));
+    for (const Thread& holder : holders[standing.object]) {
+      const auto wait = waits.find(holder);
+      line += fmt::format(", which {} holds", name_of(holder));
+      if (wait != waits.end()) line += fmt::format(", which waits for the {} {}", wait->second->what, name(wait->second->object));
+    }
+    if (holders[standing.object].empty()) line += "; nobody holds it";
+    lines.push_back(line);
+    // Follows from holder to holder until it comes back, or to a thread that waits for nothing.
+    std::vector<Thread> path{waiter};
+    for (const Standing* at = &standing; at != nullptr;) {
+      const std::vector<Thread>& next = holders[at->object];
+      if (next.size() != 1) break;
+      const auto again = std::find(path.begin(), path.end(), next[0]);
+      if (again != path.end()) {
+        path.erase(path.begin(), again);
+        if (std::any_of(path.begin(), path.end(), [&](const Thread& t) { return in_circles.contains(t); })) break;
+        std::string circle = "this is a deadlock:";
+        for (const Thread& thread : path) {
+          in_circles.insert(thread);
+          circle += fmt::format(" {} waits for the {} {},", name_of(thread), waits[thread]->what, name(waits[thread]->object));
+        }
+        lines.push_back(circle + " which the first of them holds");
+        break;
+      }
+      path.push_back(next[0]);
+      const auto wait = waits.find(next[0]);
+      at = wait == waits.end() ? nullptr : wait->second;
+    }
+  }
+  return lines;
+}
+
+// ---- the dog ---------------------------------------------------------------------------------------------------------------
+
+struct Watchdog::Lifeline {
+  SpinLock lock;
+  Watchdog* dog = nullptr;
+};
+
+Watchdog::Watchdog(Options options, nic::Nic& nic, Waits& waits)
+    : options_(std::move(options)), nic_(nic), waits_(waits), lifeline_(std::make_shared<Lifeline>()) {
+  if (!options_.name) options_.name = [](SyncId id) { return fmt::format("at offset {:#x}", id.offset & ~SyncId::kObjectBit); };
+  lifeline_->dog = this;
+  nic_.set_message_handler(nic::MessageKind::sync_watch, this);
+  if (options_.limit > 0) look_later();
+}
+
+Watchdog::~Watchdog() {
+  nic_.set_message_handler(nic::MessageKind::sync_watch, nullptr);
+  const std::lock_guard guard(lifeline_->lock);
+  lifeline_->dog = nullptr;
+}
+
+void Watchdog::look_later() {
+  nic_.env().at(nic_.env().now() + options_.limit / 2, [line = lifeline_] {
+    const std::lock_guard guard(line->lock);
+    if (line->dog != nullptr) line->dog->look();
+  });
+}
+
+std::vector<Standing> Watchdog::own_standings() const {
+  std::vector<Standing> standings;
+  const Nanos now = nic_.env().now();
+  for (const Wait& wait : waits_.all()) {
+    standings.push_back({nic_.node(), false, wait.what, wait.object, wait.who, std::max<Nanos>(now - wait.since, 0)});
+  }
+  if (options_.held) {
+    for (const Held& held : options_.held()) standings.push_back({nic_.node(), true, {}, held.object, held.who, 0});
+  }
+  return standings;
+}
+
+void Watchdog::look() {
+  look_later();
+  std::vector<Standing> late;
+  std::uint32_t missing = 0;
+  bool ask = false;
+  std::uint64_t question = 0;
+  {
+    const Nanos now = nic_.env().now();
+    std::set<std::pair<std::uint64_t, Nanos>> old;
+    bool news = false;
+    for (const Wait& wait : waits_.all()) {
+      if (now - wait.since < options_.limit) continue;
+      old.insert({wait.who, wait.since});
+    }
+    const std::lock_guard guard(lock_);
+    if (awaited_ != 0) {  // since the look before: who has not answered by now does not
+      missing = std::exchange(awaited_, 0);
+      late.swap(answers_);
+    }
+    news = !std::includes(reported_.begin(), reported_.end(), old.begin(), old.end());
+    reported_ = old;
+    if (news && late.empty()) {
+      ask = true;
+      question = ++question_;
+      awaited_ = nic_.nodes();
+      answers_.clear();
+    }
+  }
+  if (!late.empty()) return write(std::move(late), missing);
+  if (!ask) return;
+  for (std::uint32_t node = 0; node < nic_.nodes(); ++node) {
+    nic_.send(NodeId{node}, nic::MessageKind::sync_watch, encode(question, false, {}));
+  }
+}
+
+void Watchdog::write(std::vector<Standing> standings, std::uint32_t missing) {
+  std::vector<std::string> lines = describe_waits(nic_.node(), standings, options_.limit, options_.name);
+  if (!lines.empty() && missing != 0) lines.push_back(fmt::format("{} of {} nodes did not say what they do", missing, nic_.nodes()));
+  if (options_.report) return options_.report(lines);
+  for (const std::string& line : lines) log_line(kLogError, "watchdog: %s", line.c_str());
+}
+
+void Watchdog::on_message(NodeId from, std::span<const std::byte> body) noexcept {
+  const auto header = header_of(body);
+  if (!header) return;
+  if (header->is_answer == 0) {
+    return nic_.send(from, nic::MessageKind::sync_watch, encode_standings(header->question, own_standings()));
+  }
+  auto answer = decode_standings(from, body);
+  if (!answer) return;
+  std::vector<Standing> complete;
+  {
+    const std::lock_guard guard(lock_);
+    if (awaited_ == 0 || answer->first != question_) return;
+    answers_.insert(answers_.end(), answer->second.begin(), answer->second.end());
+    if (--awaited_ != 0) return;
+    complete.swap(answers_);
+  }
+  write(std::move(complete), 0);
+}
+
+}  // namespace netvm::sync

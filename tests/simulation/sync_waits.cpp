@@ -1,0 +1,182 @@
+// Waits that end early, and waits that do not end: a stop request, the watchdog, and what many threads on few cores do.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "runtime/random.hpp"
+#include "tests/support/seeds.hpp"
+#include "tests/support/sync_world.hpp"
+
+namespace netvm::test {
+namespace {
+
+constexpr Nanos kMicro = 1'000;
+constexpr Nanos kMilli = 1'000'000;
+constexpr std::uint64_t kLock = 0x1000;
+
+TEST_CASE("mutex: a waiter that is asked to give up leaves the queue, and blocks nobody") {
+  for_each_seed(50, [](std::uint64_t seed) {
+    SyncWorldOptions options;
+    options.nodes = 4;
+    options.threads = 3;
+    SimSyncWorld world(seed, options);
+    int inside = 0;
+    std::uint32_t gave_up = 0;
+    world.start_all([&](std::uint32_t node, std::uint32_t local) {
+      SplitMix64 random(mix64(seed) + node * 10 + local);
+      sync::Sync& sync = *world.node(node).sync;
+      for (int round = 0; round < 10; ++round) {
+        std::atomic<bool> give_up{false};
+        bool over = false;
+        if (random.below(2) == 0) {
+          const Nanos when = static_cast<Nanos>(random.below(40)) * kMicro;
+          world.start(node, 50 + local, [&world, &give_up, &over, &sync, node, when] {
+            world.pause(node, when);
+            give_up.store(true);
+            sync.look_again(kLock);
+            over = true;
+          });
+        } else {
+          over = true;
+        }
+        const Status status = sync.lock(kLock, local + 1, kForever, &give_up);
+        REQUIRE((status == Status::ok || (status == Status::timeout && give_up)));
+        if (status == Status::ok) {
+          CHECK(++inside == 1);
+          world.pause(node, static_cast<Nanos>(random.below(5)) * kMicro);
+          CHECK(--inside == 0);
+          CHECK(sync.unlock(kLock, local + 1) == Status::ok);
+        } else {
+          ++gave_up;
+        }
+        while (!over) world.pause(node, 10 * kMicro);
+      }
+      REQUIRE(sync.lock(kLock, local + 1) == Status::ok);  // it still works for everybody
+      REQUIRE(sync.unlock(kLock, local + 1) == Status::ok);
+    });
+    const Simulator::Report report = world.run();
+    REQUIRE_MESSAGE(report.end == Simulator::End::all_done, report.text);
+    CHECK(gave_up > 0);
+  });
+}
+
+/// What the watchdogs of two nodes say while `body` runs on a thread of each.
+std::vector<std::string> watched(const std::function<void(SimSyncWorld&, std::uint32_t)>& body) {
+  std::vector<std::string> lines;
+  SyncWorldOptions options;
+  options.nodes = 2;
+  options.watchdog = 10 * kMilli;
+  options.report = [&lines](const std::vector<std::string>& more) { lines.insert(lines.end(), more.begin(), more.end()); };
+  SimSyncWorld world(1, options);
+  world.start_all([&](std::uint32_t node, std::uint32_t) { body(world, node); });
+  const Simulator::Report report = world.run();
+  CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
+  return lines;
+}
+
+TEST_CASE("watchdog: says once who waits for whom, across nodes, and is quiet about short waits") {
+  const std::vector<std::string> lines = watched([](SimSyncWorld& world, std::uint32_t node) {
+    sync::Sync& sync = *world.node(node).sync;
+    for (const Nanos hold : {5 * kMilli, 100 * kMilli}) {
+      world.pause(node, node * kMilli);
+      CHECK(sync.lock(kLock, 5) == Status::ok);
+      if (node == 0) world.pause(node, hold);
+      CHECK(sync.unlock(kLock, 5) == Status::ok);
+      CHECK(sync.barrier() == Status::ok);
+    }
+  });
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0].starts_with("thread 5 of node 1 has waited 0.0 s for the mutex at offset 0x1000, which thread 5 of node 0 holds"));
+}
+
+TEST_CASE("watchdog: finds a deadlock between nodes") {
+  const std::vector<std::string> lines = watched([](SimSyncWorld& world, std::uint32_t node) {
+    sync::Sync& sync = *world.node(node).sync;
+    CHECK(sync.lock(kLock + node, 1) == Status::ok);
+    world.pause(node, kMilli);
+    const Nanos deadline = world.env(node).now() + (node == 0 ? 200 : 300) * kMilli;
+    const Status status = sync.lock(kLock + 1 - node, 1, deadline);
+    CHECK(status == (node == 0 ? Status::timeout : Status::ok));
+    if (status == Status::ok) CHECK(sync.unlock(kLock + 1 - node, 1) == Status::ok);
+    CHECK(sync.unlock(kLock + node, 1) == Status::ok);
+  });
+  CHECK(lines.size() == 4);  // a line for each wait, and for each node that looks the circle
+  CHECK(std::count_if(lines.begin(), lines.end(), [](const std::string& line) { return line.starts_with("this is a deadlock: "); }) == 2);
+}
+
+TEST_CASE("mutex: memory that holds a mutex in use is told from other memory") {
+  SyncWorldOptions options;
+  options.nodes = 2;
+  SimSyncWorld world(1, options);
+  world.start_all([&](std::uint32_t node, std::uint32_t) {
+    sync::Sync& sync = *world.node(node).sync;
+    const auto busy = [&](std::uint64_t from, std::uint64_t bytes) { return sync.busy_in(from, bytes).value_or(0); };
+    CHECK(busy(0, 1 << 20) == 0);
+    if (node == 0) {
+      for (std::uint64_t i = 0; i < 100; ++i) {
+        CHECK(sync.lock(kLock + 64 * i, 1) == Status::ok);
+        CHECK(busy(kLock + 64 * i, 8) == kLock + 64 * i);
+        CHECK(busy(0, 1 << 30) == kLock + 64 * i);
+        if (i != 99) CHECK(sync.unlock(kLock + 64 * i, 1) == Status::ok);
+      }
+      CHECK(busy(0, kLock + 64 * 99) == 0);
+      CHECK(busy(kLock + 64 * 99 + 8, 1 << 30) == 0);
+      world.pause(0, 10 * kMilli);
+      CHECK(sync.unlock(kLock + 64 * 99, 1) == Status::ok);
+      return;
+    }
+    world.pause(1, 5 * kMilli);
+    CHECK(sync.lock(kLock + 64 * 99, 1) == Status::ok);
+    CHECK(sync.unlock(kLock + 64 * 99, 1) == Status::ok);
+    CHECK(busy(0, 1 << 30) == 0);
+  });
+  const Simulator::Report report = world.run();
+  CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
+}
+
+// Jain's index of how often each node got in: 1 if all did equally often.
+double fairness(const std::vector<std::uint64_t>& entries) {
+  double sum = 0;
+  double squares = 0;
+  for (const std::uint64_t n : entries) {
+    sum += static_cast<double>(n);
+    squares += static_cast<double>(n) * static_cast<double>(n);
+  }
+  return sum * sum / (static_cast<double>(entries.size()) * squares);
+}
+
+TEST_CASE("mutex: nodes that contend get it equally often, with one request and one grant each time") {
+  for (const std::uint32_t nodes : {2U, 3U, 4U, 8U, 16U}) {
+    for (const std::uint32_t threads : {1U, 4U}) {
+      SyncWorldOptions options;
+      options.nodes = nodes;
+      options.threads = threads;
+      options.cohort = 4;
+      SimSyncWorld world(nodes * 10 + threads, options);
+      std::vector<std::uint64_t> entries(nodes, 0);
+      const Nanos end = 20 * kMilli;
+      world.start_all([&](std::uint32_t node, std::uint32_t local) {
+        sync::Sync& sync = *world.node(node).sync;
+        while (world.env(node).now() < end) {
+          REQUIRE(sync.lock(kLock, local + 1) == Status::ok);
+          ++entries[node];
+          world.pause(node, 10 * kMicro);  // longer than a request takes: those who want it are queued
+          REQUIRE(sync.unlock(kLock, local + 1) == Status::ok);
+        }
+      });
+      const Simulator::Report report = world.run();
+      REQUIRE_MESSAGE(report.end == Simulator::End::all_done, report.text);
+      const double jain = fairness(entries);
+      CHECK_MESSAGE(jain >= 0.95, nodes << " nodes of " << threads << " threads: " << jain);
+      std::uint64_t hand_overs = 0;
+      for (std::uint32_t n = 0; n < nodes; ++n) hand_overs = std::max(hand_overs, world.node(n).sync->epoch_of(kLock));
+      CHECK(world.total(Stat::messages_sent) == 2 * hand_overs);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace netvm::test

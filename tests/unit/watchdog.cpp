@@ -1,0 +1,63 @@
+// What the watchdog makes of who waits for what and who holds it.
+#include "sync/watchdog.hpp"
+
+#include <doctest/doctest.h>
+
+#include "runtime/random.hpp"
+
+namespace netvm::sync {
+namespace {
+
+constexpr Nanos kSecond = 1'000'000'000;
+
+Standing waits(std::uint32_t node, std::uint64_t who, std::uint64_t object, Nanos age) {
+  return {NodeId{node}, false, "mutex", SyncId{object}, who, age};
+}
+Standing holds(std::uint32_t node, std::uint64_t who, std::uint64_t object) { return {NodeId{node}, true, "", SyncId{object}, who, 0}; }
+
+std::string name(SyncId id) { return "M" + std::to_string(id.offset); }
+
+TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits for") {
+  const std::vector<Standing> all{waits(1, 3, 7, 5 * kSecond), holds(0, 2, 7), waits(0, 2, 8, kSecond), waits(1, 4, 8, kSecond)};
+  const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0] == "thread 3 of node 1 has waited 5.0 s for the mutex M7, which thread 2 of node 0 holds, which waits for the mutex M8");
+  CHECK(describe_waits(NodeId{0}, all, 2 * kSecond, name).empty());
+  CHECK(describe_waits(NodeId{0}, all, kSecond, name) ==
+        std::vector<std::string>{"thread 2 of node 0 has waited 1.0 s for the mutex M8; nobody "
+                                 "holds it"});
+}
+
+TEST_CASE("watchdog: a circle is told once, as a deadlock") {
+  const std::vector<Standing> all{waits(0, 1, 7, 5 * kSecond), holds(0, 1, 8), waits(1, 2, 8, 5 * kSecond), holds(1, 2, 7),
+                                  waits(0, 9, 7, 5 * kSecond)};
+  const auto lines = describe_waits(NodeId{0}, all, kSecond, name);
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[1] ==
+        "this is a deadlock: thread 1 of node 0 waits for the mutex M7, thread 2 of node 1 waits for the mutex M8, which the first of them "
+        "holds");
+  CHECK(lines[2].starts_with("thread 9 of node 0 has waited"));
+}
+
+TEST_CASE("watchdog: answers survive the wire; others are refused") {
+  const std::vector<Standing> all{waits(0, 1, 7, 5), holds(0, 1, 8)};
+  const Bytes body = encode_standings(42, all);
+  const auto decoded = decode_standings(NodeId{3}, body);
+  REQUIRE(decoded.has_value());
+  CHECK(decoded->first == 42);
+  REQUIRE(decoded->second.size() == 2);
+  CHECK(decoded->second[0].node == NodeId{3});
+  CHECK(decoded->second[0].what == "mutex");
+  CHECK(decoded->second[0].age == 5);
+  CHECK(decoded->second[1].holds);
+  CHECK_FALSE(decode_standings(NodeId{3}, std::span(body).first(body.size() - 1)).has_value());
+  SplitMix64 random(9);
+  for (int round = 0; round < 20'000; ++round) {
+    Bytes noise(random.below(120));
+    for (std::byte& b : noise) b = static_cast<std::byte>(random.below(3));
+    if (const auto made = decode_standings(NodeId{0}, noise)) CHECK(made->second.size() * 48 + 16 == noise.size());
+  }
+}
+
+}  // namespace
+}  // namespace netvm::sync
