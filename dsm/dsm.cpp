@@ -263,6 +263,13 @@ bool Dsm::bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes) {
   return true;
 }
 
+Result<std::uint64_t> Dsm::size_of(std::uint64_t offset) {
+  if (!impl_->inside_shared(offset, 1)) return Status::invalid;
+  const auto found = impl_->extent_of(PageId{offset / kPageSize});
+  if (!found) return Status::invalid;
+  return found->extent.is_slab() ? std::uint64_t{found->extent.slot_bytes} : found->extent.pages.count * kPageSize;
+}
+
 Result<NodeId> Dsm::home_of(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
   const auto found = impl_->extent_of(PageId{offset / kPageSize});

@@ -99,6 +99,8 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
 
   /// Home of a page, if this node knows it yet.
   Result<NodeId> home_of(std::uint64_t offset);
+  /// Of the allocation that lies there: at least what was asked for. E_INVALID: none does.
+  Result<std::uint64_t> size_of(std::uint64_t offset);
 
   // ---- FaultHandler ------------------------------------------------------------------------------------------------------------
   bool on_fault(PageId page, bool write) noexcept override;

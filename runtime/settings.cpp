@@ -133,6 +133,16 @@ void apply_peer_timeout(Settings& s, std::string_view variable, std::string_view
   s.peer_timeout_s = static_cast<std::uint32_t>(number_between(variable, value, 1, 86'400));
 }
 
+void apply_watchdog(Settings& s, std::string_view variable, std::string_view value) {
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
+  const bool whole = error == std::errc{} && end == value.data() + value.size();
+  if (value.empty() || !whole || !(seconds == 0 || (seconds >= 0.01 && seconds <= 86'400))) {
+    reject(variable, value, "0, or seconds from 0.01 to 86400");
+  }
+  s.watchdog_s = seconds;
+}
+
 void apply_check_frames(Settings& s, std::string_view variable, std::string_view value) { s.check_frames = on_or_off(variable, value); }
 
 void apply_stats(Settings& s, std::string_view variable, std::string_view value) { s.stats = on_or_off(variable, value); }
@@ -192,6 +202,10 @@ constexpr std::array kInfos{
         "NETVM_PEER_TIMEOUT", "--peer-timeout", "SECONDS", "30",
         "Over a network that may lose packets: how long another node may be silent while an answer is due before it is given up, from "
         "1 to 86400."},
+    SettingInfo{
+        "NETVM_WATCHDOG", "--watchdog", "SECONDS", "0",
+        "Report waits for a mutex or another synchronisation object that last longer than that: who waits for what, who holds it, and "
+        "whether it is a deadlock. 0: never."},
     SettingInfo{"NETVM_CHECK_FRAMES", "--check-frames", "on|off", "off",
                 "For debugging the runtime itself: stop at once, with the page's name, if the NIC or a protocol touches a frame that was "
                 "taken away or never "
@@ -203,9 +217,9 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol,     apply_granularity,  apply_read_ahead, apply_home_moves, apply_trap, apply_shm,           apply_address_space,
-    apply_memory,       apply_backing,      apply_threads,    apply_spin,       apply_bind, apply_start_timeout, apply_system_buffers,
-    apply_peer_timeout, apply_check_frames, apply_stats,      apply_verbose,    apply_seed,
+    apply_protocol,     apply_granularity, apply_read_ahead,   apply_home_moves, apply_trap,    apply_shm,           apply_address_space,
+    apply_memory,       apply_backing,     apply_threads,      apply_spin,       apply_bind,    apply_start_timeout, apply_system_buffers,
+    apply_peer_timeout, apply_watchdog,    apply_check_frames, apply_stats,      apply_verbose, apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

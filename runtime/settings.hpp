@@ -65,6 +65,7 @@ struct Settings {
   std::uint32_t start_timeout_s = 30;   // NETVM_START_TIMEOUT: how long to wait for the other nodes to start
   std::uint32_t system_buffers = 4096;  // NETVM_SYSTEM_BUFFERS: packets of peers that may wait at a node
   std::uint32_t peer_timeout_s = 30;    // NETVM_PEER_TIMEOUT: silence of a peer after which it is given up, where packets may be lost
+  double watchdog_s = 0;                // NETVM_WATCHDOG: seconds after which a wait for another thread is reported; 0: never
   bool check_frames = false;            // NETVM_CHECK_FRAMES: stop at an access to a frame that is not there
   bool stats = false;                   // NETVM_STATS: print statistics at the end
   std::uint32_t verbose = 0;            // NETVM_VERBOSE: 0 errors, 1 a start-up line, 2 more

@@ -235,6 +235,8 @@ void Runtime::connect() {
   sync::SyncConfig locks;
   locks.table_offset = 0;
   locks.table_slots = layout.lock_slots;
+  locks.watchdog = static_cast<Nanos>(settings.watchdog_s * 1e9);
+  locks.name_of = [this](sync::SyncId id) { return fmt::format("at {}", fmt::ptr(address_of(id.offset & ~sync::SyncId::kObjectBit))); };
   for (const Regions& theirs : exchange(mine)) {
     memory.system.push_back(theirs.system);
     memory.shared.push_back(theirs.shared);

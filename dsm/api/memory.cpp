@@ -254,7 +254,14 @@ void checked_store(void* to, const void* from, std::size_t bytes) {
 void Job::free(void* memory) {
   if (memory == nullptr) return;
   std::uint64_t offset = 0;
-  if (!runtime_->offset_of(memory, &offset) || runtime_->dsm->free(offset) != Status::ok) {
+  if (!runtime_->offset_of(memory, &offset)) offset = UINT64_MAX;
+  if (const auto bytes = runtime_->dsm->size_of(offset)) {
+    if (const auto busy = runtime_->sync->busy_in(offset, *bytes)) {
+      throw Error(fmt::format("netvm: free({}): a thread holds the mutex at {}, which is in there, or waits for it", fmt::ptr(memory),
+                              fmt::ptr(runtime_->address_of(*busy))));
+    }
+  }
+  if (offset == UINT64_MAX || runtime_->dsm->free(offset) != Status::ok) {
     throw Error(fmt::format("netvm: free({}): no memory of allocate() begins there (freed twice, or a pointer into the middle?)",
                             fmt::ptr(memory)));
   }

@@ -30,14 +30,18 @@ Place place_of(const mutex* m) {
   return {&rt, offset};
 }
 
+bool is_death(Status status) { return status == Status::owner_dead || status == Status::peer_dead; }
+
 [[noreturn]] void fail(Status status, const char* what, const Place& place) {
   const auto code = status == Status::invalid     ? std::errc::resource_deadlock_would_occur
                     : status == Status::perm      ? std::errc::operation_not_permitted
                     : status == Status::exhausted ? std::errc::no_lock_available
+                    : is_death(status)            ? std::errc::owner_dead
                                                   : std::errc::operation_canceled;
   const char* hint = status == Status::invalid     ? "this thread holds it already (a netvm::mutex is not recursive)"
                      : status == Status::perm      ? "this thread does not hold it"
                      : status == Status::exhausted ? "the lock table is full: fewer mutexes in use, or raise NETVM_ADDRESS_SPACE"
+                     : is_death(status)            ? "a node died that had it, or knew who has it; nobody gets it any more"
                                                    : "the job ends";
   throw std::system_error(std::make_error_code(code),
                           fmt::format("netvm: {} of the mutex at {}: {}", what, fmt::ptr(place.runtime->address_of(place.offset)), hint));
@@ -49,6 +53,24 @@ void mutex::lock() {
   const Place place = place_of(this);
   const Status status = place.runtime->sync->lock(place.offset, detail::this_thread_id());
   if (status != Status::ok) fail(status, "lock()", place);
+}
+
+bool mutex::lock(std::stop_token stop) {
+  const Place place = place_of(this);
+  std::atomic<bool> give_up{false};
+  const std::stop_callback on_stop(stop, [&] {
+    give_up.store(true);
+    place.runtime->sync->look_again(place.offset);
+  });
+  const Status status = place.runtime->sync->lock(place.offset, detail::this_thread_id(), kForever, &give_up);
+  if (status == Status::timeout) return false;
+  if (status != Status::ok) fail(status, "lock()", place);
+  return true;
+}
+
+std::uint64_t mutex::fencing_token() const {
+  const Place place = place_of(this);
+  return place.runtime->sync->epoch_of(place.offset);
 }
 
 bool mutex::try_lock() {

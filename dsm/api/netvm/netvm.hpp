@@ -23,6 +23,7 @@
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -346,12 +347,18 @@ class mutex {
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
 
-  /// Blocks. Throws std::system_error: resource_deadlock_would_occur (this thread holds it), operation_not_permitted (not in shared memory).
+  /// Blocks. Throws std::system_error: resource_deadlock_would_occur (this thread holds it), operation_not_permitted (not in shared memory),
+  /// owner_dead (a node died that had it: nobody gets it any more), operation_canceled (the job ends). So do the others.
   void lock();
+  /// Blocks until it is this thread's (true) or a stop is requested (false).
+  bool lock(std::stop_token stop);
   /// Never waits for a holder.
   bool try_lock();
   /// Throws std::system_error(operation_not_permitted) if this thread does not hold it.
   void unlock();
+  /// How often it went from one node to another, as of when it came here: rises from holder to holder. To be asked by its holder, and sent along with what
+  /// must not be done by one that has lost it; after owner_dead it is above that of every holder.
+  [[nodiscard]] std::uint64_t fencing_token() const;
   template <class Rep, class Period>
   bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
     return try_lock_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
