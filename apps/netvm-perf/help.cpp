@@ -66,6 +66,15 @@ Page page_of(Command command) {
           {{"netvm-perf dsm", "All of it, some minutes."},
            {"netvm-perf dsm --protocol hlrc,lrc --json dsm.json", "Two protocols, and a file for machines."},
            {"netvm-perf dsm --quick", "To see that it runs."}}};
+    case Command::sync:
+      return {
+          "mutexes beside locks built by hand from the same NIC's atomics, and beside the bare machine",
+          {"A job of 2 nodes. A mutex that nobody else wants, beside std::mutex; the time from an unlock until another thread's or another "
+           "node's lock() returns, beside a bare hand-over of a cache line, an MCS lock, a ticket lock and compare-and-swap spinning "
+           "over the NIC, and a pthread mutex shared by the processes; a lock of what lies idle at another node; and acquisitions when "
+           "both nodes "
+           "lock as fast as they can, with Jain's index of fairness and messages. All arms take turns in one run."},
+          {{"netvm-perf sync", "All of it, a minute or two."}, {"netvm-perf sync --quick", "To see that it runs."}}};
     case Command::thesis:
       return {
           "the figures of Ong's Network Virtual Memory (2003) beside ours",

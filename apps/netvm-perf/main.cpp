@@ -15,6 +15,7 @@
 #include "apps/netvm-perf/launch.hpp"
 #include "apps/netvm-perf/measurements.hpp"
 #include "apps/netvm-perf/plot.hpp"
+#include "apps/netvm-perf/sync.hpp"
 #include "apps/netvm-perf/table.hpp"
 #include "apps/netvm-perf/thesis.hpp"
 #include "apps/netvm-perf/thesis_table.hpp"
@@ -91,17 +92,23 @@ void check_job(const Options& options, const Job& job, ShmMode mode) {
 }
 
 /// Their tables are rows of a figure and a floor; the other sub-commands' have columns of their own.
-bool has_rows(Command command) { return command == Command::basic || command == Command::dsm; }
+bool has_rows(Command command) { return command == Command::basic || command == Command::dsm || command == Command::sync; }
+
+std::vector<Row> measure_rows(Job& job, const Options& options, FloorPartner* partner, ProgressPipe& progress) {
+  if (options.command == Command::dsm) return measure_dsm(job, options, progress);
+  if (options.command == Command::sync) return measure_sync(job, options, partner, progress);
+  return measure_basic(job, options, partner, progress);
+}
 
 int run_rows_node(const Options& options) {
   ProgressPipe progress(options.progress);
   std::unique_ptr<FloorPartner> partner;  // forked before the job's threads
-  if (node_of_environment() == 0 && options.command == Command::basic) partner = std::make_unique<FloorPartner>();
+  if (node_of_environment() == 0 && options.command != Command::dsm) partner = std::make_unique<FloorPartner>();
   Job job(1);
-  if (options.command == Command::dsm && job.nodes() != 2)
-    throw Error("netvm-perf dsm: it measures between two nodes; start it with netvmrun -n 2");
-  const std::vector<Row> rows =
-      options.command == Command::dsm ? measure_dsm(job, options, progress) : measure_basic(job, options, partner.get(), progress);
+  if (options.command != Command::basic && job.nodes() != 2) {
+    throw Error(fmt::format("netvm-perf {}: it measures between two nodes; start it with netvmrun -n 2", name_of(options.command)));
+  }
+  const std::vector<Row> rows = measure_rows(job, options, partner.get(), progress);
   if (job.node() != 0) return 0;
   if (!options.collect.empty()) {
     write_file(options.collect, to_json(rows));
@@ -140,7 +147,7 @@ int start_rows(const Options& options, const std::vector<std::string>& arguments
   const TemporaryFolder folder;
   ProgressLine progress(options.quiet);
   std::vector<Row> rows;
-  for (const int nodes : options.command == Command::dsm ? std::vector<int>{2} : std::vector<int>{2, 4}) {
+  for (const int nodes : options.command != Command::basic ? std::vector<int>{2} : std::vector<int>{2, 4}) {
     std::string collected;
     const int status = run_job({.nodes = nodes, .run_flags = {}, .arguments = arguments}, folder, progress, &collected);
     if (interrupted() != 0) return 128 + interrupted();

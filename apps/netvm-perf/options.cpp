@@ -178,18 +178,18 @@ void check_outputs(const Options& o) {
 }  // namespace
 
 std::string_view name_of(Command command) {
-  constexpr std::array<std::string_view, 9> kNames = {"basic",        "dsm",     "thesis", "latency", "bandwidth",
-                                                      "message-rate", "atomics", "notify", "faults"};
+  constexpr std::array<std::string_view, 10> kNames = {"basic",     "dsm",          "sync",    "thesis", "latency",
+                                                       "bandwidth", "message-rate", "atomics", "notify", "faults"};
   return kNames[static_cast<std::size_t>(command)];
 }
 
 std::vector<Command> all_commands() {
-  return {Command::basic,        Command::dsm,     Command::thesis, Command::latency, Command::bandwidth,
-          Command::message_rate, Command::atomics, Command::notify, Command::faults};
+  return {Command::basic,     Command::dsm,          Command::sync,    Command::thesis, Command::latency,
+          Command::bandwidth, Command::message_rate, Command::atomics, Command::notify, Command::faults};
 }
 
 std::vector<OptionInfo> options_of(Command command) {
-  if (command == Command::basic) return {kBatches, kJson, kQuick, kQuiet};
+  if (command == Command::basic || command == Command::sync) return {kBatches, kJson, kQuick, kQuiet};
   if (command == Command::dsm) return {kProtocol, kBatches, kJson, kQuick, kQuiet};
   if (command == Command::thesis) return {kOnly, kBatches, kThesisSeconds, kJson, kCsv, kCheck, kQuick, kQuiet};
   std::vector<OptionInfo> options = {kNodes, kBetween};

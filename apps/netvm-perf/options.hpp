@@ -12,7 +12,7 @@
 
 namespace netvm::perf {
 
-enum class Command : std::uint8_t { basic, dsm, thesis, latency, bandwidth, message_rate, atomics, notify, faults };
+enum class Command : std::uint8_t { basic, dsm, sync, thesis, latency, bandwidth, message_rate, atomics, notify, faults };
 
 /// "message-rate"
 [[nodiscard]] std::string_view name_of(Command command);
