@@ -81,6 +81,7 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
     got = claim_behind(state, waiter, last, &status);
   } else {
     Guard guard(state.guard);
+    if (state.lost) status = Status::owner_dead;
     elect_or_forget(state, guard);
   }
   pool_.give_back(waiter);
@@ -217,6 +218,8 @@ void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& mes
 
 void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& message) {
   bool is_free = false;
+  bool is_lost = false;
+  std::uint64_t epoch = 0;
   if (state != nullptr) {
     const Guard guard(state->guard);
     if (state->has_successor && state->successor == from && state->holder >= LockState::kCaretaker) {
@@ -224,7 +227,10 @@ void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& mes
       return;
     }
     is_free = state->idle();
+    is_lost = state->lost;
+    epoch = state->epoch;
   }
+  if (is_lost) nic_.send(from, nic::MessageKind::sync_lock, encode_lock(LockMessageType::lost, message.offset, epoch));
   const LockMessageType answer = is_free ? LockMessageType::free : LockMessageType::busy;
   nic_.send(from, nic::MessageKind::sync_lock, encode_lock(answer, message.offset, message.epoch));
 }

@@ -33,6 +33,7 @@ done
 expect 1 allocation_beyond_the_range '1024 TiB.*are free.*NETVM_ADDRESS_SPACE' -n 2
 expect 1 allocation_until_exhausted '256 MiB.*NETVM_ADDRESS_SPACE' -n 2 --address-space 1G
 expect any exception_in_a_section 'the kettle boiled over' -n 3 --threads 2
+expect any deadlock 'watchdog: this is a deadlock: thread [0-9]+ of node [01] waits for the mutex at 0x2' -n 2 --watchdog 0.5
 expect any exception_in_main 'main gave up' -n 2
 expect any leaves_silently 'node 0 .*without' -n 2
 expect any returns_early 'node [01].*end of the job' -n 2

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 
@@ -65,6 +66,15 @@ void executes_shared_memory(Job& job) {
   wait_for_ever(job);
 }
 
+/// Each node has the mutex that the other wants.
+void deadlock(Job& job) {
+  auto* guards = job.allocate_all<mutex>(2);
+  guards[job.node()].lock();
+  job.barrier();
+  if (!guards[1 - job.node()].try_lock_for(std::chrono::milliseconds(1500 + 500 * job.node()))) throw Error("nobody gave way");
+  wait_for_ever(job);
+}
+
 void collective_mismatch(Job& job) {
   if (job.node() == 0) {
     static_cast<void>(job.allocate_all<int>(1));
@@ -87,6 +97,7 @@ std::vector<Scenario> failure_scenarios() {
           {"returns_early", returns_early},
           {"sizes_differ", sizes_differ},
           {"executes_shared_memory", executes_shared_memory},
+          {"deadlock", deadlock},
           {"collective_mismatch", collective_mismatch}};
 }
 

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <mutex>
 #include <numeric>
+#include <stop_token>
 #include <system_error>
 #include <thread>
 
@@ -131,6 +132,39 @@ void misuse_is_reported(Job& job) {
   job.parallel([&](Thread&) { EXPECT(refused([&] { job.parallel([](Thread&) {}); })); });
 }
 
+/// A stop request ends a wait, here and at another node; what is in use cannot be freed.
+void waits_can_be_ended(Job& job) {
+  auto* guard = job.allocate_all<mutex>();
+  for (int holder = 0; holder < job.nodes(); ++holder) {
+    if (job.node() == holder) guard->lock();
+    job.barrier();
+    std::stop_source stop;
+    std::thread waiter([&] { EXPECT(!guard->lock(stop.get_token())); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    stop.request_stop();
+    waiter.join();
+    job.barrier();
+    if (job.node() == holder) guard->unlock();
+    job.barrier();
+    EXPECT(guard->lock(std::stop_token()));
+    guard->unlock();
+  }
+  job.barrier();
+  if (job.node() != 0) return;
+  guard->lock();
+  bool refused = false;
+  try {
+    job.free(guard);
+  } catch (const Error&) {
+    refused = true;
+  }
+  EXPECT(refused);
+  guard->unlock();
+  const std::uint64_t token = guard->fencing_token();
+  EXPECT(token >= static_cast<std::uint64_t>(job.nodes() - 1));
+  job.free(guard);
+}
+
 void barriers_and_reductions(Job& job) {
   auto* slots = job.allocate_all<std::int64_t>(1024);
   job.parallel([&](Thread& me) {
@@ -148,11 +182,9 @@ void barriers_and_reductions(Job& job) {
 }  // namespace
 
 std::vector<Scenario> sync_scenarios() {
-  return {{"mutual_exclusion", mutual_exclusion},
-          {"visibility", visibility},
-          {"timed_and_try", timed_and_try},
-          {"misuse_is_reported", misuse_is_reported},
-          {"barriers_and_reductions", barriers_and_reductions}};
+  return {{"mutual_exclusion", mutual_exclusion},     {"visibility", visibility},
+          {"timed_and_try", timed_and_try},           {"misuse_is_reported", misuse_is_reported},
+          {"waits_can_be_ended", waits_can_be_ended}, {"barriers_and_reductions", barriers_and_reductions}};
 }
 
 }  // namespace netvm::test

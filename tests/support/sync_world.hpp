@@ -31,7 +31,8 @@ using Clock = std::vector<std::uint64_t>;
 /// a while, to let others come in between.
 class ClockHook final : public sync::CoherenceHook {
  public:
-  ClockHook(NodeId node, std::uint32_t nodes, Env& env) : node_(node), env_(env), known_(nodes, 0) {}
+  ClockHook(NodeId node, std::uint32_t nodes, Env& env, bool dawdles = true)
+      : node_(node), env_(env), dawdles_(dawdles), known_(nodes, 0) {}
 
   /// A write by a thread of this node. Returns what it knows then, the write included.
   Clock write() {
@@ -125,11 +126,13 @@ class ClockHook final : public sync::CoherenceHook {
     }
   }
   void dawdle() {
+    if (!dawdles_) return;
     for (std::uint64_t n = env_.random() % 4; n > 0; --n) env_.relax();
   }
 
   NodeId node_;
   Env& env_;
+  const bool dawdles_;
   SpinLock guard_;
   Clock known_;  // what may be passed on: of this node, the writes that have been flushed
   std::uint64_t written_ = 0;
@@ -144,6 +147,7 @@ struct SyncWorldOptions {
   std::uint64_t table_slots = 1024;
   std::uint32_t arity = 8;
   std::uint32_t cohort = 16;
+  bool dawdle = true;  ///< hooks take a while, drawn from the seed
   Nanos watchdog = 0;
   std::function<void(const std::vector<std::string>&)> report = {};  ///< takes the watchdogs' lines
 };
@@ -170,7 +174,7 @@ struct SyncNode {
     config.mode = options.mode;
     nic = std::make_unique<nic::Nic>(config, env, *vm, fabric, *device, stats);
     table = nic->region_create({PageId{0}, kPages}, nic::Rights::all).value();
-    hook = std::make_unique<ClockHook>(node, options.nodes, env);
+    hook = std::make_unique<ClockHook>(node, options.nodes, env, options.dawdle);
   }
   void connect(const SyncWorldOptions& options, const std::vector<nic::RemoteRegion>& tables) {
     sync::SyncConfig config;
