@@ -148,6 +148,7 @@ void waits_can_be_ended(Job& job) {
     job.barrier();
     EXPECT(guard->lock(std::stop_token()));
     guard->unlock();
+    job.barrier();  // the next holder locks when all have been in
   }
   job.barrier();
   if (job.node() != 0) return;
