@@ -11,11 +11,16 @@
 #include "sync/mutex.hpp"
 #include "sync/objects_impl.hpp"
 #include "sync/sync_wire.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::sync {
 
 namespace {
 unsigned long long printable(std::uint64_t value) { return value; }
+// For the watchdog.
+const char* short_name(ObjectKind kind) {
+  return kind == ObjectKind::rwlock ? "rw lock" : kind == ObjectKind::wait_queue ? "condition" : to_string(kind);
+}
 struct OffsetHash {
   std::size_t operator()(std::uint64_t offset) const { return mix64(offset); }
 };
@@ -26,7 +31,13 @@ struct Objects::Table {
 };
 
 Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& stats, std::uint32_t most_joins)
-    : mutexes_(mutexes), nic_(nic), hook_(hook), stats_(stats), most_joins_(most_joins), table_(std::make_unique<Table>()) {
+    : mutexes_(mutexes),
+      nic_(nic),
+      hook_(hook),
+      stats_(stats),
+      most_joins_(most_joins),
+      table_(std::make_unique<Table>()),
+      dead_(nic.nodes(), false) {
   nic_.set_message_handler(nic::MessageKind::sync_wake, this);
 }
 
@@ -59,6 +70,7 @@ Result<Objects::Object*> Objects::enter(std::uint64_t offset, std::uint64_t who,
   const Status status = mutexes_.lock(id.offset, who, tries ? kForever : deadline);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
+  drop_dead_waiters(state);
   // What leaves nothing behind when nobody is at it makes room for what the memory is used as now.
   const bool leaves_nothing =
       state.kind == ObjectKind::wait_queue || (state.kind == ObjectKind::rwlock && state.count == 0 && state.limit == 0);
@@ -122,6 +134,7 @@ Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, s
   Object& object = at(id);
   if (const Status status = mutexes_.lock(id.offset, who, kForever); !ok(status)) return status;
   ObjectState& state = object.state;
+  drop_dead_waiters(state);
   const bool busy = !state.queue.empty() || (state.kind == ObjectKind::rwlock && (state.count != 0 || state.limit != 0));
   if (!busy) {
     state.kind = kind;
@@ -148,6 +161,7 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
   {
     const std::lock_guard guard(waiting_guard_);
     waiter->id = next_waiter_++;
+    waiter->object = object.id;
     waiting_.emplace(waiter->id, waiter);
   }
   QueuedWaiter& entry = object.state.queue.emplace_back();
@@ -161,12 +175,16 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
 Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value) {
   const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
   const Nanos begin = nic_.env().now();
+  const Waits::Scope waits(mutexes_.waits(), {short_name(object.kind.load()), object.id, who, begin});
   Status status = nic_.wait_until(
       waiter->word, [&] { return state() != Waiter::State::waiting; }, deadline);
-  if (state() != Waiter::State::woken && status != Status::cancelled) {
+  if (state() == Waiter::State::lost) {
+    status = Status::owner_dead;
+  } else if (state() != Waiter::State::woken && status != Status::cancelled) {
     const Result<bool> withdrawn = withdraw(object, waiter->id, who);
     status = !withdrawn ? withdrawn.status() : Status::timeout;
-    if (withdrawn && !*withdrawn) status = nic_.wait_until(waiter->word, [&] { return state() == Waiter::State::woken; });
+    if (withdrawn && !*withdrawn) status = nic_.wait_until(waiter->word, [&] { return state() >= Waiter::State::lost; });
+    if (state() == Waiter::State::lost) status = Status::owner_dead;
   }
   if (state() == Waiter::State::woken) {
     status = Status::ok;
@@ -180,6 +198,7 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
 
 Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
   if (const Status status = mutexes_.lock(object.id.offset, who, kForever); !ok(status)) return status;
+  drop_dead_waiters(object.state);
   const bool was_there = object.state.remove(nic_.node(), waiter_id);
   // Others may have stood behind it only.
   leave(object, who, was_there && object.state.kind == ObjectKind::rwlock ? let_in(object.state) : Woken{});
@@ -231,6 +250,33 @@ void Objects::interrupt(std::uint64_t ticket) {
     waiter->state.store(Waiter::State::interrupted, std::memory_order_release);  // release: partner is await()'s look
   }
   waiter->word.announce(nic_.env());
+}
+
+void Objects::lost(SyncId object) {
+  std::vector<Waiter*> told;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    for (const auto& [id, waiter] : waiting_) {
+      const auto state = waiter->state.load(std::memory_order_relaxed);  // relaxed: under the guard
+      if (waiter->object != object || state == Waiter::State::woken) continue;
+      waiter->state.store(Waiter::State::lost, std::memory_order_release);  // release: partner is await()'s look
+      told.push_back(waiter);
+    }
+  }
+  for (Waiter* waiter : told) waiter->word.announce(nic_.env());
+}
+
+void Objects::on_death(NodeId node) {
+  const std::lock_guard guard(waiting_guard_);
+  dead_[node.value] = true;
+  anybody_died_.store(true);
+}
+
+void Objects::drop_dead_waiters(ObjectState& state) {
+  if (!anybody_died_.load(std::memory_order_relaxed)) [[likely]]  // relaxed: who asks too early lets the next drop them
+    return;
+  const std::lock_guard guard(waiting_guard_);
+  state.queue.remove_if([this](const QueuedWaiter& waiter) { return dead_[waiter.node.value]; });
 }
 
 void Objects::apply(Grant& grant) {

@@ -13,7 +13,9 @@
 //  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
 //     chained by the token, and a wake-up carries what the waker knew.
 //  5. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
-//  6. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
+//  6. With a node die the objects whose tokens it had: who waits for one gets E_OWNER_DEAD, and so does who uses it later. An object whose token survives goes
+//     on without the waiters of the dead node.
+//  7. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
 // Threads: any, except that on_message, pack and unpack come from the NIC. Every operation may block for the token, as a lock does.
 #pragma once
 
@@ -107,6 +109,9 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
 
   void pack(SyncId object, Bytes& out) override;
   bool unpack(SyncId object, std::span<const std::byte> cargo) override;
+  void lost(SyncId object) override;
+  /// A node has died: nobody of it is woken any more. Any context; does not block.
+  void on_death(NodeId node);
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, or woke nobody, and were dropped.
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
@@ -132,6 +137,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // True: it was taken out of the queue. False: it has been woken.
   Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
   void forget(Waiter* waiter);
+  // The token is held.
+  void drop_dead_waiters(ObjectState& state);
   // False: nobody waits under this number.
   bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
   void apply(Grant& grant);
@@ -154,6 +161,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   std::map<std::uint64_t, Waiter*> waiting_;  // by number
   Waiter* free_ = nullptr;
   std::uint64_t next_waiter_ = 1;
+  std::vector<bool> dead_;  // by node; under waiting_guard_
+  std::atomic<bool> anybody_died_{false};
   std::atomic<std::uint64_t> dropped_{0};
 };
 

@@ -31,10 +31,11 @@ struct Objects::Object {
 
 /// A queue node for a thread of this node that waits for a wake-up.
 struct alignas(kCacheLine) Objects::Waiter {
-  enum class State : std::uint32_t { waiting, interrupted, woken };
+  enum class State : std::uint32_t { waiting, interrupted, lost, woken };
   WaitWord word;                             // announced on after every change of `state`
   std::atomic<State> state{State::waiting};  // changed under waiting_guard_
   std::uint64_t id = 0;
+  SyncId object;
   std::uint64_t value = 0;
   std::shared_ptr<Grant> grant;  // null: woken by a thread of this node
   Waiter* next = nullptr;        // in the pool

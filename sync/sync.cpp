@@ -16,7 +16,11 @@ class Sync::Impl {
         objects(mutexes, nic, hook, stats, config.cohort),
         mutexes(config, nic, hook, stats, &objects),
         collectives(config.arity, nic, hook, stats),
-        recovery(mutexes, nic, [this](NodeId) { collectives.give_up(); }),
+        recovery(mutexes, nic,
+                 [this](NodeId node) {
+                   objects.on_death(node);
+                   collectives.give_up();
+                 }),
         watchdog({config.watchdog, [this] { return mutexes.held_and_wanted(); }, config.name_of, config.report}, nic, mutexes.waits()) {}
 
   const std::uint32_t nodes;

@@ -220,6 +220,8 @@ std::vector<Row> measure_sync(Job& job, const Options& options, FloorPartner* pa
   std::vector<Row> rows;
   progress.say("mutexes");
   measure_mutexes(job, options, partner, rows);
+  progress.say("other objects");
+  measure_objects(job, options, rows);
   return rows;
 }
 

@@ -17,4 +17,7 @@ std::vector<Row> measure_sync(Job& job, const Options& options, FloorPartner* pa
 /// Mutexes: free, handed over by distance, contended.
 void measure_mutexes(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);
 
+/// Semaphores, wait queues, reader-writer locks, barriers of some threads.
+void measure_objects(Job& job, const Options& options, std::vector<Row>& rows);
+
 }  // namespace netvm::perf

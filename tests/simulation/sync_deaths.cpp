@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/random.hpp"
+#include "sync/objects.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sync_world.hpp"
 
@@ -16,6 +17,7 @@ using netvm::test::SyncWorldOptions;
 namespace {
 
 constexpr std::uint64_t kLock = 0x4000;
+constexpr std::uint64_t kObject = 0x7000;
 constexpr Nanos kMilli = 1'000'000;
 
 /// Locks held by node 0 until `held` says otherwise, wanted by all threads of the others; then `happens`. Returns what the others got.
@@ -41,6 +43,9 @@ std::vector<Status> waiters_of_a_dead_job(std::uint64_t seed, Happens&& happens)
   CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
   return got;
 }
+
+std::uint64_t none() { return 0; }
+sync::Objects& objects_of(SimSyncWorld& world, std::uint32_t node) { return world.node(node).sync->objects(); }
 
 }  // namespace
 
@@ -112,5 +117,47 @@ TEST_CASE("pitfall 13: a mutex whose home has died is refused, at once") {
     CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
     CHECK(refused > 0);
     CHECK(refused < 30);
+  });
+}
+
+TEST_CASE(
+    "an object whose state dies with a node is refused to all who wait and all who come; one that survives forgets the dead who waited") {
+  for_each_seed(20, [](std::uint64_t seed) {
+    SyncWorldOptions options;
+    options.nodes = 4;
+    SimSyncWorld world(seed, options);
+    std::vector<Status> got;
+    const auto dies = [&](std::uint32_t node) {
+      world.node(node).nic->shut_down();
+      for (std::uint32_t n = 0; n < 3; ++n) world.node(n).sync->declare_dead(NodeId{node});
+    };
+    // Objects whose home is not the node that dies, so that only the token counts: several addresses, and those that a home's death takes may fail.
+    constexpr std::uint64_t kKept = 0x9000;
+    for (std::uint32_t n = 0; n < 2; ++n) {
+      world.start(n, 0, [&, n] {
+        got.push_back(objects_of(world, n).acquire(kObject, 1, none));
+        got.push_back(objects_of(world, n).acquire(kObject, 1, none));
+      });
+    }
+    world.start(3, 0, [&] {
+      world.pause(3, kMilli);
+      CHECK(objects_of(world, 3).acquire(kKept, 1, none, kForever) == Status::cancelled);  // dies waiting
+    });
+    world.start(3, 1, [&] {
+      world.pause(3, 2 * kMilli);
+      CHECK(objects_of(world, 3).acquire(kObject, 2, none, 0) == Status::timeout);  // takes the token
+    });
+    world.start(2, 0, [&] {
+      world.pause(2, 3 * kMilli);
+      REQUIRE(objects_of(world, 2).acquire(kKept, 1, none, 0) == Status::timeout);  // takes the token
+      dies(3);
+      world.pause(2, 20 * kMilli);
+      CHECK(objects_of(world, 2).release(kKept, 1, 1, UINT64_MAX, none) == Status::ok);
+      CHECK(objects_of(world, 2).acquire(kKept, 1, none, 0) == Status::ok);  // nobody dead took it
+      CHECK(objects_of(world, 2).set_flag(kObject, 1, true) == Status::owner_dead);
+    });
+    const Simulator::Report report = world.run();
+    REQUIRE_MESSAGE(report.end == Simulator::End::all_done, report.text);
+    CHECK(got == std::vector<Status>(4, Status::owner_dead));
   });
 }
