@@ -2,6 +2,7 @@
 #include "sync/watchdog.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include "runtime/random.hpp"
 
@@ -15,7 +16,7 @@ Standing waits(std::uint32_t node, std::uint64_t who, std::uint64_t object, Nano
 }
 Standing holds(std::uint32_t node, std::uint64_t who, std::uint64_t object) { return {NodeId{node}, true, "", SyncId{object}, who, 0}; }
 
-std::string name(SyncId id) { return "M" + std::to_string(id.offset); }
+std::string name(SyncId id) { return fmt::format("M{}", id.offset); }
 
 TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits for") {
   const std::vector<Standing> all{waits(1, 3, 7, 5 * kSecond), holds(0, 2, 7), waits(0, 2, 8, kSecond), waits(1, 4, 8, kSecond)};
