@@ -77,10 +77,9 @@ void require(const std::string& program, netvm::Job& job, netvm::Consistency nee
   } catch (const netvm::Error& error) {
     wrong = error.what();
   }
-  job.barrier();
-  if (wrong.empty()) return;
-  if (job.node() == 0) std::fputs(fmt::format("{}: {}\n", program, wrong).c_str(), stderr);
-  throw Refused();
+  if (!wrong.empty() && job.node() == 0) std::fputs(fmt::format("{}: {}\n", program, wrong).c_str(), stderr);
+  job.barrier();  // the first node that leaves ends the job: it has been said by then
+  if (!wrong.empty()) throw Refused();
 }
 
 int run_kernel(const std::string& program, const std::function<int()>& body) {
