@@ -54,7 +54,7 @@ class Mortals {
       const bool last = ++told == alive;
       if (!last && random_.below(3) == 0) continue;
       const Nanos later = static_cast<Nanos>(random_.below(200)) * kMicro;
-      world_.start(n, 90 + node, [this, n, node, later] {
+      world_.start(n, 90 + node, [this, n, later] {
         world_.pause(n, later);
         // All that have died: who was told of another may have died before it told anybody.
         for (std::uint32_t d = 0; d < options_.nodes && !dead_[n]; ++d) {
