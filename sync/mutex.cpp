@@ -41,6 +41,10 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
 Mutexes::~Mutexes() {
   nic_.set_message_handler(nic::MessageKind::sync_lock, nullptr);
   caretakers_.close();
+  // A job that ended in the middle leaves requests that nobody answers any more.
+  for (LockState* state : table_.all()) {
+    if (state->extra != nullptr) extras_.give_back(std::exchange(state->extra, nullptr));
+  }
 }
 
 // ---- lock, unlock ------------------------------------------------------------------------------------------------------
