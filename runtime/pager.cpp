@@ -117,11 +117,12 @@ HostVm::Failure Pager::failure() {
 // `pages`: those of the transfer that were not transferred.
 void Pager::note_failure(bool writing, PageRange pages, const BackingResult& result) {
   HostVm::Failure failure;
-  (void)std::snprintf(
-      failure.text, sizeof failure.text, "%s page %llu %s %s at offset %llu: %s (it holds %llu bytes; this would be %llu %s)",
-      writing ? "writing" : "reading", static_cast<unsigned long long>(pages.first.value), writing ? "to" : "from", store_.name(),
-      static_cast<unsigned long long>(result.offset), strerrordesc_np(result.error), static_cast<unsigned long long>(store_.bytes_in_use()),
-      static_cast<unsigned long long>(pages.count * kPageSize), writing ? "more" : "of them");
+  const unsigned long long bytes = pages.count * kPageSize;
+  (void)std::snprintf(failure.text, sizeof failure.text,
+                      "%s page %llu %s %s at offset %llu: %s (it holds %llu bytes; this would be %llu %s)", writing ? "writing" : "reading",
+                      static_cast<unsigned long long>(pages.first.value), writing ? "to" : "from", store_.name(),
+                      static_cast<unsigned long long>(result.offset), strerrordesc_np(result.error),
+                      static_cast<unsigned long long>(store_.bytes_in_use()), bytes, writing ? "more" : "of them");
   const std::lock_guard guard(lock_);
   failure_ = failure;
 }

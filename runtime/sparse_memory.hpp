@@ -42,6 +42,7 @@ class SparseArray {
 
  public:
   SparseArray() = default;
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): T may be a pointer
   explicit SparseArray(std::uint64_t size) : memory_(size * sizeof(T)), size_(size) {}
 
   [[nodiscard]] bool valid() const { return size_ == 0 || memory_.bytes() != 0; }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <system_error>
+#include <utility>
 
 #include "dsm/api/job_runtime.hpp"
 
@@ -58,7 +59,7 @@ void mutex::lock() {
 bool mutex::lock(std::stop_token stop) {
   const Place place = place_of(this);
   std::atomic<bool> give_up{false};
-  const std::stop_callback on_stop(stop, [&] {
+  const std::stop_callback on_stop(std::move(stop), [&] {
     give_up.store(true);
     place.runtime->sync->look_again(place.offset);
   });

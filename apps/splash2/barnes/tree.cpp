@@ -51,12 +51,12 @@ void Tree::Builder::build(std::span<const std::int32_t> own, double half) {
     const Node& root = tree_.root();
     const int first = octant_of(at, root.middle);
     const int second = octant_of(at, middle_of(root.middle, root.half, first));
-    sorted[static_cast<std::size_t>(first * 8 + second)].push_back(body);
+    sorted[static_cast<std::size_t>(first) * 8 + static_cast<std::size_t>(second)].push_back(body);
   }
   const std::size_t begin = sorted.size() * static_cast<std::size_t>(team_.rank()) / static_cast<std::size_t>(team_.count());
   for (std::size_t turn = 0; turn < sorted.size(); ++turn) {
     const std::size_t cell = (begin + turn) % sorted.size();
-    merge(static_cast<std::int32_t>(9 + cell), kTopLevels - 1, std::move(sorted[cell]));
+    merge(static_cast<std::int32_t>(9 + cell), kTopLevels - 1, sorted[cell]);
   }
   team_.barrier();
   summarize();
@@ -81,7 +81,7 @@ void Tree::Builder::make_top(double half) {
   }
 }
 
-void Tree::Builder::merge(std::int32_t cell, int level, std::vector<std::int32_t> own) {
+void Tree::Builder::merge(std::int32_t cell, int level, const std::vector<std::int32_t>& own) {
   if (own.empty()) return;
   Node& node = tree_.node(cell);
   const Vec3 middle = node.middle;
@@ -102,7 +102,7 @@ void Tree::Builder::merge(std::int32_t cell, int level, std::vector<std::int32_t
     }
   }
   for (std::size_t octant = 0; octant < 8; ++octant) {
-    if (deeper[octant] != 0) merge(deeper[octant] - 1, level + 1, std::move(parts[octant]));
+    if (deeper[octant] != 0) merge(deeper[octant] - 1, level + 1, parts[octant]);
   }
 }
 

@@ -62,7 +62,7 @@ class Tree {
 
    private:
     void make_top(double half);
-    void merge(std::int32_t cell, int level, std::vector<std::int32_t> own);
+    void merge(std::int32_t cell, int level, const std::vector<std::int32_t>& own);
     void merge_octant(Node& cell, int octant, int level, std::vector<std::int32_t>& own);
     std::int32_t hang(std::span<std::int32_t> bodies, Vec3 middle, double half, int level);
     void fill_cell(Node& cell, std::span<std::int32_t> bodies, int level);

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-typedef void (*netvm_splash_function)(void);
+typedef void (*netvm_splash_function)(void); /* NOLINT(modernize-use-using): C has no other way */
 
 /* MAIN_INITENV: says so if the program was not linked with netvm-cc. (main() has joined the job before it began.) */
 void netvm_splash_init(const char *file, int line);
