@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::nic {
@@ -69,7 +70,7 @@ RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::spa
   store_header(data_ + at, record_header(kData, length));
   std::byte* to = data_ + at + kRecordHeader;
   if (!first.empty()) std::memcpy(to, first.data(), first.size());
-  if (!second.empty()) std::memcpy(to + first.size(), second.data(), second.size());
+  if (!second.empty()) racy_copy(to + first.size(), second.data(), second.size());
   tail_ += skip + bytes;
   shared_->tail.store(tail_, std::memory_order_release);  // release: the record is whole; partner is front()'s acquire
   return Push::done;

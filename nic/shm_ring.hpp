@@ -53,7 +53,8 @@ class RingProducer {
   /// `area` is 64-byte aligned, `area_bytes` long, and zero or just left by an earlier producer of this process.
   RingProducer(std::byte* area, std::size_t area_bytes);
 
-  /// Copies a record in, gathered from two pieces of at most max_record() together, not empty.
+  /// Copies a record in, gathered from two pieces of at most max_record() together, not empty. The second one, a packet's payload, may be
+  /// memory that others write meanwhile: then it arrives as any mixture.
   Push push(std::span<const std::byte> first, std::span<const std::byte> second);
   /// How far the consumer has come, as the last push() saw it: whether it is at work.
   [[nodiscard]] std::uint64_t consumed() const { return cached_head_; }

@@ -38,7 +38,8 @@ inline constexpr Nanos kQuick = 4'000;
 void note_loss(Copy& copy, Nanos now);
 
 /// Writes this node's frame of the page over the one at `to` and then sends the message, which arrives when the bytes are there (nic.hpp, invariant 2).
-/// Returns at once. The frame must stay as it is until the message has arrived. If the page was evicted, a task brings it in first.
+/// Returns at once. The frame must stay as it is until the message has arrived, unless the receiver makes no use
+/// of it (ivy.cpp, invariant 8). If the page was evicted, a task brings it in first.
 void push_page(ProtocolEnv& env, PageId page, NodeId to, const Message& message, std::span<const std::byte> more = {});
 
 /// Records of pages; they keep their places.

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -224,6 +226,31 @@ TEST_CASE("ring: two threads, every record arrives whole and in order") {
   producer.join();
   CHECK(wrong == 0);
   CHECK_FALSE(ring.consumer.broken());
+}
+
+// A page may be on its way to a node that will make no use of it while its owner writes it again: ThreadSanitizer must have nothing to say.
+TEST_CASE("ring: a payload may be written while it is copied in, and arrives as a mixture of whole words") {
+  Pair pair;
+  alignas(8) std::uint64_t words[32] = {};
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (std::uint64_t value = 1; !stop.load(); value = value % 255 + 1) {
+      for (std::uint64_t& word : words)
+        __atomic_store_n(&word, value * 0x0101010101010101, __ATOMIC_RELAXED);  // relaxed: the race that is meant
+    }
+  });
+  const std::vector<std::byte> header = record(1, 16);
+  for (int i = 0; i < 2000; ++i) {
+    REQUIRE(pair.producer.push(header, std::as_bytes(std::span(words))) == RingProducer::Push::done);
+    const std::vector<std::byte> got = take(pair.consumer);
+    REQUIRE(got.size() == header.size() + sizeof words);
+    CHECK(equal(std::span(got).first(16), header));
+    for (std::size_t at = 16; at < got.size(); at += 8) {
+      CHECK(std::count(got.begin() + static_cast<std::ptrdiff_t>(at), got.begin() + static_cast<std::ptrdiff_t>(at + 8), got[at]) == 8);
+    }
+  }
+  stop = true;
+  writer.join();
 }
 
 }  // namespace
