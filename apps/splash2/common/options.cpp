@@ -93,7 +93,11 @@ void Options::text(const std::string& flag, std::string& value, const std::strin
 
 void Options::on(const std::string& flag, bool& value, const std::string& help) { impl_->app.add_flag(flag, value, help); }
 
-void Options::footer(const std::string& text) { impl_->app.footer(text); }
+void Options::footer(const std::string& text) {
+  impl_->app.footer(text +
+                    "\nExit status: 0 if the answer is right or was not checked; 1 if it is wrong or the run failed; 2 if the command line "
+                    "cannot be obeyed.");
+}
 
 void Options::parse(int argc, const char* const* argv) {
   try {

@@ -43,7 +43,7 @@ class Options {
   void choice(const std::string& flag, std::string& value, const std::vector<std::string>& choices, const std::string& help);
   void text(const std::string& flag, std::string& value, const std::string& value_name, const std::string& help);
   void on(const std::string& flag, bool& value, const std::string& help);
-  /// A last paragraph of --help.
+  /// A last paragraph of --help; what the exit status means follows it.
   void footer(const std::string& text);
 
   /// Throws UsageError; exit status 0 for --help, 2 for what is wrong.
