@@ -28,6 +28,7 @@ refused 2 "lu: --placement: 'here' is not one of owner, cyclic, first-touch, one
 refused 2 "water-spatial: --time-step: '-1' is not a number above 0" "$bin/water-spatial" --time-step -1
 refused 2 "water-nsquared: -n: '1' is not a whole number" "$bin/water-nsquared" -n1
 refused 2 "barnes: --theta: '0' is not a number above 0, at most 10" "$bin/netvmrun" -n 2 "$bin/barnes" --theta 0
+refused 2 "fmm: --precision: '0.7' is not a number above 1e-16, at most 0.5" "$bin/fmm" --precision 0.7
 refused 2 "cholesky: -n: 65 points a side of a cube are too many" "$bin/netvmrun" -n 2 "$bin/cholesky" --grid cube -n65
 refused 2 "raytrace: --scene: 'car' is not one of balls, land" "$bin/raytrace" --scene car
 refused 2 "stencil: --diffusion: '0.3' is not a number above 0, at most 0.25" "$bin/stencil" --diffusion 0.3

@@ -40,7 +40,7 @@ int count_bodies(const Tree& tree, const Node& node, std::map<std::int32_t, int>
     }
     return node.bodies;
   }
-  for (const std::int32_t child : node.reference) {
+  for (const std::int32_t child : node.children()) {
     if (child != 0) below += count_bodies(tree, tree.node(child - 1), seen);
   }
   return below;

@@ -108,13 +108,13 @@ void Simulation::choose_zone(const Team& team, std::vector<std::int32_t>& own) c
 void Simulation::add_zone(const Node& node, std::int64_t before, std::int64_t begin, std::int64_t end,
                           std::vector<std::int32_t>& own) const {
   if (node.leaf()) {
-    for (int i = 0; i < node.bodies; ++i) {
-      if (before >= begin && before < end) own.push_back(node.reference[i]);
-      before += tree_.cost(node.reference[i]);
+    for (const std::int32_t body : node.own_bodies()) {
+      if (before >= begin && before < end) own.push_back(body);
+      before += tree_.cost(body);
     }
     return;
   }
-  for (const std::int32_t below : node.reference) {
+  for (const std::int32_t below : node.children()) {
     if (below == 0) continue;
     const Node& child = tree_.node(below - 1);
     if (before < end && before + child.cost > begin) add_zone(child, before, begin, end, own);
@@ -149,13 +149,13 @@ void Simulation::walk(std::int32_t body) {
       pull.add_mass(node.mass, towards, distance2 + softening2);
       pull.add_quadrupole(node.quadrupole, towards, distance2 + softening2);
     } else if (node.leaf()) {
-      for (int i = 0; i < node.bodies; ++i) {
-        if (node.reference[i] == body) continue;
-        const Place& other = tree_.place(node.reference[i]);
+      for (const std::int32_t near : node.own_bodies()) {
+        if (near == body) continue;
+        const Place& other = tree_.place(near);
         pull.add_mass(other.mass, other.at - at, norm2(other.at - at) + softening2);
       }
     } else {
-      for (const std::int32_t below : node.reference) {
+      for (const std::int32_t below : node.children()) {
         if (below != 0) open[waiting++] = &tree_.node(below - 1);
       }
     }

@@ -1,5 +1,5 @@
 // SPLASH-2's barnes: the gravitational N-body problem by the method of Barnes and Hut (Nature 324, 1986), in three dimensions with quadrupoles.
-// A step: find the box; build the tree (tree.hpp); divide the bodies by costzones; find each own body's acceleration by a walk through the tree; advance.
+// A step: find the box; build the tree (common/space_tree.hpp); divide the bodies by costzones; find each own body's acceleration by a walk through the tree; advance.
 //
 // 1. Costzones (Singh, Holt, Gupta, Hennessy, JPDC 1995): a body's cost is its interactions in the last step; the leaves in the tree's order are cut
 //    into as many pieces of equal cost as there are processors. So the bodies of a processor lie together in space, but anywhere in memory.
