@@ -65,7 +65,6 @@ check 3 1 packet water-spatial -n125 --placement cyclic
 needs_scope 2 1 direct barnes -n500 --steps 2
 needs_scope 3 2 packet barnes -n1000 --steps 2 --theta 0.8
 needs_scope 4 1 direct barnes -n2000 --steps 2 -s --padding none --placement first-touch
-needs_scope 2 1 direct fmm -n600 --steps 2
 needs_scope 3 2 packet fmm -n500 --steps 2 --clusters 1 --precision 1e-3
 needs_scope 4 1 direct fmm -n1500 --steps 2 -s --distribution uniform --padding none --placement first-touch
 check 2 1 direct raytrace --detail 1 --width 64 --height 48
