@@ -21,6 +21,7 @@ enum Word : unsigned { kTime, kVersion };
 // between renewals of what is never written, and the jump in time when it is written after all.
 constexpr std::uint8_t kShortest = 3;
 constexpr std::uint8_t kLongest = 20;
+constexpr std::uint64_t kLongestStep = std::uint64_t{1} << kLongest;
 // What a writer takes for itself.
 constexpr std::uint64_t kOwnLease = 4;
 // How many pages are locked at once while their writes get their times.
@@ -206,7 +207,8 @@ void Lease::stamp(std::span<const PageId> pages) {
     const std::uint64_t until = now().told + 1 + kOwnLease;
     const std::uint64_t known = lease_end(entry);
     const bool home = stamp.home == env().node();
-    stamp.added = home || until <= known ? 1 : until - known;
+    // Where others write the page too, its time at home is long after `known`, and so is this node's: a step of all that lies between would double it.
+    stamp.added = home || until <= known ? 1 : std::min(until - known, kLongestStep);
     words_.post_add(page, kVersion, stamp.home, 1, &stamp.version);
     words_.post_add(page, kTime, stamp.home, stamp.added, &stamp.time);
     if (!home) words_.post_add(page, kVersion, stamp.home, 0, &stamp.check);

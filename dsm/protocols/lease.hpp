@@ -14,7 +14,8 @@
 //     returns after it has.
 //  4. told_ is not before seen_, nor before the time of any write of this node whose release has ended. Grants carry it.
 //  5. Releases and acquires of a node's threads happen one after the other (interval_lock()). time_lock_ is never held while blocking.
-//  6. Nothing here looks at pages that were not written (release) or whose leases have not ended (acquire).
+//  6. A lease or a write moves `time` on by 2^20 at most beyond the node's own time or the page's: no job comes to the end of time (kEndOfLeaseTime).
+//  7. Nothing here looks at pages that were not written (release) or whose leases have not ended (acquire).
 #pragma once
 
 #include <memory>

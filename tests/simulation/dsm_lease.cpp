@@ -104,5 +104,37 @@ TEST_CASE("a node that alone writes pages of another home keeps its copies") {
   CHECK_MESSAGE(ending.well, ending.text);
 }
 
+// Nodes 1 and 2 write two bytes of one page and hand locks to node 0, and never take what another node held: their copies stay good for as long as time
+// stands still for them, while the page's time at home moves on.
+TEST_CASE("time goes on by steps of bounded length, however long a copy stays good while others write its page") {
+  constexpr std::uint64_t kRounds = 100;
+  SimCluster cluster(cluster_options(3, 5));
+  const Place shared = cluster.allocate(kPageSize, at_node(0));
+  const Place mutexes = cluster.allocate(2 * kRounds * sizeof(std::uint64_t), at_node(0));
+  const Ending ending = cluster.run([&](Worker& me) {
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      const auto mutex = [&](std::uint64_t writer) { return mutexes + (2 * round + writer - 1) * sizeof(std::uint64_t); };
+      if (me.node() != 0) {
+        me.lock(mutex(me.node()));
+        me.store<std::uint64_t>(shared + me.node() * 64, round + 1);
+        me.unlock(mutex(me.node()));
+        me.pause(1'000'000);
+        continue;
+      }
+      me.pause(500'000);
+      for (const std::uint64_t writer : {1, 2}) {
+        me.lock(mutex(writer));
+        CHECK(me.load<std::uint64_t>(shared + writer * 64) >= round);  // the clocks of the three are not the same
+        me.unlock(mutex(writer));
+      }
+      me.pause(500'000);
+    }
+    me.barrier();
+    CHECK(me.load<std::uint64_t>(shared + 64) == kRounds);
+    CHECK(me.load<std::uint64_t>(shared + 128) == kRounds);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
 }  // namespace
 }  // namespace netvm::test
