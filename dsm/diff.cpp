@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "dsm/diff_kernels.hpp"
+#include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::dsm {
@@ -100,11 +101,6 @@ struct WireRun {
 };
 static_assert(sizeof(WireRun) == 4);
 
-void append(std::vector<std::byte>& out, const void* from, std::size_t bytes) {
-  const auto* p = static_cast<const std::byte*>(from);
-  out.insert(out.end(), p, p + bytes);
-}
-
 }  // namespace
 
 bool diff_kernel_usable(DiffKernel kernel) {
@@ -141,25 +137,42 @@ std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page
 }
 
 namespace {
-void encode_runs(std::span<const DiffRun> runs, std::vector<std::byte>& out) {
+// Room for the whole at once, and the runs in it. Returns where the bytes go.
+std::byte* encode_runs(std::span<const DiffRun> runs, std::vector<std::byte>& out) {
   NETVM_CHECK(runs.size() <= max_diff_runs(kMaxGranularity), "%zu runs in one coherence unit", runs.size());
+  const std::size_t before = out.size();
+  out.resize(before + encoded_diff_bytes(runs));
+  std::byte* at = out.data() + before;
   const auto count = static_cast<std::uint16_t>(runs.size());
-  append(out, &count, sizeof(count));
+  std::memcpy(at, &count, sizeof(count));
+  at += sizeof(count);
   for (const DiffRun& run : runs) {
     const WireRun wire{static_cast<std::uint16_t>(run.offset), static_cast<std::uint16_t>(run.bytes - 1)};
-    append(out, &wire, sizeof(wire));
+    std::memcpy(at, &wire, sizeof(wire));
+    at += sizeof(wire);
   }
+  return at;
 }
 }  // namespace
 
+std::size_t encoded_diff_bytes(std::span<const DiffRun> runs) {
+  std::size_t bytes = sizeof(std::uint16_t) + runs.size() * sizeof(WireRun);
+  for (const DiffRun& run : runs) bytes += run.bytes;
+  return bytes;
+}
+
 void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out) {
-  encode_runs(runs, out);
-  for (const DiffRun& run : runs) append(out, page + run.offset, run.bytes);
+  std::byte* to = encode_runs(runs, out);
+  for (const DiffRun& run : runs) {
+    nic::racy_copy(to, page + run.offset, run.bytes);
+    to += run.bytes;
+  }
 }
 
 void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte> bytes, std::vector<std::byte>& out) {
-  encode_runs(runs, out);
-  out.insert(out.end(), bytes.begin(), bytes.end());
+  std::byte* const to = encode_runs(runs, out);
+  NETVM_CHECK(to + bytes.size() == out.data() + out.size(), "%zu bytes of changes at hand, and the runs say otherwise", bytes.size());
+  if (!bytes.empty()) std::memcpy(to, bytes.data(), bytes.size());
 }
 
 std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin, std::size_t page_bytes) {
@@ -186,8 +199,8 @@ std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::by
   const std::byte* data = wire.data() + header;
   for (std::size_t i = 0; i < count; ++i) {
     const DiffRun run = run_at(i);
-    std::memcpy(page + run.offset, data, run.bytes);
-    if (twin != nullptr) std::memcpy(twin + run.offset, data, run.bytes);
+    nic::racy_copy(page + run.offset, data, run.bytes);
+    if (twin != nullptr) nic::racy_copy(twin + run.offset, data, run.bytes);
     data += run.bytes;
   }
   return header + bytes;

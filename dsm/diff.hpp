@@ -40,6 +40,8 @@ std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::
 std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
                             std::vector<nic::Segment>& out);
 
+/// How long the wire form is.
+[[nodiscard]] std::size_t encoded_diff_bytes(std::span<const DiffRun> runs);
 /// Appends the wire form: run count (16 bit), then for each run offset and length - 1 (16 bit each), then the bytes of all runs.
 void encode_diff(std::span<const DiffRun> runs, const std::byte* page, std::vector<std::byte>& out);
 /// The same with the bytes of all runs at hand, one after the other.

@@ -184,18 +184,13 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
   for (const PageId page : pages) pins.push_back(env_.pin({page, 1}, false));
   std::vector<Change> own;
   std::deque<Bytes> diffs;
-  Outbox outbox;
+  Flushes flushes;
   for (const PageId page : pages) env_.entry(page).latch.lock();
-  ++last_flush_;
-  take_changes(pages, own, diffs, outbox);
+  take_changes(pages, own, diffs, flushes);
   for (const PageId page : pages) env_.entry(page).latch.unlock();
   sent.insert(sent.end(), pages.begin(), pages.end());
-  for (const auto& [home, body] : outbox.changes) {
-    awaited_.fetch_add(1);
-    Header message;
-    message.kind = Header::kFlush;
-    message.number = last_flush_;
-    send(home, message, body);
+  for (const auto& [home, message] : flushes.to) {
+    if (!message.body.empty()) send_flush(home, flushes);
   }
   if (own.empty()) return;
   awaited_.fetch_add(1);
@@ -205,10 +200,23 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
   delivered(delivery);
 }
 
-void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.resize(env_.diff(page, &runs)); }
+void EagerUpdate::send_flush(NodeId home, Flushes& flushes) {
+  Flushes::Message& flush = flushes.to[home];
+  awaited_.fetch_add(1);
+  Header message;
+  message.kind = Header::kFlush;
+  message.number = flush.number;
+  send(home, message, flush.body);
+  flush.body.clear();
+}
+
+void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) {
+  const std::size_t count = env_.diff(page, &runs_);
+  runs.assign(runs_.begin(), runs_.begin() + static_cast<std::ptrdiff_t>(count));
+}
 
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
-void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox) {
+void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes) {
   std::vector<PageId> dirty;
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   env_.set_access(dirty, Access::read);
@@ -221,19 +229,20 @@ void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change
     if (right_after_diff() == Access::write) env_.set_access(page, Access::write);
     // Freed meanwhile: nobody waits for the changes, and the memory may soon be somebody else's.
     if (runs.empty() || !env_.parts().regions.find(page)) continue;
-    Bytes& diff = diffs.emplace_back();
-    encode_diff(runs, env_.frame(page), diff);
     if (entry.home() == env_.node()) {
-      own.push_back({page, pages_of(page), false, diff});
+      Bytes& diff = diffs.emplace_back();
+      encode_diff(runs, env_.frame(page), diff);
+      own.push_back({page, pages_of(page), false, 0, diff});
       continue;
     }
-    append_change(page, pages_of(page), false, diff, outbox.changes[entry.home()]);
-    record_of(entry).flush = last_flush_;
-    std::vector<std::uint64_t>& mine = record_of(entry).on_their_way;
-    mine.assign(env_.unit_bytes(page) / 64, 0);
-    for (const DiffRun& run : runs) {
-      for (std::size_t b = run.offset; b < std::size_t{run.offset} + run.bytes; ++b) mine[b / 64] |= std::uint64_t{1} << (b % 64);
-    }
+    Flushes::Message& flush = flushes.to[entry.home()];
+    if (flush.body.empty()) flush.number = ++last_flush_;
+    begin_change({page, pages_of(page), false, 0, {}}, encoded_diff_bytes(runs), flush.body);
+    encode_diff(runs, env_.frame(page), flush.body);
+    Record& record = record_of(entry);
+    record.flush = flush.number;
+    record.on_their_way = runs;
+    if (flush.body.size() >= Flushes::kLongEnough) send_flush(entry.home(), flushes);
   }
 }
 
@@ -250,6 +259,7 @@ bool decode_eager_changes(std::span<const std::byte> wire, PageRange shared, std
     change.page = PageId{reader.varint()};
     change.pages = reader.varint();
     change.may_leave = reader.varint() != 0;
+    change.flushes = reader.varint();
     change.diff = reader.bytes(reader.varint());
     // They ascend, and are units of a size that there is.
     const bool ascends = change.page.value >= next && shared.contains(change.page);
@@ -340,7 +350,7 @@ void EagerUpdate::handle_update(NodeId from, const Header& message, std::span<co
     if (leaves(change, pins.holds())) {
       put_varint(left, change.page.value);
     } else if (pins.holds()) {
-      patch(change, entry, *record, from, message.flushes);
+      patch(change, entry, *record, from);
     } else {
       late.push_back(change);
     }
@@ -350,14 +360,14 @@ void EagerUpdate::handle_update(NodeId from, const Header& message, std::span<co
   if (late.empty()) return send(from, answer, left);
   // Pages with a twin that were evicted: bringing them in would block this handler. The release waits for them.
   auto kept = std::make_shared<Bytes>();
-  for (const Change& change : late) append_change(change.page, change.pages, false, change.diff, *kept);
+  for (const Change& change : late) append_change({change.page, change.pages, false, change.flushes, change.diff}, *kept);
   (void)env_.spawn([this, from, answer, left, kept] {
     for (const Change& change : decode(from, *kept)) {
       PageEntry& entry = env_.entry(change.page);
       const FramePins pins = env_.pin({change.page, change.pages}, true);
       const std::scoped_lock latch(entry.latch);
       Record* record = find_record(entry);
-      if (record != nullptr && record->held) patch(change, entry, *record, from, answer.flushes);
+      if (record != nullptr && record->held) patch(change, entry, *record, from);
     }
     send(from, answer, left);
   });
@@ -374,21 +384,24 @@ bool EagerUpdate::leaves(const Change& change, bool resident) {
   return true;
 }
 
-// `flushes`: the newest of this node's that the changes come after.
-void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, NodeId from, std::uint64_t flushes) {
-  if (flushes >= record.flush) record.on_their_way.clear();
+void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, NodeId from) {
+  if (change.flushes >= record.flush) record.on_their_way.clear();
   std::byte* frame = env_.frame(change.page);
   std::byte* twin = patches_twin() ? entry.twin : nullptr;
   std::size_t taken = 0;
   if (record.on_their_way.empty()) {
     taken = apply_diff(change.diff, frame, twin, change.pages * kPageSize);
   } else {
-    // Invariant 3. Applied to two different backgrounds, the diff shows which bytes it has.
+    // Invariant 3. Applied to two different backgrounds, the diff shows which bytes it has; this node's own are made to look as if it had them not.
     std::vector<std::byte> zeros(change.pages * kPageSize, std::byte{0});
     std::vector<std::byte> ones(change.pages * kPageSize, std::byte{0xff});
     taken = apply_diff(change.diff, zeros.data(), ones.data(), zeros.size());
+    for (const DiffRun& mine : record.on_their_way) {
+      std::memset(zeros.data() + mine.offset, 0, mine.bytes);
+      std::memset(ones.data() + mine.offset, 0xff, mine.bytes);
+    }
     for (std::size_t b = 0; b < zeros.size(); ++b) {
-      if (zeros[b] != ones[b] || (record.on_their_way[b / 64] >> (b % 64) & 1) != 0) continue;
+      if (zeros[b] != ones[b]) continue;
       frame[b] = zeros[b];
       if (twin != nullptr) twin[b] = zeros[b];
     }

@@ -27,6 +27,7 @@
 #include <span>
 #include <vector>
 
+#include "dsm/diff.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
 
@@ -37,6 +38,7 @@ struct EagerChange {
   PageId page{};
   std::uint64_t pages = 1;  ///< how many it spans: the receiver may not have met its extent
   bool may_leave = false;
+  std::uint64_t flushes = 0;  ///< update: the newest of the receiver's flushes of the page that the home has taken before
   std::span<const std::byte> diff;
 };
 
@@ -45,7 +47,7 @@ struct EagerChange {
 
 class EagerUpdate : public Protocol {
  public:
-  explicit EagerUpdate(ProtocolEnv& env) : env_(env), releases_(env.env()), taken_(env.nodes()) {}
+  explicit EagerUpdate(ProtocolEnv& env) : env_(env), releases_(env.env()) {}
 
   void on_read_fault(PageId page) override { fault(page, false); }
   void on_write_fault(PageId page) override { fault(page, true); }
@@ -83,24 +85,25 @@ class EagerUpdate : public Protocol {
     bool watches = false;
     std::uint32_t updates = 0;  ///< since it was last known to use its copy
     std::uint32_t limit = 0;
+    std::uint64_t taken = 0;                    ///< its newest flush of the page that is in the home's copy
     std::shared_ptr<std::atomic<bool>> filled;  ///< the copy's bytes have landed
   };
   struct Record {
     std::vector<Member> members;  // at home
     // Elsewhere:
-    bool held = false;     // this node's copy is current
-    bool writer = false;   // the home knows that this node may write
-    bool watched = false;  // the right was taken away to see whether the copy is used
-    bool granted = false;  // the answer to a join has come
-    bool dropped = false;  // the copy was evicted, and the home counts this node among the members all the same
-    std::vector<std::uint64_t>
-        on_their_way;         // a bit for each byte of this node's newest flush; empty: it is over, or known to have been taken
-    std::uint64_t flush = 0;  // that flush's number
+    bool held = false;                  // this node's copy is current
+    bool writer = false;                // the home knows that this node may write
+    bool watched = false;               // the right was taken away to see whether the copy is used
+    bool granted = false;               // the answer to a join has come
+    bool dropped = false;               // the copy was evicted, and the home counts this node among the members all the same
+    std::vector<DiffRun> on_their_way;  // this node's newest flush of the page; empty: it is over, or known to have been taken
+    std::uint64_t flush = 0;            // that flush's number
   };
   using Change = EagerChange;
   struct Header;
   struct Delivery;
   struct Outbox;
+  struct Flushes;
   struct Push;
   struct Fill;
 
@@ -116,7 +119,8 @@ class EagerUpdate : public Protocol {
   // ---- a release: releases_ held
   void flush();
   void flush_chunk(std::span<const PageId> pages, std::vector<PageId>& sent);
-  void take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Outbox& outbox);
+  void take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes);
+  void send_flush(NodeId home, Flushes& flushes);
 
   // ---- the home
   void handle_join(NodeId from, const Header& message);
@@ -124,7 +128,7 @@ class EagerUpdate : public Protocol {
   void fill(NodeId to, PageId page, std::uint32_t pages, const std::byte* bytes, const std::shared_ptr<std::atomic<bool>>& filled);
   void handle_flush(NodeId from, const Header& message, std::span<const std::byte> body);
   void at_home(NodeId from, std::span<const Change> changes, const std::shared_ptr<Delivery>& delivery);
-  void route(NodeId from, const Change& change, Record& record, Outbox& outbox);
+  void route(const Delivery& delivery, const Change& change, Record& record, Outbox& outbox);
   void post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery);
   void delivered(const std::shared_ptr<Delivery>& delivery);
   void handle_ack(NodeId from, const Header& message, std::span<const std::byte> body);
@@ -135,7 +139,7 @@ class EagerUpdate : public Protocol {
   void handle_update(NodeId from, const Header& message, std::span<const std::byte> body);
   bool leaves(const Change& change, bool resident);
   void handle_watch(NodeId from, const Header& message);
-  void patch(const Change& change, PageEntry& entry, Record& record, NodeId from, std::uint64_t flushes);
+  void patch(const Change& change, PageEntry& entry, Record& record, NodeId from);
 
   std::vector<Change> decode(NodeId from, std::span<const std::byte> body) const;
   void send(NodeId to, const Header& header, std::span<const std::byte> body = {});
@@ -146,14 +150,14 @@ class EagerUpdate : public Protocol {
   ProtocolEnv& env_;
   EnvMutex releases_;
   std::uint64_t last_flush_ = 0;
+  std::vector<DiffRun> runs_;              // of the page that is being compared
   std::atomic<std::uint64_t> awaited_{0};  // flushes of the running release that are not over
   WaitWord over_;
 
   SpinLock dirty_lock_;
   std::vector<PageId> dirty_;  // the delayed update queue; may name a page twice, or one that is dirty no more
 
-  // At home: the newest flush of each node that was taken. Set under the latches of its pages.
-  std::vector<std::atomic<std::uint64_t>> taken_;
+  // At home:
   SpinLock delivery_lock_;
   std::uint64_t last_delivery_ = 0;
   std::map<std::uint64_t, std::shared_ptr<Delivery>> deliveries_;  // that members must acknowledge

@@ -71,7 +71,7 @@ void EagerUpdate::join(NodeId from, const Header& message) {
     mark_dirty(page, entry);
   }
   const auto filled = std::make_shared<std::atomic<bool>>(false);
-  record.members.push_back({from, writer, false, 0, kFirstLimit, filled});
+  record.members.push_back({from, writer, false, 0, kFirstLimit, 0, filled});
   fill(from, page, message.pages, entry.twin != nullptr ? entry.twin : env_.frame(page), filled);
   send(from, answer);
 }
@@ -147,22 +147,22 @@ void EagerUpdate::handle_flush(NodeId from, const Header& message, std::span<con
 void EagerUpdate::at_home(NodeId from, std::span<const Change> changes, const std::shared_ptr<Delivery>& delivery) {
   Outbox outbox;
   for (const Change& change : changes) env_.entry(change.page).latch.lock();
-  taken_[from.value] = delivery->flush;
   for (const Change& change : changes) {
     PageEntry& entry = env_.entry(change.page);
     Record* record = find_record(entry);
     if (record == nullptr) continue;  // freed meanwhile: who writes a page is a member
-    if (from != env_.node()) patch(change, entry, *record, from, 0);
-    route(from, change, *record, outbox);
+    if (from != env_.node()) patch(change, entry, *record, from);
+    route(*delivery, change, *record, outbox);
   }
   post(outbox, delivery);
   for (const Change& change : changes) env_.entry(change.page).latch.unlock();
 }
 
-void EagerUpdate::route(NodeId from, const Change& change, Record& record, Outbox& outbox) {
+void EagerUpdate::route(const Delivery& delivery, const Change& change, Record& record, Outbox& outbox) {
   for (Member& member : record.members) {
-    if (member.node == from) {
+    if (member.node == delivery.from) {
       member.updates = 0;
+      member.taken = delivery.flush;
       continue;
     }
     ++member.updates;
@@ -175,7 +175,7 @@ void EagerUpdate::route(NodeId from, const Change& change, Record& record, Outbo
       Outbox::Pieces& pieces = outbox.pieces[member.node];
       pieces.bytes += append_diff_segments(change.diff, env_.offset_of(change.page), pieces.segments);
     } else {
-      append_change(change.page, change.pages, may_leave, change.diff, outbox.changes[member.node]);
+      append_change({change.page, change.pages, may_leave, member.taken, change.diff}, outbox.changes[member.node]);
     }
   }
 }
@@ -191,7 +191,6 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
     Header message;
     message.kind = Header::kUpdate;
     message.number = delivery->number;
-    message.flushes = taken_[node.value];
     send(node, message, body);
   }
   for (const auto& [node, pieces] : outbox.pieces) {

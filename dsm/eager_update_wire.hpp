@@ -18,7 +18,8 @@
 
 namespace netvm::dsm {
 
-/// Followed by: changes (flush, update), page numbers as varints (ack), nothing else. A change: page, pages, 1 if the copy may be given up, length, diff.
+/// Followed by: changes (flush, update), page numbers as varints (ack), nothing else. A change: page, pages, 1 if the copy may be given up,
+/// flushes (0 in a flush), length, diff.
 struct EagerUpdate::Header {
   enum Kind : std::uint8_t { kJoin = 1, kGrant, kFlush, kOver, kUpdate, kAck, kWatch, kUsed };
   static constexpr std::uint8_t kWriter = 1;
@@ -28,18 +29,22 @@ struct EagerUpdate::Header {
   std::uint8_t kind = 0;
   std::uint8_t flags = 0;
   std::uint8_t reserved[2] = {};
-  std::uint32_t pages = 1;    ///< join: how many the unit has
-  std::uint64_t page = 0;     ///< join, grant, watch, used
-  std::uint64_t number = 0;   ///< update, ack: of the delivery, at the home. Flush: of the flush, at the writer; ascending
-  std::uint64_t flushes = 0;  ///< update: the newest of the receiver's flushes that the home has taken before
+  std::uint32_t pages = 1;   ///< join: how many the unit has
+  std::uint64_t page = 0;    ///< join, grant, watch, used
+  std::uint64_t number = 0;  ///< update, ack: of the delivery, at the home. Flush: of the flush, at the writer; ascending
 };
 
-inline void append_change(PageId page, std::uint64_t pages, bool may_leave, std::span<const std::byte> diff, std::vector<std::byte>& out) {
-  put_varint(out, page.value);
-  put_varint(out, pages);
-  put_varint(out, may_leave ? 1 : 0);
-  put_varint(out, diff.size());
-  out.insert(out.end(), diff.begin(), diff.end());
+/// Without the diff, which follows.
+inline void begin_change(const EagerChange& change, std::size_t diff_bytes, std::vector<std::byte>& out) {
+  put_varint(out, change.page.value);
+  put_varint(out, change.pages);
+  put_varint(out, change.may_leave ? 1 : 0);
+  put_varint(out, change.flushes);
+  put_varint(out, diff_bytes);
+}
+inline void append_change(const EagerChange& change, std::vector<std::byte>& out) {
+  begin_change(change, change.diff.size(), out);
+  out.insert(out.end(), change.diff.begin(), change.diff.end());
 }
 
 /// One flush at its home, until all members have it.
@@ -48,6 +53,17 @@ struct EagerUpdate::Delivery {
   std::uint64_t flush = 0;                ///< its number, at the writer
   std::uint64_t number = 0;               ///< of the delivery, once there is a message to acknowledge
   std::atomic<std::uint64_t> awaited{1};  ///< pushes and acknowledgements, and one until all of them are known
+};
+
+/// A release's changes on their way out, by home. Each message is a flush with a number of its own, and goes as soon as it is long enough: the home works
+/// at it while the next is made.
+struct EagerUpdate::Flushes {
+  static constexpr std::size_t kLongEnough = std::size_t{24} << 10;
+  struct Message {
+    Bytes body;
+    std::uint64_t number = 0;  // while the body is not empty
+  };
+  std::map<NodeId, Message> to;
 };
 
 /// What goes out for one chunk of pages: by node, messages' bodies and one-sided pieces.
