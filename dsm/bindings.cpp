@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "runtime/check.hpp"
 
@@ -47,16 +48,17 @@ void BoundData::unbind(const BoundRange& gone) {
     std::array<std::byte, kBlock> bytes;
   };
   std::vector<Known> known;
-  for (const auto& [version, block] : by_version_) {
+  for (std::uint32_t block = newest_; block != kNone; block = neighbours_[block].older) {
     const std::byte* bytes = image(block);
-    known.push_back({place(block), version, {}});
+    known.push_back({place(block), versions_[block], {}});
     std::copy(bytes, bytes + known.back().where.bytes, known.back().bytes.begin());
   }
   forget();
   ranges_ = std::move(kept);
   versions_.clear();
+  neighbours_.clear();
   renumber();
-  for (const Known& old : known) note(old.where, old.bytes.data(), old.version);
+  for (auto old = known.rbegin(); old != known.rend(); ++old) note(old->where, old->bytes.data(), old->version);
 }
 
 void BoundData::renumber() {
@@ -78,6 +80,7 @@ void BoundData::renumber() {
     }
   }
   versions_.resize(next, 0);
+  neighbours_.resize(next);
   image_.resize(next * kBlock);
 }
 
@@ -100,22 +103,39 @@ void BoundData::note(const BoundRange& where, const std::byte* bytes, std::uint6
   });
 }
 
+void BoundData::take_out(std::uint32_t block) {
+  const Neighbours at = std::exchange(neighbours_[block], {});
+  if (at.older != kNone) neighbours_[at.older].newer = at.newer;
+  (at.newer != kNone ? neighbours_[at.newer].older : newest_) = at.older;
+}
+
 void BoundData::set_version(std::uint32_t block, std::uint64_t version) {
-  if (versions_[block] != 0) by_version_.erase({versions_[block], block});
+  if (versions_[block] != 0) take_out(block);
   versions_[block] = version;
-  if (version != 0) by_version_.insert({version, block});
+  if (version == 0) return;
+  std::uint32_t newer = kNone;
+  std::uint32_t older = newest_;
+  while (older != kNone && versions_[older] > version) {
+    newer = older;
+    older = neighbours_[older].older;
+  }
+  neighbours_[block] = {older, newer};
+  if (older != kNone) neighbours_[older].newer = block;
+  (newer != kNone ? neighbours_[newer].older : newest_) = block;
 }
 
 std::vector<std::uint32_t> BoundData::changed_after(std::uint64_t after) const {
   std::vector<std::uint32_t> blocks;
-  for (auto at = by_version_.lower_bound({after + 1, 0}); at != by_version_.end(); ++at) blocks.push_back(at->second);
+  for (std::uint32_t at = newest_; at != kNone && versions_[at] > after; at = neighbours_[at].older) blocks.push_back(at);
   std::sort(blocks.begin(), blocks.end());
   return blocks;
 }
 
 void BoundData::forget() {
-  for (const auto& [version, block] : by_version_) versions_[block] = 0;
-  by_version_.clear();
+  while (newest_ != kNone) {
+    versions_[newest_] = 0;
+    take_out(newest_);
+  }
 }
 
 }  // namespace netvm::dsm

@@ -7,14 +7,13 @@
 // Invariants
 //  1. A block with version 0 is unknown in this epoch: its bytes are those that every node has since the last barrier.
 //  2. Ranges do not overlap.
+//  3. Known blocks are a list by version. Versions come nearly in order, so that a block finds its place at the list's end at once.
 // Threads: not synchronised.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
-#include <utility>
 #include <vector>
 
 #include "runtime/ids.hpp"
@@ -37,6 +36,11 @@ class BoundData {
   /// Takes these bytes out. What is known of the others stays known.
   void unbind(const BoundRange& gone);
 
+  [[nodiscard]] bool overlaps(const BoundRange& other) const {
+    return std::ranges::any_of(ranges_, [&](const BoundRange& range) {
+      return range.offset < other.offset + other.bytes && other.offset < range.offset + range.bytes;
+    });
+  }
   [[nodiscard]] const std::vector<BoundRange>& ranges() const { return ranges_; }
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
   [[nodiscard]] std::uint32_t blocks() const { return static_cast<std::uint32_t>(versions_.size()); }
@@ -71,19 +75,30 @@ class BoundData {
   void set_version(std::uint32_t block, std::uint64_t version);
   /// Blocks with a version above `after`, in order.
   [[nodiscard]] std::vector<std::uint32_t> changed_after(std::uint64_t after) const;
+  [[nodiscard]] bool any_changed_after(std::uint64_t after) const { return newest_ != kNone && versions_[newest_] > after; }
   /// A barrier has made everything coherent: all blocks are unknown.
   void forget();
-  [[nodiscard]] std::uint64_t memory_bytes() const { return image_.capacity() + versions_.capacity() * sizeof(std::uint64_t); }
+  [[nodiscard]] std::uint64_t memory_bytes() const {
+    return image_.capacity() + versions_.capacity() * sizeof(std::uint64_t) + neighbours_.capacity() * sizeof(Neighbours) +
+           pieces_.capacity() * sizeof(Piece) + ranges_.capacity() * sizeof(BoundRange);
+  }
 
  private:
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  struct Neighbours {
+    std::uint32_t older = kNone;
+    std::uint32_t newer = kNone;
+  };
   void renumber();
+  void take_out(std::uint32_t block);
 
   std::vector<BoundRange> ranges_;
   std::vector<std::uint32_t> first_block_;  // by range
   std::vector<Piece> pieces_;
   std::vector<std::byte> image_;         // a whole kBlock for each block
   std::vector<std::uint64_t> versions_;  // by block
-  std::set<std::pair<std::uint64_t, std::uint32_t>> by_version_;
+  std::vector<Neighbours> neighbours_;   // by block: the known ones are a list in the order of their versions
+  std::uint32_t newest_ = kNone;
 };
 
 }  // namespace netvm::dsm

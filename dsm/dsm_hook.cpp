@@ -110,6 +110,7 @@ void Dsm::on_barrier_arrive(sync::Bytes& out) {
     impl_->protocols_[i]->on_barrier_arrive(part);
     append_section(i, part, out);
   }
+  impl_->note_memory();  // it is most before what the barrier ends is dropped
 }
 
 void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {

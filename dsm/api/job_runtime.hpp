@@ -38,6 +38,15 @@ namespace netvm::detail {
 /// Where the global range lies on every node: above everything that Linux, ASan and PMIx-like libraries choose by themselves.
 inline constexpr std::uintptr_t kRangeBase = 0x2000'0000'0000;
 
+/// A lock, for messages and for what is bound to it.
+struct LockPlace {
+  std::string_view kind;
+  const void* address = nullptr;
+  sync::SyncId id;
+};
+/// Throws Error if the lock or the bytes do not lie in an allocation of coherent memory.
+void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes);
+
 struct Runtime {
   explicit Runtime(int threads_per_node);
   ~Runtime();

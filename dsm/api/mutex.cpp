@@ -93,11 +93,25 @@ bool mutex::try_lock_ns(std::int64_t ns) {
 
 void mutex::bind_bytes(const void* first, std::size_t bytes) {
   const Place place = place_of(this);
-  std::uint64_t offset = 0;
-  if (place.runtime->offset_of(first, &offset) && place.runtime->dsm->bind(sync::SyncId{place.offset}, offset, bytes)) return;
-  throw Error(fmt::format("netvm: the mutex at {} cannot guard [{}, {}): that is not inside one allocation of coherent shared memory",
-                          fmt::ptr(this), fmt::ptr(first), fmt::ptr(static_cast<const std::byte*>(first) + bytes)));
+  detail::bind_to_lock({"mutex", this, sync::SyncId{place.offset}}, first, bytes);
 }
+
+namespace detail {
+
+void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes) {
+  Runtime& rt = Runtime::current("netvm: bind()");
+  const std::uint64_t at = lock.id.offset & ~sync::SyncId::kObjectBit;
+  if (!rt.dsm->size_of(at)) {
+    throw Error(fmt::format("netvm: the {} at {} cannot guard anything: no allocation lies there (was it freed?)", lock.kind,
+                            fmt::ptr(lock.address)));
+  }
+  std::uint64_t offset = 0;
+  if (rt.offset_of(first, &offset) && rt.dsm->bind(lock.id, offset, bytes)) return;
+  throw Error(fmt::format("netvm: the {} at {} cannot guard [{}, {}): that is not inside one allocation of coherent shared memory",
+                          lock.kind, fmt::ptr(lock.address), fmt::ptr(first), fmt::ptr(static_cast<const std::byte*>(first) + bytes)));
+}
+
+}  // namespace detail
 
 void mutex::unlock() {
   const Place place = place_of(this);

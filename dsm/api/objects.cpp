@@ -136,6 +136,11 @@ void rwlock_unlock(const void* object, bool shared) {
              shared ? "unlock_shared()" : "unlock()");
 }
 
+void rwlock_bind(const void* object, const void* first, std::size_t bytes) {
+  const Call call(object, ObjectKind::rwlock);
+  bind_to_lock({"shared_mutex", object, sync::SyncId::of_object(call.offset)}, first, bytes);
+}
+
 std::uint64_t queue_enter(const void* object) {
   const Call call(object, ObjectKind::wait_queue);
   const auto ticket = call.objects->enqueue(call.offset, call.who);

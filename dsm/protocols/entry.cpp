@@ -40,6 +40,14 @@ class Entry::Changes {
   std::map<NodeId, Batch> to_;
 };
 
+// What changed in an epoch that is over came with its barrier.
+void Entry::Lock::begin(std::uint64_t next) {
+  if (epoch >= next) return;
+  data.forget();
+  version = 0;
+  epoch = next;
+}
+
 // ---- bindings --------------------------------------------------------------------------------------------------------------------
 
 Entry::Lock* Entry::find(SyncId object) {
@@ -48,17 +56,13 @@ Entry::Lock* Entry::find(SyncId object) {
   Lock& lock = at->second;
   for (const BoundRange& gone : lock.gone) lock.data.unbind(gone);
   lock.gone.clear();
-  if (lock.epoch < barriers_.epoch()) {
-    lock.data.forget();
-    lock.version = 0;
-    lock.epoch = barriers_.epoch();
-  }
+  lock.begin(barriers_.epoch());
   return &lock;
 }
 
 void Entry::index(SyncId object, const BoundRange& range) {
   for (std::uint64_t page = range.offset / kPageSize; page <= (range.offset + range.bytes - 1) / kPageSize; ++page) {
-    locks_of_[PageId{page}].insert(object);
+    if (locks_of_[PageId{page}].insert(object).second) ++indexed_;
     PageEntry& entry = env().entry(PageId{page});
     if (entry.attached() && entry.protocol() != env().protocol()) continue;
     entry.data = 1;  // on_detach() is to be told, even if this node never touches the page
@@ -68,9 +72,24 @@ void Entry::index(SyncId object, const BoundRange& range) {
 void Entry::bind(SyncId object, std::uint64_t offset, std::uint64_t bytes) {
   const std::scoped_lock guard(interval_lock());
   const std::scoped_lock log_guard(log_lock_);
+  unbind_others(object, {offset, bytes});
   locks_.try_emplace(object);
-  find(object)->data.bind({offset, bytes});
+  Lock& lock = *find(object);
+  lock.data.bind({offset, bytes});
   index(object, {offset, bytes});
+  count_memory(lock);
+}
+
+// Memory of small objects is handed out again without a word to other nodes: what it was bound to then must not carry it on.
+void Entry::unbind_others(SyncId object, const BoundRange& range) {
+  for (auto at = locks_of_.lower_bound(PageId{range.offset / kPageSize}); at != locks_of_.end(); ++at) {
+    if (at->first.value * kPageSize >= range.offset + range.bytes) break;
+    for (const SyncId other : at->second) {
+      if (other == object || !locks_[other].data.overlaps(range)) continue;
+      locks_[other].data.unbind(range);
+      shrunk_.insert(other);
+    }
+  }
 }
 
 // The pages' locks are held, so interval_lock() may not be taken: who uses a lock next takes the ranges out.
@@ -78,9 +97,45 @@ void Entry::on_detach(PageRange pages) {
   HomeBased::on_detach(pages);
   const std::scoped_lock guard(log_lock_);
   for (auto at = locks_of_.lower_bound(pages.first); at != locks_of_.end() && pages.contains(at->first); at = locks_of_.erase(at)) {
-    for (const SyncId object : at->second) locks_[object].gone.push_back({at->first.value * kPageSize, kPageSize});
+    for (const SyncId object : at->second) {
+      locks_[object].gone.push_back({at->first.value * kPageSize, kPageSize});
+      shrunk_.insert(object);
+    }
+    indexed_ -= at->second.size();
   }
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) env().entry(PageId{p}).data = 0;
+}
+
+void Entry::count_memory(Lock& lock) {
+  const std::uint64_t now = lock.data.memory_bytes();
+  memory_ += now - lock.counted;
+  lock.counted = now;
+}
+
+// Of a lock to which nothing is bound only the version counts, and that begins anew with the epoch.
+void Entry::drop_empty() {
+  for (const SyncId object : std::exchange(shrunk_, {})) {
+    const auto at = locks_.find(object);
+    if (at == locks_.end()) continue;
+    const bool ahead = at->second.epoch >= barriers_.epoch();
+    Lock& lock = *find(object);
+    count_memory(lock);
+    if (!lock.data.empty()) continue;
+    if (ahead) {
+      shrunk_.insert(object);
+      continue;
+    }
+    memory_ -= lock.counted;
+    locks_.erase(at);
+  }
+}
+
+std::uint64_t Entry::memory_bytes() {
+  constexpr std::uint64_t kNode = 4 * sizeof(void*);  // of a tree, about
+  const std::scoped_lock guard(log_lock_);
+  return memory_ + locks_.size() * (kNode + sizeof(SyncId) + sizeof(Lock)) +
+         locks_of_.size() * (kNode + sizeof(PageId) + sizeof(std::set<SyncId>)) +
+         (indexed_ + unreleased_.size() + shrunk_.size()) * (kNode + sizeof(SyncId));
 }
 
 // ---- locks -----------------------------------------------------------------------------------------------------------------------
@@ -105,7 +160,7 @@ void Entry::release(SyncId object) {
   if (lock == nullptr) return;
   Changes changes(env());
   for (const BoundData::Piece& piece : lock->data.pieces()) collect(*lock, piece, lock->version + 1, changes);
-  if (!lock->data.changed_after(lock->version).empty()) ++lock->version;
+  if (lock->data.any_changed_after(lock->version)) ++lock->version;
   changes.finish();
 }
 
@@ -119,6 +174,8 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
   if (!entry.attached() || entry.protocol() != env().protocol() || entry.access() != Access::write) return;
   const FramePins pins = env().pin({page, 1}, false);
   const std::uint64_t base = page.value * kPageSize;
+  const bool sends = entry.home() != env().node();
+  std::uint64_t changed = 0;
   for (std::uint32_t block = piece.first; block != piece.last; ++block) {
     const BoundRange where = lock.data.place(block);
     std::array<std::byte, BoundData::kBlock> looked_at;
@@ -129,10 +186,11 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
     std::memcpy(lock.data.image(block), now, where.bytes);
     lock.data.set_version(block, version);
     if (settles_twins()) std::memcpy(before, now, where.bytes);
-    if (entry.home() == env().node()) continue;
+    if (!sends) continue;
     changes.add(entry.home(), where, lock.data.image(block));
-    env().count(page, Stat::diff_bytes, where.bytes);
+    changed += where.bytes;
   }
+  if (changed != 0) env().count(page, Stat::diff_bytes, changed);
 }
 
 void Entry::append_acquire_request(SyncId object, Bytes& out) {
@@ -173,23 +231,27 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   const std::scoped_lock guard(interval_lock());
   NETVM_CHECK(epoch <= barriers_.epoch() + 1, "node %u is more than one barrier ahead", granter.value);
   if (epoch < barriers_.epoch() || (epoch == barriers_.epoch() && arrived_)) return;  // what the barrier brings is newer
+  Lock* lock = nullptr;
+  {
+    const std::scoped_lock log_guard(log_lock_);
+    locks_.try_emplace(object);
+    lock = find(object);
+    lock->begin(epoch);
+    if (lock->epoch > epoch) return;  // one that has left the barrier has had it since
+  }
+  std::erase_if(grant.runs, [&](const BoundRun& run) { return run.version <= lock->version; });  // invariant 8
   for (const BoundRun& run : grant.runs) patch(run);
   env().count(Stat::notices_received, grant.runs.size());
   const std::scoped_lock log_guard(log_lock_);
-  locks_.try_emplace(object);
-  Lock& lock = *find(object);
-  if (lock.epoch < epoch) {
-    lock.data.forget();
-    lock.version = 0;
-    lock.epoch = epoch;
-  }
-  lock.version = std::max(lock.version, grant.version);
+  lock->version = std::max(lock->version, grant.version);
   if (!passes_on()) return;
   for (const BoundRun& run : grant.runs) {
-    lock.data.bind(run.where);  // bindings travel with the lock
+    lock->data.bind(run.where);  // bindings travel with the lock
     index(object, run.where);
-    lock.data.note(run.where, run.bytes, run.version);
   }
+  std::ranges::stable_sort(grant.runs, {}, &BoundRun::version);  // as BoundData likes them
+  for (const BoundRun& run : grant.runs) lock->data.note(run.where, run.bytes, run.version);
+  count_memory(*lock);
 }
 
 void Entry::patch(const BoundRun& run) {
@@ -230,6 +292,7 @@ void Entry::on_barrier_leave(std::span<const std::byte> sum) {
   const std::scoped_lock log_guard(log_lock_);
   barriers_.pass();
   arrived_ = false;
+  drop_empty();
 }
 
 }  // namespace netvm::dsm

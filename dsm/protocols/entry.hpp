@@ -16,7 +16,10 @@
 //     brought, and is dropped; a node that is still in a barrier may be given a lock by one that has left it (Lock::epoch is then one ahead).
 //  6. A node may keep a lock's token and not release it before somebody asks (unreleased_). A barrier that comes in between releases the lock first: it sends
 //     changes to the homes, and settles twins, but a node that has not come to the barrier may still get the lock, and with it what is bound to it.
-//  7. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+//  7. Bytes are bound to one lock at a node: to the one that they were bound to last.
+//  8. What a node has seen of a lock it does not patch again: a reader-writer lock may be given while the node's request for its token is under way, and what
+//     comes with the token then is older than what the thread that has the lock writes.
+//  9. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 
@@ -54,6 +57,7 @@ class Entry : public HomeBased {
   void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;
   void on_detach(PageRange pages) override;
+  [[nodiscard]] std::uint64_t memory_bytes() override;
 
  protected:
   // What the tests replace to prove that they notice.
@@ -74,19 +78,29 @@ class Entry : public HomeBased {
     std::uint64_t epoch = 0;
     std::uint64_t version = 0;
     std::vector<BoundRange> gone;  // freed meanwhile; guarded by log_lock_
+    std::uint64_t counted = 0;     // of its memory, in memory_
+
+    /// Forgets what belongs to an earlier epoch.
+    void begin(std::uint64_t next);
   };
   class Changes;
 
   /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
   Lock* find(SyncId object);
-  void index(SyncId object, const BoundRange& range);  // log_lock_ held
-  void release(SyncId object);                         // interval_lock() held
+  void index(SyncId object, const BoundRange& range);          // log_lock_ held
+  void unbind_others(SyncId object, const BoundRange& range);  // log_lock_ held
+  void count_memory(Lock& lock);                               // log_lock_ held
+  void drop_empty();                                           // log_lock_ held
+  void release(SyncId object);                                 // interval_lock() held
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
   void patch(const BoundRun& run);
 
   SpinLock log_lock_;
   std::map<SyncId, Lock> locks_;
   std::map<PageId, std::set<SyncId>> locks_of_;  // by page with bound bytes
+  std::uint64_t indexed_ = 0;                    // in locks_of_, all together
+  std::uint64_t memory_ = 0;                     // of all locks' data
+  std::set<SyncId> shrunk_;                      // locks that lost a range: perhaps nothing is bound to them any more
   std::set<SyncId> unreleased_;                  // unlocked since they were released; guarded by log_lock_
   BarrierNotices barriers_;
   bool arrived_ = false;  // at a barrier that it has not left; guarded by interval_lock()

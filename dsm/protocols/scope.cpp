@@ -32,10 +32,12 @@ void Scope::on_release(SyncId object) {
   const std::uint64_t since = tells_flushed_elsewhere() ? notices.since : std::max(notices.since, flushes_ - (written.empty() ? 0 : 1));
   notices.since = flushes_;
   std::uint64_t version = notices.version + 1;
+  noted_pages_ -= notices.pages.size();
   own_.each_after(since, [&](std::uint64_t, const std::vector<PageId>& pages) {
     for (const PageId page : pages) notices.pages.note(page, version);
     notices.version = version;
   });
+  noted_pages_ += notices.pages.size();
 }
 
 void Scope::append_acquire_request(SyncId object, Bytes& out) {
@@ -82,6 +84,7 @@ void Scope::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   if (!object.is_object()) notices.since = flushes_;
   if (grant.epoch < epoch) return;
   notices.version = std::max(notices.version, grant.version);
+  noted_pages_ -= notices.pages.size();
   for (const ScopeGrant::Group& group : grant.groups) {
     for (const PageRange& range : group.pages) {
       env().count(Stat::notices_received, range.count);
@@ -89,6 +92,15 @@ void Scope::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
       for (std::uint64_t p = range.first.value; p != range.end(); ++p) notices.pages.note(PageId{p}, group.version);
     }
   }
+  noted_pages_ += notices.pages.size();
+}
+
+std::uint64_t Scope::memory_bytes() {
+  constexpr std::uint64_t kNode = 4 * sizeof(void*);  // of a tree, about
+  constexpr std::uint64_t kPage = 2 * (kNode + sizeof(std::pair<std::uint64_t, PageId>));
+  const std::scoped_lock guard(interval_lock());
+  const std::scoped_lock log_guard(log_lock_);
+  return (own_.size() + noted_pages_) * kPage + (now_.size() + next_.size()) * (kNode + sizeof(Scopes::value_type));
 }
 
 // ---- barriers --------------------------------------------------------------------------------------------------------------------
@@ -107,6 +119,8 @@ void Scope::on_barrier_leave(std::span<const std::byte> sum) {
   invalidate(barriers_.decode(sum));
   const std::scoped_lock log_guard(log_lock_);
   now_ = std::exchange(next_, {});
+  noted_pages_ = 0;
+  for (const auto& [lock, notices] : now_) noted_pages_ += notices.pages.size();
   barriers_.pass();
   // Not before: a lock that was unlocked before the barrier may be released for a node that has not come to it.
   if (flushes_ == told_) own_.clear();

@@ -47,6 +47,7 @@ class Scope : public HomeBased {
   void on_barrier_arrive(Bytes& out) override;
   void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;
+  [[nodiscard]] std::uint64_t memory_bytes() override;
 
  protected:
   // What the tests replace to prove that they notice.
@@ -78,7 +79,8 @@ class Scope : public HomeBased {
   BarrierNotices barriers_;
   std::uint64_t at_epoch_ = 0;  // flushes_ when this epoch began
   Scopes now_;
-  Scopes next_;  // invariant 4
+  Scopes next_;                    // invariant 4
+  std::uint64_t noted_pages_ = 0;  // in both of them
 };
 
 }  // namespace netvm::dsm

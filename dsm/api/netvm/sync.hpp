@@ -9,7 +9,7 @@
 //    owner of memory that was freed and handed out again, for objects with a count.
 //  - They carry memory: what a thread wrote before it released, notified, arrived, counted down or set is visible to the threads that this lets go on, and
 //    to all that use the object after it. So it is under protocols that give Consistency::release and more. Under "scope" that is what
-//    the calling node itself wrote; under "entry" these objects order, but move nothing: docs/sync.md.
+//    the calling node itself wrote; under "entry" it is what was bound to a shared_mutex, and the others order, but move nothing: docs/sync.md.
 //  - An operation may wait for other nodes' short operations on the same object. Those that are said to block wait for something to happen, first come, first
 //    served. Operations with a time return false (or cv_status::timeout) after it, with nothing changed; a time of zero tries.
 //  - Misuse and what cannot go on throw std::system_error: operation_not_permitted (not in shared memory, or not held), invalid_argument (a count that does not
@@ -55,6 +55,7 @@ bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64
 void semaphore_release(const void* object, const std::int64_t* count, std::int64_t permits, std::int64_t most);
 bool rwlock_lock(const void* object, bool shared, std::int64_t limit);
 void rwlock_unlock(const void* object, bool shared);
+void rwlock_bind(const void* object, const void* first, std::size_t bytes);
 std::uint64_t queue_enter(const void* object);
 bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit);
 void queue_interrupt(std::uint64_t ticket);
@@ -147,6 +148,12 @@ class shared_mutex {
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration>& moment) {
     return detail::rwlock_lock(this, true, detail::limit_until(moment));
+  }
+
+  /// Says that this mutex guards these objects: what mutex::bind() is to a mutex. Under protocol "entry" readers and writers see them as the last writer left them.
+  template <class T>
+  void bind(const T* first, std::size_t count = 1) {
+    detail::rwlock_bind(this, first, detail::bytes_of<T>(count));
   }
 
  private:
