@@ -1,8 +1,8 @@
 #include "dsm/barrier_notices.hpp"
 
 #include "dsm/interval_log.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

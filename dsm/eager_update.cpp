@@ -9,8 +9,8 @@
 
 #include "dsm/eager_update_wire.hpp"
 #include "dsm/regions.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

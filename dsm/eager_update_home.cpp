@@ -4,8 +4,8 @@
 #include <mutex>
 
 #include "dsm/eager_update_wire.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "dsm/eager_update.hpp"
-#include "dsm/wire_codec.hpp"
 #include "nic/nic.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

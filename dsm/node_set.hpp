@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "dsm/wire_codec.hpp"
 #include "runtime/ids.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "dsm/wire_codec.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -1,7 +1,7 @@
 #include "dsm/payload.hpp"
 
 #include "dsm/protocol.hpp"
-#include "dsm/wire_codec.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -2,7 +2,8 @@
 #include "sync/object_state.hpp"
 
 #include <algorithm>
-#include <cstring>
+
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::sync {
 
@@ -28,17 +29,8 @@ struct WaiterHeader {
 static_assert(sizeof(WaiterHeader) == 24);
 
 template <class Header>
-void append(Bytes& out, const Header& header) {
-  const auto bytes = std::as_bytes(std::span(&header, 1));
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
-template <class Header>
-bool take(std::span<const std::byte>& rest, Header* header) {
-  if (rest.size() < sizeof(Header)) return false;
-  std::memcpy(header, rest.data(), sizeof(Header));
-  rest = rest.subspan(sizeof(Header));
-  return std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
+bool take(WireReader& reader, Header* header) {
+  return reader.raw(header) && std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
 }
 
 }  // namespace
@@ -80,14 +72,14 @@ void encode_object(const ObjectState& state, Bytes& out) {
   header.count = state.count;
   header.limit = state.limit;
   header.phase = state.phase;
-  append(out, header);
+  put_raw(out, header);
   for (const QueuedWaiter& waiter : state.queue) {
     WaiterHeader entry;
     entry.id = waiter.id;
     entry.node = waiter.node.value;
     entry.request_bytes = static_cast<std::uint32_t>(waiter.request.size());
     entry.role = static_cast<std::uint8_t>(waiter.role);
-    append(out, entry);
+    put_raw(out, entry);
     out.insert(out.end(), waiter.request.begin(), waiter.request.end());
   }
 }
@@ -95,8 +87,9 @@ void encode_object(const ObjectState& state, Bytes& out) {
 std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
   ObjectState state;
   if (bytes.empty()) return state;
+  WireReader reader(bytes);
   ObjectHeader header;
-  if (!take(bytes, &header)) return std::nullopt;
+  if (!take(reader, &header)) return std::nullopt;
   if (header.kind == 0 || header.kind > static_cast<std::uint8_t>(ObjectKind::once)) return std::nullopt;
   state.kind = static_cast<ObjectKind>(header.kind);
   state.count = header.count;
@@ -104,14 +97,14 @@ std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::
   state.phase = header.phase;
   for (std::uint32_t i = 0; i < header.waiters; ++i) {
     WaiterHeader entry;
-    if (!take(bytes, &entry) || entry.node >= nodes || entry.request_bytes > bytes.size()) return std::nullopt;
-    if (entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer)) return std::nullopt;
-    const auto request = bytes.first(entry.request_bytes);
-    bytes = bytes.subspan(entry.request_bytes);
+    if (!take(reader, &entry) || entry.node >= nodes || entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer))
+      return std::nullopt;
+    const auto request = reader.bytes(entry.request_bytes);
+    if (!reader.ok()) return std::nullopt;
     state.queue.push_back(
         {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.role), Bytes(request.begin(), request.end())});
   }
-  if (!bytes.empty()) return std::nullopt;
+  if (!reader.at_end()) return std::nullopt;
   return state;
 }
 

@@ -1,6 +1,6 @@
 #include "sync/recovery_wire.hpp"
 
-#include <cstring>
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::sync {
 
@@ -23,21 +23,6 @@ struct Entry {
   std::uint8_t reserved[3] = {};
 };
 static_assert(sizeof(Entry) == 24);
-
-template <class T>
-void put(Bytes& out, const T& value) {
-  const std::size_t at = out.size();
-  out.resize(at + sizeof value);
-  std::memcpy(out.data() + at, &value, sizeof value);
-}
-
-template <class T>
-T take(std::span<const std::byte>& from) {
-  T value;
-  std::memcpy(&value, from.data(), sizeof value);
-  from = from.subspan(sizeof value);
-  return value;
-}
 
 bool is_zero(const std::uint8_t (&bytes)[3]) { return bytes[0] == 0 && bytes[1] == 0 && bytes[2] == 0; }
 
@@ -63,34 +48,36 @@ Bytes encode_recovery(const RecoveryMessage& message) {
   header.entries = message.reports.size() + message.verdicts.size();
   Bytes body;
   body.reserve(sizeof header + message.dead.size() * sizeof(std::uint32_t) + header.entries * sizeof(Entry));
-  put(body, header);
-  for (const NodeId node : message.dead) put(body, node.value);
+  put_raw(body, header);
+  for (const NodeId node : message.dead) put_raw(body, node.value);
   for (const LockReport& r : message.reports) {
-    put(body, Entry{r.offset, r.epoch, r.predecessor.value, static_cast<std::uint8_t>(r.place), {}});
+    put_raw(body, Entry{r.offset, r.epoch, r.predecessor.value, static_cast<std::uint8_t>(r.place), {}});
   }
   for (const LockVerdict& v : message.verdicts) {
-    put(body, Entry{v.offset, v.epoch, v.predecessor.value, static_cast<std::uint8_t>(v.fate), {}});
+    put_raw(body, Entry{v.offset, v.epoch, v.predecessor.value, static_cast<std::uint8_t>(v.fate), {}});
   }
   return body;
 }
 
 std::optional<RecoveryMessage> decode_recovery(std::span<const std::byte> body, std::uint32_t nodes) {
-  if (body.size() < sizeof(RecoveryHeader)) return std::nullopt;
-  const auto header = take<RecoveryHeader>(body);
-  if (header.step < static_cast<std::uint8_t>(RecoveryStep::closed) || header.step > static_cast<std::uint8_t>(RecoveryStep::verdicts) ||
-      !is_zero(header.reserved) || header.dead > nodes || body.size() < header.dead * sizeof(std::uint32_t)) {
+  WireReader reader(body);
+  RecoveryHeader header;
+  if (!reader.raw(&header) || header.step < static_cast<std::uint8_t>(RecoveryStep::closed) ||
+      header.step > static_cast<std::uint8_t>(RecoveryStep::verdicts) || !is_zero(header.reserved) || header.dead > nodes) {
     return std::nullopt;
   }
   RecoveryMessage message;
   message.step = static_cast<RecoveryStep>(header.step);
   for (std::uint32_t i = 0; i < header.dead; ++i) {
-    const NodeId node{take<std::uint32_t>(body)};
-    if (node.value >= nodes || (!message.dead.empty() && node <= message.dead.back())) return std::nullopt;
+    NodeId node{};
+    if (!reader.raw(&node.value) || node.value >= nodes || (!message.dead.empty() && node <= message.dead.back())) return std::nullopt;
     message.dead.push_back(node);
   }
-  if (body.size() % sizeof(Entry) != 0 || body.size() / sizeof(Entry) != header.entries) return std::nullopt;
-  for (std::uint64_t i = 0; i < header.entries; ++i) {
-    if (!decode_entry(take<Entry>(body), nodes, &message)) return std::nullopt;
+  const std::size_t left = reader.rest().size();
+  if (left % sizeof(Entry) != 0 || left / sizeof(Entry) != header.entries) return std::nullopt;
+  for (Entry entry; reader.raw(&entry);) {
+    if (!decode_entry(entry, nodes, &message)) return std::nullopt;
+    if (reader.at_end()) break;
   }
   return message;
 }

@@ -8,9 +8,9 @@
 #include <deque>
 #include <mutex>
 
-#include "dsm/wire_codec.hpp"
 #include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

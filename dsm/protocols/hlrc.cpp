@@ -3,8 +3,8 @@
 #include <mutex>
 
 #include "dsm/dsm.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -8,8 +8,8 @@
 
 #include "dsm/protocols/lock_payloads.hpp"
 #include "dsm/sharing_map.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "dsm/interval_log.hpp"
-#include "dsm/wire_codec.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

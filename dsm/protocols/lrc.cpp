@@ -6,8 +6,8 @@
 #include <mutex>
 
 #include "dsm/protocols/lrc_messages.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

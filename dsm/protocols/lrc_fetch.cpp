@@ -5,8 +5,8 @@
 #include <tuple>
 
 #include "dsm/protocols/lrc_messages.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

@@ -5,8 +5,8 @@
 
 #include "dsm/interval_log.hpp"
 #include "dsm/protocols/lock_payloads.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/check.hpp"
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::dsm {
 

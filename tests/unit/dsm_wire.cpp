@@ -5,8 +5,8 @@
 
 #include "dsm/allocation_wire.hpp"
 #include "dsm/payload.hpp"
-#include "dsm/wire_codec.hpp"
 #include "runtime/random.hpp"
+#include "runtime/wire_codec.hpp"
 
 using namespace netvm;
 using namespace netvm::dsm;

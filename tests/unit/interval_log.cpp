@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "dsm/wire_codec.hpp"
 #include "runtime/random.hpp"
+#include "runtime/wire_codec.hpp"
 
 using namespace netvm;
 using namespace netvm::dsm;

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace netvm::dsm {
+namespace netvm {
 
 /// Seven bits a byte, low ones first; the top bit says that more follow.
 inline void put_varint(std::vector<std::byte>& out, std::uint64_t value) {
@@ -78,4 +78,4 @@ class WireReader {
   bool ok_ = true;
 };
 
-}  // namespace netvm::dsm
+}  // namespace netvm
