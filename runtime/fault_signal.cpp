@@ -28,6 +28,7 @@ std::array<Slot, kMaxFaultTargets> slots;
 std::atomic<int> slots_in_use{0};  // all slots from here on are free
 std::mutex lifecycle;              // attach and detach
 int attached = 0;
+int stack_flag = 0;  // SA_ONSTACK or nothing
 
 constexpr std::array kSignals{SIGSEGV, SIGBUS};
 std::array<struct sigaction, kSignals.size()> previous_actions;
@@ -144,7 +145,7 @@ void install() {
     previous_action(signal) = now;
     struct sigaction ours = {};
     ours.sa_sigaction = &handle;
-    ours.sa_flags = SA_SIGINFO | SA_NODEFER;
+    ours.sa_flags = SA_SIGINFO | SA_NODEFER | stack_flag;
     sigemptyset(&ours.sa_mask);
     NETVM_CHECK(::sigaction(signal, &ours, nullptr) == 0, "sigaction(%d): %s", signal, strerrordesc_np(errno));
   }
@@ -184,6 +185,11 @@ void detach_fault_target(SignalFaultTarget* target) {
     slot.target.store(nullptr);
     if (--attached == 0) uninstall();
   }
+}
+
+void fault_signals_on_alternate_stack() {
+  const std::lock_guard lock(lifecycle);
+  stack_flag = SA_ONSTACK;
 }
 
 bool fault_signal_has_previous_handler(int signal) { return is_function(previous_action(signal)); }

@@ -3,7 +3,8 @@
 // Invariants
 //  1. The handlers are installed while at least one view is attached; afterwards the dispositions from before are back (unless
 //     somebody else has installed his own on top meanwhile: his stay, and ours pass everything on).
-//  2. SA_NODEFER and no SA_ONSTACK: the handler runs on the faulting fiber's stack, may block, and may fault itself.
+//  2. SA_NODEFER and no SA_ONSTACK: the handler runs on the faulting fiber's stack, may block, and may fault itself. Where stacks lie in shared memory
+//     themselves they cannot: fault_signals_on_alternate_stack().
 //  3. What is not ours ends as without us: the previous handler is called, or the default action kills at the same instruction.
 //  4. errno and the compiler's view of memory are as if nothing had happened between two runs of the faulting instruction.
 //  5. A forked child has none of its parent's views: its accesses there end in SIGSEGV.
@@ -44,6 +45,9 @@ inline constexpr int kMaxFaultTargets = 256;
 [[nodiscard]] bool attach_fault_target(std::uintptr_t begin, std::uintptr_t end, SignalFaultTarget* target);
 /// All of its ranges. No thread may touch them any more.
 void detach_fault_target(SignalFaultTarget* target);
+
+/// From now on the handlers run on a thread's alternate stack (sigaltstack), if it has one, which must be large. Before the first attach_fault_target().
+void fault_signals_on_alternate_stack();
 
 /// Whether the signal would go to a handler function if it were passed on (otherwise the default action ends the process).
 [[nodiscard]] bool fault_signal_has_previous_handler(int signal);

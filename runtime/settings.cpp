@@ -107,6 +107,14 @@ void apply_threads(Settings& s, std::string_view variable, std::string_view valu
   s.threads = static_cast<std::uint32_t>(number_between(variable, value, 1, 1024));
 }
 
+void apply_place(Settings& s, std::string_view variable, std::string_view value) {
+  constexpr std::string_view kRight = "cyclic, block, block:N, or a list of nodes such as 0,1,1,3";
+  const bool named = value == "cyclic" || value.substr(0, 5) == "block";
+  if (value.empty() || (!named && value.find_first_not_of("0123456789,") != std::string_view::npos))
+    reject(variable, value, std::string(kRight));
+  s.place = value;
+}
+
 void apply_spin(Settings& s, std::string_view variable, std::string_view value) {
   constexpr std::uint64_t kMostMicroseconds = 1'000'000;
   const std::optional<std::uint64_t> number = parse_number(value);
@@ -187,6 +195,10 @@ constexpr std::array kInfos{
         "With NETVM_MEMORY, where the rest goes: a folder, for a nameless file in it; or the name of a new file, to which each node adds a "
         "point and its number, and which it removes at the end."},
     SettingInfo{"NETVM_THREADS", "--threads", "N", "1", "Application threads of each node in parallel(), from 1 to 1024."},
+    SettingInfo{"NETVM_PLACE", "--place", "PLACE", "cyclic",
+                "On which nodes the threads of a pthreads program run (netvm-cc): cyclic, one node after the other; block or block:N, N "
+                "threads (as "
+                "--threads says) to a node, then the next; or a list of nodes that are taken in turn, such as 0,1,1,3."},
     SettingInfo{
         "NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
         "How long a thread spins before it sleeps. auto is 0 where the application threads of this host's nodes outnumber its cores."},
@@ -217,9 +229,9 @@ constexpr std::array kInfos{
 };
 
 constexpr std::array<Apply, kInfos.size()> kApply{
-    apply_protocol,     apply_granularity, apply_read_ahead,   apply_home_moves, apply_trap,    apply_shm,           apply_address_space,
-    apply_memory,       apply_backing,     apply_threads,      apply_spin,       apply_bind,    apply_start_timeout, apply_system_buffers,
-    apply_peer_timeout, apply_watchdog,    apply_check_frames, apply_stats,      apply_verbose, apply_seed,
+    apply_protocol,       apply_granularity,  apply_read_ahead, apply_home_moves,   apply_trap,  apply_shm,     apply_address_space,
+    apply_memory,         apply_backing,      apply_threads,    apply_place,        apply_spin,  apply_bind,    apply_start_timeout,
+    apply_system_buffers, apply_peer_timeout, apply_watchdog,   apply_check_frames, apply_stats, apply_verbose, apply_seed,
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};

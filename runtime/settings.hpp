@@ -60,6 +60,7 @@ struct Settings {
   std::uint64_t memory = 0;             // NETVM_MEMORY: bytes of frames that a node keeps in memory; 0: all
   std::string backing = {};             // NETVM_BACKING: folder or file for the others; empty: TMPDIR or /var/tmp
   std::uint32_t threads = 1;            // NETVM_THREADS: application threads a node in parallel()
+  std::string place = {};               // NETVM_PLACE: nodes of a pthreads program's threads; the porting kit reads it
   std::uint32_t spin_us = UINT32_MAX;   // NETVM_SPIN: microseconds to spin before parking; "auto"
   bool bind = true;                     // NETVM_BIND: bind threads to cores where there are enough
   std::uint32_t start_timeout_s = 30;   // NETVM_START_TIMEOUT: how long to wait for the other nodes to start

@@ -19,6 +19,14 @@ Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& 
   return Status::ok;
 }
 
+Result<std::uint64_t> Objects::permits(std::uint64_t offset, std::uint64_t who, const Initial& initial) {
+  const Result<Object*> object = enter(offset, who, ObjectKind::semaphore, kForever, &initial);
+  if (!object) return object.status();
+  const std::uint64_t count = (*object)->state.count;
+  leave(**object, who);
+  return count;
+}
+
 Status Objects::release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial) {
   const Result<Object*> object = enter(offset, who, ObjectKind::semaphore, kForever, &initial);
   if (!object) return object.status();

@@ -57,6 +57,9 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// E_INVALID: there would be more than `most` permits; nothing is changed.
   Status release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial);
 
+  /// How many permits there are now.
+  Result<std::uint64_t> permits(std::uint64_t offset, std::uint64_t who, const Initial& initial);
+
   // ---- reader-writer lock: in order of arrival; readers next to each other in the queue enter together ----------------------------------
   /// E_INVALID: this thread has it already, either way.
   Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);

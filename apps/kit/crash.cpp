@@ -26,7 +26,7 @@ void on_crash(int signal, siginfo_t* info, void*) {
   LineBuffer line;
   line.append_prefix();
   if (me.number == ThreadContext::kNone) {
-    line.append("a thread that the program did not CREATE");
+    line.append("a thread that the program did not create");
   } else {
     line.append("thread %d (%s)", me.number, me.function);
   }
@@ -68,7 +68,7 @@ void catch_crashes() {
     if (::sigaction(signal, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) continue;  // the program's own come later, and win
     struct sigaction ours = {};
     ours.sa_sigaction = &on_crash;
-    ours.sa_flags = SA_SIGINFO | SA_NODEFER;
+    ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     sigemptyset(&ours.sa_mask);
     ::sigaction(signal, &ours, nullptr);
   }

@@ -70,7 +70,8 @@ void Kit::stop(const Place& place, const std::string& text) const {
   const ThreadContext& me = this_thread();
   const std::string who =
       me.number == ThreadContext::kNone ? std::string("another thread") : fmt::format("thread {} ({})", me.number, me.function);
-  runtime_->boot->abort_job(fmt::format("{}:{}: {} by {} on node {}: {}", place.file, place.line, place.macro, who, node(), text));
+  const std::string where = place.line != 0 ? fmt::format("{}:{}: ", place.file, place.line) : std::string();
+  runtime_->boot->abort_job(fmt::format("{}{} by {} on node {}: {}", where, place.macro, who, node(), text));
   __builtin_unreachable();
 }
 
@@ -377,9 +378,3 @@ void Kit::finish() {
 }
 
 }  // namespace netvm::kit
-
-extern "C" int netvm_kit_main(int argc, char** argv, char** envp, int (*program)(int, char**, char**), int private_globals) {
-  using netvm::kit::Kit;
-  Kit::start({program, private_globals != 0}, argv);
-  Kit::find()->run(argc, argv, envp);
-}

@@ -75,6 +75,7 @@ class Kit {
 
   [[nodiscard]] detail::Runtime& runtime() { return *runtime_; }
   [[nodiscard]] const ProgramImage& image() const { return image_; }
+  [[nodiscard]] const Program& program() const { return program_; }
   [[nodiscard]] bool globals_are_shared() const { return globals_shared_; }
   [[nodiscard]] int node() const { return static_cast<int>(runtime_->boot->node().value); }
   [[nodiscard]] int nodes() const { return static_cast<int>(runtime_->boot->nodes()); }

@@ -5,6 +5,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <string_view>
+
 #include "runtime/ids.hpp"
 
 namespace netvm::kit {
@@ -25,6 +29,8 @@ constexpr std::uint32_t kAbsolute = R_AARCH64_ABS64;
 struct Dynamic {
   const ElfW(Rela) * relocations = nullptr;
   std::size_t relocation_bytes = 0;
+  const ElfW(Rela) * calls = nullptr;  // relocations of the table of functions
+  std::size_t call_bytes = 0;
   const ElfW(Sym) * symbols = nullptr;
   const char* strings = nullptr;
   bool bound_at_start = false;
@@ -40,6 +46,12 @@ Dynamic read_dynamic(const ElfW(Dyn) * entry) {
         break;
       case DT_RELASZ:
         dynamic.relocation_bytes = entry->d_un.d_val;
+        break;
+      case DT_JMPREL:
+        dynamic.calls = reinterpret_cast<const ElfW(Rela)*>(entry->d_un.d_ptr);
+        break;
+      case DT_PLTRELSZ:
+        dynamic.call_bytes = entry->d_un.d_val;
         break;
       case DT_SYMTAB:
         dynamic.symbols = reinterpret_cast<const ElfW(Sym)*>(entry->d_un.d_ptr);
@@ -124,7 +136,48 @@ int visit(dl_phdr_info* info, std::size_t, void* data) {
   return 0;
 }
 
+const Dynamic& dynamic_of_program() {
+  static const Dynamic dynamic = [] {
+    Dynamic found;
+    const auto first = [](dl_phdr_info* info, std::size_t, void* data) {
+      for (int i = 0; i < info->dlpi_phnum; ++i) {
+        if (info->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+        *static_cast<Dynamic*>(data) = read_dynamic(reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr));
+      }
+      return 1;  // the program itself comes first
+    };
+    ::dl_iterate_phdr(first, &found);
+    return found;
+  }();
+  return dynamic;
+}
+
+template <class Match>
+bool any_import(const ElfW(Rela) * relocations, std::size_t bytes, Match&& matches) {
+  const Dynamic& dynamic = dynamic_of_program();
+  for (std::size_t i = 0; i < bytes / sizeof(ElfW(Rela)); ++i) {
+    const std::uint64_t symbol = ELF64_R_SYM(relocations[i].r_info);
+    if (symbol != 0 && matches(std::string_view(dynamic.strings + dynamic.symbols[symbol].st_name))) return true;
+  }
+  return false;
+}
+
+bool imports(std::initializer_list<std::string_view> prefixes) {
+  const Dynamic& dynamic = dynamic_of_program();
+  if (dynamic.symbols == nullptr || dynamic.strings == nullptr) return false;
+  const auto matches = [prefixes](std::string_view name) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [name](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; });
+  };
+  return any_import(dynamic.relocations, dynamic.relocation_bytes, matches) || any_import(dynamic.calls, dynamic.call_bytes, matches);
+}
+
 }  // namespace
+
+// A position independent program may have its tables anywhere: it is refused later, by its image.
+bool ProgramImage::creates_threads() {
+  return imports({"pthread_create", "thrd_create", "_ZNSt6thread15_M_start_thread"}) && !imports({"netvm_splash_create"});
+}
 
 ProgramImage ProgramImage::of_this_process() {
   Search search;

@@ -23,6 +23,8 @@ struct ProgramImage {
     return address >= data_begin && address < data_end;
   }
   static ProgramImage of_this_process();
+  /// Whether the program itself calls what creates threads (pthread_create, thrd_create, std::thread), and no CREATE of the macros.
+  static bool creates_threads();
 };
 
 }  // namespace netvm::kit

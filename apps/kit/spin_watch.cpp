@@ -189,7 +189,7 @@ void watch() {
 void install(int signal, void (*handler)(int, siginfo_t*, void*), struct sigaction* before) {
   struct sigaction ours = {};
   ours.sa_sigaction = handler;
-  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART;
+  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;  // the thread's own stack may be shared memory
   sigemptyset(&ours.sa_mask);
   NETVM_CHECK(::sigaction(signal, &ours, before) == 0, "sigaction(%d): %s", signal, strerrordesc_np(errno));
 }

@@ -1,0 +1,208 @@
+// Calls of the C library that a pthreads program makes on a shared stack, or that hand it memory: in front of the C library's own.
+//
+// Invariants
+//  1. What the kernel is given lies in private memory, or the call is made again after the faults that it needs have been taken.
+#include <dlfcn.h>
+#include <poll.h>
+#include <sys/select.h>
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <string>
+
+#include "apps/kit/heap.hpp"
+#include "apps/kit/malloc.hpp"
+#include "apps/kit/pthreads.hpp"
+#include "apps/kit/real.hpp"
+#include "apps/kit/thread_state.hpp"
+#include "runtime/check.hpp"
+
+namespace netvm::kit {
+
+namespace {
+
+NETVM_REAL(exit);
+NETVM_REAL(nanosleep);
+NETVM_REAL(clock_nanosleep);
+NETVM_REAL(sysconf);
+NETVM_REAL(system);
+NETVM_REAL(sigaction);
+NETVM_REAL(getline);
+NETVM_REAL(getdelim);
+NETVM_REAL(vasprintf);
+NETVM_REAL(realpath);
+
+/// f() on the private stack, errno included.
+template <class F>
+auto privately(F&& f) {
+  int error = errno;
+  auto result = in_runtime([&] {
+    auto made = f();
+    error = errno;
+    return made;
+  });
+  errno = error;
+  return result;
+}
+
+char* copy_for_program(const char* text, std::size_t length) {
+  auto* const copy = static_cast<char*>(allocate_for_program(length + 1));
+  if (copy == nullptr) return nullptr;
+  std::memcpy(copy, text, length);
+  copy[length] = '\0';
+  return copy;
+}
+
+}  // namespace
+
+}  // namespace netvm::kit
+
+namespace kit = netvm::kit;
+
+extern "C" {
+
+// The first to call it ends the job; others of the node wait for that.
+void exit(int status) {
+  static std::atomic<bool> begun{false};
+  if (kit::Pthreads::find() != nullptr && begun.exchange(true)) {
+    for (;;) ::pause();
+  }
+  kit::real_exit(status);
+  __builtin_unreachable();
+}
+
+int nanosleep(const timespec* time, timespec* left) {
+  if (!kit::program_calls()) return kit::real_nanosleep(time, left);
+  const timespec wanted = *time;
+  timespec rest{};
+  const int result = kit::privately([&] {
+    const timespec mine = wanted;
+    timespec remains{};
+    const int slept = kit::real_nanosleep(&mine, &remains);
+    rest = remains;
+    return slept;
+  });
+  if (result != 0 && left != nullptr) *left = rest;
+  return result;
+}
+int clock_nanosleep(clockid_t clock, int flags, const timespec* time, timespec* left) {
+  if (!kit::program_calls()) return kit::real_clock_nanosleep(clock, flags, time, left);
+  const timespec wanted = *time;
+  timespec rest{};
+  const int error = kit::privately([&] {
+    const timespec mine = wanted;
+    timespec remains{};
+    const int slept = kit::real_clock_nanosleep(clock, flags, &mine, &remains);
+    rest = remains;
+    return slept;
+  });
+  if (error == EINTR && left != nullptr) *left = rest;
+  return error;
+}
+unsigned sleep(unsigned seconds) {
+  timespec time{static_cast<time_t>(seconds), 0};
+  return nanosleep(&time, &time) == 0 ? 0 : static_cast<unsigned>(time.tv_sec);
+}
+int usleep(useconds_t microseconds) {
+  const timespec time{static_cast<time_t>(microseconds / 1'000'000), static_cast<long>(microseconds % 1'000'000) * 1000};
+  return nanosleep(&time, nullptr);
+}
+int thrd_sleep(const timespec* time, timespec* left) {
+  const int result = nanosleep(time, left);
+  return result == 0 ? 0 : errno == EINTR ? -1 : -2;
+}
+// Reads files of the kernel's into buffers on the stack.
+long sysconf(int name) noexcept {
+  if (!kit::program_calls()) return kit::real_sysconf(name);
+  return kit::privately([name] { return kit::real_sysconf(name); });
+}
+int system(const char* command) {
+  if (!kit::program_calls() || command == nullptr) return kit::real_system(command);
+  std::string* copy = nullptr;
+  const std::size_t length = std::strlen(command);  // takes the faults
+  return kit::privately([=]() mutable {
+    copy = new std::string(command, length);
+    const int status = kit::real_system(copy->c_str());
+    delete copy;
+    return status;
+  });
+}
+
+// Handlers of the program's run on the thread's signal stack: its own may lie in shared memory, which may be away.
+int sigaction(int signal, const struct sigaction* wanted, struct sigaction* old) noexcept {
+  if (!kit::program_calls()) return kit::real_sigaction(signal, wanted, old);
+  struct sigaction action {};
+  if (wanted != nullptr) action = *wanted;
+  if (wanted != nullptr && (signal == SIGSEGV || signal == SIGBUS)) {
+    kit::misuse("sigaction()", "SIGSEGV and SIGBUS are NetVM's while the job runs: accesses to shared memory cause them");
+  }
+  action.sa_flags |= SA_ONSTACK;
+  struct sigaction before {};
+  const int result = kit::privately([&] {
+    const struct sigaction mine = action;
+    struct sigaction theirs {};
+    const int done = kit::real_sigaction(signal, wanted != nullptr ? &mine : nullptr, &theirs);
+    before = theirs;
+    return done;
+  });
+  if (result == 0 && old != nullptr) *old = before;
+  return result;
+}
+sighandler_t signal(int number, sighandler_t handler) noexcept {
+  struct sigaction action {};
+  struct sigaction old {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+// The thread has a larger one already.
+int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
+  if (!kit::program_calls()) return kit::real_sigaltstack(stack, old);
+  if (old != nullptr) {
+    *old = {};
+    old->ss_flags = SS_DISABLE;
+  }
+  return 0;
+}
+
+// What the C library allocates for the program.
+char* strdup(const char* text) noexcept { return kit::copy_for_program(text, std::strlen(text)); }
+char* strndup(const char* text, std::size_t most) noexcept { return kit::copy_for_program(text, ::strnlen(text, most)); }
+char* __strdup(const char* text) noexcept { return kit::copy_for_program(text, std::strlen(text)); }
+
+int vasprintf(char** to, const char* format, va_list arguments) noexcept {
+  if (!kit::program_calls()) return kit::real_vasprintf(to, format, arguments);
+  char* text = nullptr;
+  const int length = kit::real_vasprintf(&text, format, arguments);
+  if (length < 0) return length;
+  *to = kit::copy_for_program(text, static_cast<std::size_t>(length));
+  std::free(text);
+  return *to != nullptr ? length : -1;
+}
+int asprintf(char** to, const char* format, ...) noexcept {
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = vasprintf(to, format, arguments);
+  va_end(arguments);
+  return length;
+}
+// What the line grows in is the caller's, so it stays where it is: shared if it begins so.
+ssize_t getdelim(char** line, std::size_t* bytes, int end, FILE* file) {
+  constexpr std::size_t kFirst = 120;
+  if (kit::program_calls() && *line == nullptr) {
+    *line = static_cast<char*>(kit::allocate_for_program(kFirst));
+    *bytes = *line != nullptr ? kFirst : 0;
+  }
+  return kit::real_getdelim(line, bytes, end, file);
+}
+ssize_t getline(char** line, std::size_t* bytes, FILE* file) { return getdelim(line, bytes, '\n', file); }
+
+}  // extern "C"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# build.sh BIN SOURCE_DIR OUT: the programs with threads, as a user builds them.
+set -euo pipefail
+bin=$1 source=$2 out=$3
+mkdir -p "$out"
+cd "$out"
+for program in threads objects place misuse; do
+  "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -pthread "$source/$program.c" -o "$program"
+done
+"$bin/netvm-cc" -O2 -std=c11 -pthread "$source/c11.c" -o c11
+"$bin/netvm-c++" -O1 -std=c++20 -Wall -Wextra -pthread "$source/cxx.cpp" -o cxx

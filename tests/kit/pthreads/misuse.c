@@ -1,0 +1,70 @@
+/* What cannot work, one after the other: a sentence must name the call and say what to do. And how a program may end. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static const char *what;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static int is(const char *name) { return strcmp(what, name) == 0; }
+
+static void at_exit(void) { printf("the program's handler\n"); }
+static long deep(long n) {
+  volatile char frame[4096];
+  frame[0] = (char)n;
+  return n < 0 ? 0 : deep(n + 1) + frame[0];
+}
+
+static void *run(void *argument) {
+  char *volatile block = argument, *volatile same = argument;
+  if (is("unlock")) pthread_mutex_unlock(&mutex);
+  if (is("null")) *(volatile int *)0 = 1;
+  if (is("overflow")) return (void *)deep(0);
+  if (is("twice")) {
+    free(block);
+    free(same);
+  }
+  if (is("exit")) exit(7);
+  if (is("exit0")) exit(0);
+  if (is("fork")) fork();
+  if (is("handler")) signal(SIGSEGV, SIG_DFL);
+  if (is("cancel") || is("kill")) pause();
+  return NULL;
+}
+
+static void *stay(void *unused) {
+  pthread_mutex_lock(&mutex);
+  return unused;
+}
+
+int main(int argc, char **argv) {
+  pthread_t thread, second;
+  what = argc > 1 ? argv[1] : "";
+  atexit(at_exit);
+  if (is("many")) {
+    pthread_attr_t small;
+    int made = 0, error = 0;
+    pthread_mutex_lock(&mutex);
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 65536);
+    while (made < 5000 && (error = pthread_create(&thread, &small, stay, NULL)) == 0) ++made;
+    printf("made %d, then %s\n", made, strerror(error));
+    return 0;
+  }
+  pthread_mutex_lock(&mutex);
+  if (!is("cancel") && !is("kill")) { /* on node 0, the next on node 1 */
+    CHECK(pthread_create(&second, NULL, run, malloc(10)) == 0);
+    pthread_join(second, NULL);
+    CHECK(pthread_join(second, NULL) == ESRCH);
+  }
+  CHECK(pthread_create(&thread, NULL, run, malloc(10)) == 0); /* on node 1 */
+  if (is("again")) pthread_mutex_lock(&mutex);
+  if (is("cancel")) pthread_cancel(thread);
+  if (is("kill")) pthread_kill(thread, SIGUSR1);
+  pthread_join(thread, NULL);
+  return is("status") ? 5 : 0;
+}

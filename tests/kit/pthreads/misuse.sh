@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# misuse.sh BIN FOLDER: what cannot work ends the job with a sentence that names the call and says what to do; programs end as they say; placement.
+set -euo pipefail
+bin=$1 folder=$2
+cd "$folder"
+
+failed=0
+expect() { # STATUS (or "some") TEXT OPTION... PROGRAM...
+  local wanted=$1 text=$2 output status=0
+  shift 2
+  output=$("$bin/netvmrun" --timeout 30 "$@" 2>&1 </dev/null) || status=$?
+  if { [ "$wanted" = some ] && [ $status -eq 0 ]; } || { [ "$wanted" != some ] && [ $status -ne "$wanted" ]; } || ! grep -qE "$text" <<<"$output"; then
+    printf 'FAILED: %s: status %s, wanted %s and "%s" in:\n%s\n' "$*" "$status" "$wanted" "$text" "$output"
+    failed=1
+  fi
+}
+expect some 'pthread_mutex_unlock\(\) by thread 1 .* on node 0: .*does not hold.*semaphore' -n 2 ./misuse unlock
+expect some 'pthread_mutex_lock\(\) by thread 0 \(main\).*holds the mutex already.*RECURSIVE' -n 2 ./misuse again
+expect some 'free\(\) by thread 1 .*freed twice' -n 2 ./misuse twice
+expect some 'fork\(\) by thread 1 .*posix_spawn' -n 2 ./misuse fork
+expect some 'sigaction\(\) by thread 1 .*SIGSEGV and SIGBUS are NetVM' -n 2 ./misuse handler
+expect some 'pthread_cancel\(\) by thread 0 .*look at a flag' -n 2 ./misuse cancel
+expect some 'pthread_kill\(\) by thread 0 .*NETVM_PLACE' -n 2 --place 1 ./misuse kill
+expect some 'thread 1 .* crashed: Segmentation fault at 0x0, which is not shared memory' -n 2 ./misuse null
+expect 0 'the 1025th on node [01]; a node has at most 1024.*more nodes' -n 2 ./misuse many
+expect 0 'made 2048, then Resource temporarily unavailable' -n 2 ./misuse many
+expect 5 "the program's handler" -n 2 ./misuse status
+expect 7 "the program's handler" -n 2 --place 1 ./misuse exit
+expect 0 "the program's handler" -n 3 --place 2 ./misuse exit0
+expect some 'rely on more than protocol scope gives: choose sc-directory' -n 2 --protocol scope ./misuse none
+expect 0 'place: 012012$' -n 3 ./place
+expect 0 'place: 001122$' -n 3 --place block:2 ./place
+expect 0 'place: 000011$' -n 3 --threads 4 --place block ./place
+expect 0 'place: 211211$' -n 3 --place 2,1,1 ./place
+expect some '3 is not from 0 to 2.*cyclic, block' -n 3 --place 0,3 ./place
+expect 0 'place: 000000$' -n 1 ./place
+if [ "$(./place)" != "place: 000000" ]; then echo "alone: $(./place)"; failed=1; fi
+exit $failed
