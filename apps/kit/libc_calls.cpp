@@ -35,10 +35,8 @@ NETVM_REAL(clock_nanosleep);
 NETVM_REAL(sysconf);
 NETVM_REAL(system);
 NETVM_REAL(sigaction);
-NETVM_REAL(getline);
 NETVM_REAL(getdelim);
 NETVM_REAL(vasprintf);
-NETVM_REAL(realpath);
 
 /// f() on the private stack, errno included.
 template <class F>
