@@ -30,6 +30,7 @@ refused 2 "water-nsquared: -n: '1' is not a whole number" "$bin/water-nsquared" 
 refused 2 "barnes: --theta: '0' is not a number above 0, at most 10" "$bin/netvmrun" -n 2 "$bin/barnes" --theta 0
 refused 2 "fmm: --precision: '0.7' is not a number above 1e-16, at most 0.5" "$bin/fmm" --precision 0.7
 refused 2 "cholesky: -n: 65 points a side of a cube are too many" "$bin/netvmrun" -n 2 "$bin/cholesky" --grid cube -n65
+refused 2 "radiosity: --share: '0' is not a number above 0, at most 1" "$bin/netvmrun" -n 2 "$bin/radiosity" --share 0
 refused 2 "raytrace: --scene: 'car' is not one of balls, land" "$bin/raytrace" --scene car
 refused 2 "stencil: --diffusion: '0.3' is not a number above 0, at most 0.25" "$bin/stencil" --diffusion 0.3
 refused 2 "4 processors (4 nodes with 1 threads each) do not fit: this problem needs at most 3" "$bin/netvmrun" -n 4 "$bin/stencil" --rows 2 --columns 3

@@ -67,6 +67,8 @@ needs_scope 3 2 packet barnes -n1000 --steps 2 --theta 0.8
 needs_scope 4 1 direct barnes -n2000 --steps 2 -s --padding none --placement first-touch
 needs_scope 3 2 packet fmm -n500 --steps 2 --clusters 1 --precision 1e-3
 needs_scope 4 1 direct fmm -n1500 --steps 2 -s --distribution uniform --padding none --placement first-touch
+needs_scope 3 2 packet radiosity --share 0.01 --area 0.5
+needs_scope 4 1 direct radiosity --share 0.02 --area 0.5 -s --padding none --placement first-touch
 check 2 1 direct raytrace --detail 1 --width 64 --height 48
 check 3 2 packet raytrace --scene land --detail 1 --width 50 --height 50 -a2 --tile 5 -s
 check 4 1 direct raytrace --detail 2 --width 64 --height 64 --placement first-touch

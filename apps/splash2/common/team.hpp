@@ -9,7 +9,9 @@
 #include <netvm/netvm.hpp>
 #include <netvm/sync.hpp>
 
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "apps/splash2/common/layout.hpp"
@@ -158,13 +160,16 @@ class PrivateStore final : public Store {
 
  protected:
   void* zeroed(std::size_t bytes, std::size_t /*alignment*/) override {
-    pieces_.push_back(std::make_unique<std::byte[]>(bytes));  // aligned for any type of the suite: none asks for more than new gives
-    return pieces_.back().get();
+    // Aligned for any type of the suite: none asks for more than calloc gives, which touches no page of a large piece.
+    void* const piece = std::calloc(1, bytes);
+    if (piece == nullptr) throw std::bad_alloc();
+    pieces_.emplace_back(piece, &std::free);
+    return piece;
   }
   [[nodiscard]] std::size_t padded(std::size_t count, std::size_t /*bytes*/) const override { return count; }
 
  private:
-  std::vector<std::unique_ptr<std::byte[]>> pieces_;
+  std::vector<std::unique_ptr<void, decltype(&std::free)>> pieces_;
 };
 
 }  // namespace splash2

@@ -1,0 +1,108 @@
+// The elements into which patches are divided, and the links along which light travels between them (Hanrahan, Salzman, Aupperle, SIGGRAPH 1991).
+//
+// 1. A patch is a quadtree of elements. An element is divided when a link needs it, by whoever comes first, under its lock, and for good: its four children lie side by
+//    side and are written before the lock is free. Nobody reads `children` without the lock; each processor remembers what it has read (ElementView), so that it takes
+//    each lock once.
+// 2. Links hang on the element that receives. In a phase one task alone changes the links and reads them of a patch's elements.
+// 3. Elements and links come from pools, one a processor; an element's index says where it lies. Links that are replaced are used again by the processor that did it.
+// 4. What an element is depends on the patch and its place alone, not on who divided it or when.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "apps/splash2/common/team.hpp"
+#include "apps/splash2/radiosity/bsp.hpp"
+
+namespace splash2::radiosity {
+
+/// A part of a patch.
+struct Region {
+  std::int32_t patch;
+  double s;  ///< place and edge, as shares of the patch's edges
+  double t;
+  double edge;
+};
+
+struct Element : Region {
+  netvm::mutex lock;
+  std::int32_t children;  ///< the first one's index plus one; 0: none
+  std::int32_t links;     ///< the first one's index plus one; 0: none
+  Vec3 radiosity[2];      ///< of the last iteration and of this one, in turn
+};
+
+struct Link {
+  std::int32_t source;
+  std::int32_t next;  ///< as Element::links
+  double factor;      ///< share of what the source's radiosity gives that arrives at the receiver: the form factor, with what is in between
+  double weight;      ///< what decides whether it is divided: the form factor without what is in between, more for close elements
+};
+
+class Elements {
+ public:
+  /// For patches that may be divided down to `least_area`. Collective, as the store is.
+  Elements(Store& store, const std::vector<Patch>& patches, double least_area);
+  /// Makes a member's part of the undivided patches. A barrier must follow.
+  void fill(const Team& team, std::span<const Patch> patches) const;
+
+  [[nodiscard]] Element& element(std::int32_t index) const {
+    return index < patches_ ? roots_[index] : pool_.all()[static_cast<std::size_t>(index - patches_)];
+  }
+  [[nodiscard]] Link& link(std::int32_t index) const { return links_.all()[static_cast<std::size_t>(index)]; }
+  [[nodiscard]] std::int32_t patches() const { return patches_; }
+
+ private:
+  friend class ElementView;
+  std::int32_t patches_;
+  std::size_t capacity_;  ///< elements of a processor
+  Element* roots_;
+  Parts<Element> pool_;
+  Parts<Link> links_;
+};
+
+/// One processor's way to the elements; private to its thread.
+class ElementView {
+ public:
+  ElementView(const Elements& elements, Team& team) : elements_(elements), team_(team) {}
+
+  [[nodiscard]] const Elements& elements() const { return elements_; }
+  [[nodiscard]] Element& element(std::int32_t index) const { return elements_.element(index); }
+  /// The first of the element's children; -1: it has none.
+  std::int32_t children(std::int32_t index) { return find_children(index, false); }
+  /// The same, after the element was divided if nobody had.
+  std::int32_t divide(std::int32_t index) { return find_children(index, true); }
+
+  void add_link(std::int32_t receiver, Link link);
+  /// Takes all links off.
+  std::vector<Link> take_links(std::int32_t receiver);
+  /// After a barrier others may have divided what had no children when this processor looked.
+  void forget_leaves() { leaves_.clear(); }
+  [[nodiscard]] std::int64_t links_made() const { return links_made_; }
+
+ private:
+  std::int32_t find_children(std::int32_t index, bool divide);
+  std::int32_t make_children(const Element& parent);
+
+  const Elements& elements_;
+  Team& team_;
+  std::unordered_map<std::int32_t, std::int32_t> divided_;  // lookup only
+  std::unordered_map<std::int32_t, std::int32_t> leaves_;   // lookup only
+  std::size_t used_ = 0;                                    ///< of this processor's elements
+  std::size_t used_links_ = 0;
+  std::vector<std::int32_t> free_links_;
+  std::int64_t links_made_ = 0;
+};
+
+Vec3 middle(const Patch& patch, const Region& region);
+double area(const Patch& patch, const Region& region);
+
+/// How much of what leaves the source's side arrives at the receiver, by pairs of points on both.
+struct FormFactor {
+  double visible = 0;
+  double weight = 0;  ///< as Link::weight
+};
+/// Symmetric: the receiver's area times this is the source's area times the factor of the other way, but for rounding.
+FormFactor form_factor(const Bsp& bsp, const Region& receiver, const Region& source);
+
+}  // namespace splash2::radiosity

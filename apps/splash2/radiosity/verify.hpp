@@ -1,0 +1,29 @@
+// Whether radiosity's answer is right, and what the same solution costs one processor in private memory.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "apps/splash2/radiosity/solver.hpp"
+
+namespace splash2::radiosity {
+
+/// The program's own test: power is conserved, form factors are symmetric, lines meet what they meet when all patches are tried, and every leaf's radiosity is
+/// between what it emits and what is possible. One thread.
+std::vector<Check> self_test(const Parameters& parameters, const Solver& solver, const Result& result);
+
+class SequentialRun {
+ public:
+  /// Runs `runs` times and keeps the median time.
+  SequentialRun(const Model& model, const Parameters& parameters, std::int64_t runs);
+  [[nodiscard]] double seconds() const { return seconds_; }
+  /// Elements and their radiosities.
+  [[nodiscard]] Check compare(const Solver& solver) const;
+
+ private:
+  std::unique_ptr<PrivateStore> store_;
+  std::unique_ptr<Solver> solver_;
+  double seconds_ = 0;
+};
+
+}  // namespace splash2::radiosity
