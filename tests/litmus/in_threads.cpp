@@ -20,7 +20,7 @@ void run_all(std::string_view protocol, std::uint32_t nodes, std::uint32_t threa
   for (const Litmus& litmus : table()) {
     if (litmus.threads.size() > std::size_t{nodes} * threads || (NETVM_TSAN && litmus.racy)) continue;
     for (std::uint64_t seed = 1; seed <= 2; ++seed) {
-      const Tally tally = run(cluster, litmus, {.protocol = protocol, .seed = seed, .iterations = NETVM_TSAN ? 10U : 30U});
+      const Tally tally = run(cluster, litmus, {.protocol = protocol, .seed = seed, .iterations = NETVM_TSAN || NETVM_ASAN ? 10U : 30U});
       CHECK_MESSAGE(tally.failure.empty(), tally.failure);
       if (!may_show(litmus, protocol)) CHECK_MESSAGE(tally.weak == 0, tally.first_weak);
       report.add(litmus, protocol, tally);

@@ -83,8 +83,8 @@ void many_locks(Worker& me, Place at, Place locks, std::uint64_t rounds) {
   }
 }
 
-constexpr std::uint64_t kBarriers = NETVM_TSAN || NETVM_ASAN ? 5'000 : 100'000;
-constexpr std::uint64_t kLocks = NETVM_TSAN || NETVM_ASAN ? 4'000 : 20'000;
+constexpr std::uint64_t kBarriers = NETVM_TSAN || NETVM_ASAN ? 3'000 : 20'000;
+constexpr std::uint64_t kLocks = 4'000;
 
 template <class P>
 void stays_bounded() {
