@@ -100,6 +100,8 @@ TEST_CASE("pitfall 14: a producer that is killed while it writes leaves a ring w
   int half_written = 0;
   std::uint64_t round = 1;
   for (; round <= kRounds || (half_written < 3 && round < 20 * kRounds); ++round) {
+    const auto* const tail = &reinterpret_cast<ShmRingHeader*>(area)->tail;
+    const std::uint64_t before = tail->load();  // before there is a child: it may fill the ring before this process runs again
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -108,8 +110,7 @@ TEST_CASE("pitfall 14: a producer that is killed while it writes leaves a ring w
     }
     std::uint64_t next = 0;
     bool well = true;
-    const auto* const tail = &reinterpret_cast<ShmRingHeader*>(area)->tail;
-    for (const std::uint64_t before = tail->load(); tail->load() == before;) std::this_thread::yield();
+    while (tail->load() == before) std::this_thread::yield();
     const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(random() % 2'000);
     while (well && std::chrono::steady_clock::now() < until) {  // half of the time the ring fills
       if (round % 2 == 0) well = consume(ring, round, bodies, &next);
