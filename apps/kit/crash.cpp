@@ -9,6 +9,7 @@
 #include "apps/kit/kit.hpp"
 #include "apps/kit/memory.hpp"
 #include "apps/kit/symbols.hpp"
+#include "apps/kit/thread_state.hpp"
 #include "runtime/log.hpp"
 
 namespace netvm::kit {
@@ -47,6 +48,11 @@ void describe_address(Kit& kit, std::uintptr_t address, LineBuffer& line) {
   detail::Runtime& rt = kit.runtime();
   std::uint64_t offset = 0;
   const void* const at = reinterpret_cast<const void*>(address);
+  if (t_state.stack_begin != t_state.stack_end && t_state.stack_begin - address <= kPageSize) {
+    line.append(" below its stack of %llu bytes, which is full: more with pthread_attr_setstacksize() (main(): ulimit -s)",
+                static_cast<unsigned long long>(t_state.stack_end - t_state.stack_begin));
+    return;
+  }
   std::array<char, 128> name;
   if (kit.image().contains(at)) {
     line.append(name_of_global(address, name) ? " the global variable %s" : " one of the program's global variables", name.data());

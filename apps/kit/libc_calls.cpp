@@ -16,6 +16,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "apps/kit/heap.hpp"
@@ -30,6 +32,7 @@ namespace netvm::kit {
 namespace {
 
 NETVM_REAL(exit);
+NETVM_REAL(getenv);
 NETVM_REAL(nanosleep);
 NETVM_REAL(clock_nanosleep);
 NETVM_REAL(sysconf);
@@ -37,6 +40,7 @@ NETVM_REAL(system);
 NETVM_REAL(sigaction);
 NETVM_REAL(getdelim);
 NETVM_REAL(vasprintf);
+NETVM_REAL(realpath);
 
 /// f() on the private stack, errno included.
 template <class F>
@@ -171,6 +175,25 @@ int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
   return 0;
 }
 
+// Each node has an environment of its own, in private memory: what is handed out is a copy. There is one for each name and value.
+char* getenv(const char* name) noexcept {
+  char* const value = kit::real_getenv(name);
+  if (value == nullptr || !kit::program_calls()) return value;
+  static std::map<std::string, char*>* copies = nullptr;
+  static std::mutex mutex;
+  return kit::in_runtime([value] {
+    const std::lock_guard guard(mutex);
+    if (copies == nullptr) copies = new std::map<std::string, char*>;
+    char*& copy = (*copies)[value];
+    if (copy == nullptr) {
+      const std::size_t bytes = std::strlen(value) + 1;
+      copy = static_cast<char*>(kit::Heap::allocate(bytes, 16, false));
+      std::memcpy(copy, value, bytes);
+    }
+    return copy;
+  });
+}
+
 // What the C library allocates for the program.
 char* strdup(const char* text) noexcept { return kit::copy_for_program(text, std::strlen(text)); }
 char* strndup(const char* text, std::size_t most) noexcept { return kit::copy_for_program(text, ::strnlen(text, most)); }
@@ -191,6 +214,14 @@ int asprintf(char** to, const char* format, ...) noexcept {
   const int length = vasprintf(to, format, arguments);
   va_end(arguments);
   return length;
+}
+char* realpath(const char* path, char* to) noexcept {
+  if (to != nullptr || !kit::program_calls()) return kit::real_realpath(path, to);
+  char* const found = kit::real_realpath(path, nullptr);
+  if (found == nullptr) return nullptr;
+  char* const copy = kit::copy_for_program(found, std::strlen(found));
+  std::free(found);
+  return copy;
 }
 // What the line grows in is the caller's, so it stays where it is: shared if it begins so.
 ssize_t getdelim(char** line, std::size_t* bytes, int end, FILE* file) {

@@ -16,6 +16,7 @@
 #include <new>
 #include <thread>
 
+#include "apps/kit/atomic_code.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/placement.hpp"
@@ -161,6 +162,10 @@ void Pthreads::open() {
         fmt::format("netvm: threads rely on more than protocol {} gives: choose {} (the default of programs with threads) or hlrc "
                     "(netvmrun --protocol)",
                     rt.settings.protocol, kProtocol));
+  }
+  if (kit_.node() == 0 && kit_.nodes() > 1 && traits.consistency != dsm::Consistency::sequential) {
+    const std::string warning = warning_about_atomics(rt.settings.protocol);
+    if (!warning.empty()) log_line(kLogError, "%s", warning.c_str());
   }
   g_placement = Placement::parse(rt.settings.place, kit_.nodes(), rt.threads);
   Heap::open(rt);

@@ -45,9 +45,7 @@ class Executable {
   std::size_t bytes_ = 0;
 };
 
-}  // namespace
-
-bool name_of_global(std::uintptr_t address, std::span<char> name) {
+bool name_of(std::uintptr_t address, unsigned type, std::span<char> name) {
   const Executable file;
   const auto* const header = file.at<ElfW(Ehdr)>(0);
   const auto* const sections = header != nullptr ? file.at<ElfW(Shdr)>(header->e_shoff, header->e_shnum) : nullptr;
@@ -60,7 +58,7 @@ bool name_of_global(std::uintptr_t address, std::span<char> name) {
     if (symbols == nullptr || file.at<char>(strings.sh_offset, strings.sh_size) == nullptr) return false;
     for (std::uint64_t s = 0; s < count; ++s) {
       const ElfW(Sym)& symbol = symbols[s];
-      if (ELF64_ST_TYPE(symbol.st_info) != STT_OBJECT || address - symbol.st_value >= symbol.st_size || symbol.st_name >= strings.sh_size)
+      if (ELF64_ST_TYPE(symbol.st_info) != type || address - symbol.st_value >= symbol.st_size || symbol.st_name >= strings.sh_size)
         continue;
       const char* const text = file.at<char>(strings.sh_offset + symbol.st_name);
       const std::uintptr_t into = address - symbol.st_value;
@@ -71,5 +69,10 @@ bool name_of_global(std::uintptr_t address, std::span<char> name) {
   }
   return false;
 }
+
+}  // namespace
+
+bool name_of_global(std::uintptr_t address, std::span<char> name) { return name_of(address, STT_OBJECT, name); }
+bool name_of_function(std::uintptr_t address, std::span<char> name) { return name_of(address, STT_FUNC, name); }
 
 }  // namespace netvm::kit

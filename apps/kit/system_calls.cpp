@@ -2,6 +2,9 @@
 // the program's calls to these, which take the faults first, and try again if a page went away meanwhile.
 //
 // fread() and fwrite() hand large buffers to the kernel from inside the C library: these copy through private memory instead.
+//
+// Invariants
+//  1. Faults are taken on the private stack: of programs with threads the caller's stack lies in shared memory itself.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -18,33 +21,20 @@
 #include <cstring>
 
 #include "apps/kit/kit.hpp"
+#include "apps/kit/real.hpp"
+#include "apps/kit/thread_state.hpp"
+#include "apps/kit/with_rights.hpp"
 
 namespace netvm::kit {
 
-namespace {
-
-/// False: no shared memory lies there, so there is nothing to be done for it.
-bool touch(const void* buffer, std::size_t bytes, bool write) {
+bool touch(void* buffer, std::size_t bytes, bool write) {
   Kit* const kit = Kit::find();
   std::uint64_t offset = 0;
   if (kit == nullptr || bytes == 0 || !kit->runtime().offset_of(buffer, &offset)) return false;
-  return kit->runtime().dsm->touch(offset, bytes, write);
+  return in_runtime([=] { return kit->runtime().dsm->touch(offset, bytes, write); });
 }
 
-/// Calls f() until it does not fail with EFAULT for want of a right to [buffer, buffer + bytes). `write`: the kernel writes there.
-template <class F>
-auto with_rights(const void* buffer, std::size_t bytes, bool write, F&& f) {
-  const bool shared = touch(buffer, bytes, write);
-  auto result = f();
-  while (shared && result == -1 && errno == EFAULT && touch(buffer, bytes, write)) result = f();
-  return result;
-}
-
-/// Of a string, wherever it lies; its end is found by reading it, so by faults that are served.
-template <class F>
-auto with_string(const char* text, F&& f) {
-  return with_rights(text, text != nullptr ? std::strlen(text) + 1 : 0, false, f);
-}
+namespace {
 
 template <class F>
 ssize_t with_segments(const iovec* segments, int count, bool write, F&& f) {
@@ -69,6 +59,33 @@ bool is_shared(const void* buffer) {
 
 constexpr std::size_t kStage = 16 * 1024;
 
+/// Moves `bytes` bytes in pieces: f(piece, wanted) of each says how many it got. Off the shared stack, errno as it leaves it.
+template <class F>
+std::size_t in_pieces(std::size_t bytes, F&& f) {
+  int error = errno;
+  const std::size_t all = in_runtime([&] {
+    std::array<char, kStage> stage;
+    std::size_t done = 0;
+    while (done < bytes) {
+      const std::size_t wanted = std::min(stage.size(), bytes - done);
+      const std::size_t got = f(stage.data(), done, wanted);
+      done += got;
+      if (got < wanted) break;
+    }
+    error = errno;
+    return done;
+  });
+  errno = error;
+  return all;
+}
+
+NETVM_REAL(read);
+NETVM_REAL(write);
+NETVM_REAL(pread);
+NETVM_REAL(pwrite);
+NETVM_REAL(readv);
+NETVM_REAL(writev);
+
 }  // namespace
 
 }  // namespace netvm::kit
@@ -80,50 +97,39 @@ using netvm::kit::with_string;
 extern "C" {
 
 ssize_t __wrap_read(int fd, void* buffer, std::size_t bytes) {
-  return with_rights(buffer, bytes, true, [&] { return ::read(fd, buffer, bytes); });
+  return with_rights(buffer, bytes, true, [&] { return netvm::kit::real_read(fd, buffer, bytes); });
 }
 ssize_t __wrap_write(int fd, const void* buffer, std::size_t bytes) {
-  return with_rights(buffer, bytes, false, [&] { return ::write(fd, buffer, bytes); });
+  return with_rights(buffer, bytes, false, [&] { return netvm::kit::real_write(fd, buffer, bytes); });
 }
 ssize_t __wrap_pread(int fd, void* buffer, std::size_t bytes, off_t at) {
-  return with_rights(buffer, bytes, true, [&] { return ::pread(fd, buffer, bytes, at); });
+  return with_rights(buffer, bytes, true, [&] { return netvm::kit::real_pread(fd, buffer, bytes, at); });
 }
 ssize_t __wrap_pwrite(int fd, const void* buffer, std::size_t bytes, off_t at) {
-  return with_rights(buffer, bytes, false, [&] { return ::pwrite(fd, buffer, bytes, at); });
+  return with_rights(buffer, bytes, false, [&] { return netvm::kit::real_pwrite(fd, buffer, bytes, at); });
 }
 ssize_t __wrap_readv(int fd, const iovec* segments, int count) {
-  return with_segments(segments, count, true, [&] { return ::readv(fd, segments, count); });
+  return with_segments(segments, count, true, [&] { return netvm::kit::real_readv(fd, segments, count); });
 }
 ssize_t __wrap_writev(int fd, const iovec* segments, int count) {
-  return with_segments(segments, count, false, [&] { return ::writev(fd, segments, count); });
+  return with_segments(segments, count, false, [&] { return netvm::kit::real_writev(fd, segments, count); });
 }
 
 std::size_t __wrap_fread(void* to, std::size_t size, std::size_t count, FILE* file) {
   if (!netvm::kit::is_shared(to)) return std::fread(to, size, count, file);
-  const std::size_t bytes = size * count;
-  std::array<char, netvm::kit::kStage> stage;
-  std::size_t done = 0;
-  while (done < bytes) {
-    const std::size_t wanted = std::min(stage.size(), bytes - done);
-    const std::size_t got = std::fread(stage.data(), 1, wanted, file);
-    std::memcpy(static_cast<char*>(to) + done, stage.data(), got);
-    done += got;
-    if (got < wanted) break;
-  }
+  const std::size_t done = netvm::kit::in_pieces(size * count, [=](char* stage, std::size_t at, std::size_t wanted) {
+    const std::size_t got = std::fread(stage, 1, wanted, file);
+    std::memcpy(static_cast<char*>(to) + at, stage, got);
+    return got;
+  });
   return size != 0 ? done / size : 0;
 }
 std::size_t __wrap_fwrite(const void* from, std::size_t size, std::size_t count, FILE* file) {
   if (!netvm::kit::is_shared(from)) return std::fwrite(from, size, count, file);
-  const std::size_t bytes = size * count;
-  std::array<char, netvm::kit::kStage> stage;
-  std::size_t done = 0;
-  while (done < bytes) {
-    const std::size_t wanted = std::min(stage.size(), bytes - done);
-    std::memcpy(stage.data(), static_cast<const char*>(from) + done, wanted);
-    const std::size_t put = std::fwrite(stage.data(), 1, wanted, file);
-    done += put;
-    if (put < wanted) break;
-  }
+  const std::size_t done = netvm::kit::in_pieces(size * count, [=](char* stage, std::size_t at, std::size_t wanted) {
+    std::memcpy(stage, static_cast<const char*>(from) + at, wanted);
+    return std::fwrite(stage, 1, wanted, file);
+  });
   return size != 0 ? done / size : 0;
 }
 
@@ -150,6 +156,20 @@ int __wrap_open64(const char* path, int flags, ...) {
   return __wrap_open(path, flags, mode);
 }
 FILE* __wrap_fopen64(const char* path, const char* mode) { return __wrap_fopen(path, mode); }
+// For calls of libraries, such as those of libstdc++'s streams.
+ssize_t read(int fd, void* buffer, std::size_t bytes) {
+  return netvm::kit::program_calls() ? __wrap_read(fd, buffer, bytes) : netvm::kit::real_read(fd, buffer, bytes);
+}
+ssize_t write(int fd, const void* buffer, std::size_t bytes) {
+  return netvm::kit::program_calls() ? __wrap_write(fd, buffer, bytes) : netvm::kit::real_write(fd, buffer, bytes);
+}
+ssize_t readv(int fd, const iovec* segments, int count) {
+  return netvm::kit::program_calls() ? __wrap_readv(fd, segments, count) : netvm::kit::real_readv(fd, segments, count);
+}
+ssize_t writev(int fd, const iovec* segments, int count) {
+  return netvm::kit::program_calls() ? __wrap_writev(fd, segments, count) : netvm::kit::real_writev(fd, segments, count);
+}
+
 int __wrap_stat(const char* path, struct stat* to) {
   return with_rights(to, sizeof *to, true, [&] { return with_string(path, [&] { return ::stat(path, to); }); });
 }

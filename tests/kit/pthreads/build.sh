@@ -4,7 +4,7 @@ set -euo pipefail
 bin=$1 source=$2 out=$3
 mkdir -p "$out"
 cd "$out"
-for program in threads objects place misuse; do
+for program in threads objects files place misuse; do
   "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -pthread "$source/$program.c" -o "$program"
 done
 "$bin/netvm-cc" -O2 -std=c11 -pthread "$source/c11.c" -o c11

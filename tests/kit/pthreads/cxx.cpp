@@ -2,6 +2,7 @@
 #include <atomic>
 #include <barrier>
 #include <condition_variable>
+#include <fstream>
 #include <future>
 #include <iostream>
 #include <latch>
@@ -16,6 +17,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <unistd.h>
 
 #include "check.h"
 
@@ -221,6 +224,21 @@ void thread_locals() {
   CHECK(ids.size() == kThreads && ids.count(std::this_thread::get_id()) == 0);
 }
 
+void streams() {
+  const std::string name = "/tmp/netvm_streams." + std::to_string(::getpid());
+  std::ofstream(name) << "eins 2 drei\n" << std::string(100000, 'x') << "\n";
+  on_threads([&](int) {
+    std::ifstream file(name);
+    std::string word;
+    std::string line;
+    int number = 0;
+    CHECK(file >> word >> number && word == "eins" && number == 2);
+    CHECK(std::getline(file, line) && std::getline(file, line) && line.size() == 100000);
+    CHECK(!std::getline(file, line));
+  });
+  std::remove(name.c_str());
+}
+
 struct AtEnd {
   ~AtEnd() {
     if (global_map.size() == 2 + kThreads) std::cout << "cxx: passed" << std::endl;
@@ -236,5 +254,6 @@ int main() {
   meetings();
   futures();
   thread_locals();
+  streams();
   return 0;
 }

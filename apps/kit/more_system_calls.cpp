@@ -1,0 +1,183 @@
+// System calls of programs with threads, whose buffers lie on shared stacks or in the heap: the faults that the kernel needs are taken first. And calls that
+// start other programs, which read their arguments in the middle of a system call: they get private copies.
+#include <poll.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/kit/heap.hpp"
+#include "apps/kit/malloc.hpp"
+#include "apps/kit/pthreads.hpp"
+#include "apps/kit/real.hpp"
+#include "apps/kit/thread_state.hpp"
+#include "apps/kit/with_rights.hpp"
+
+namespace netvm::kit {
+
+namespace {
+
+NETVM_REAL(recv);
+NETVM_REAL(recvfrom);
+NETVM_REAL(send);
+NETVM_REAL(sendto);
+NETVM_REAL(pipe);
+NETVM_REAL(pipe2);
+NETVM_REAL(socketpair);
+NETVM_REAL(getrandom);
+NETVM_REAL(waitpid);
+NETVM_REAL(poll);
+NETVM_REAL(uname);
+NETVM_REAL(gethostname);
+NETVM_REAL(readlink);
+NETVM_REAL(getrlimit);
+NETVM_REAL(getcwd);
+NETVM_REAL(setvbuf);
+NETVM_REAL(popen);
+NETVM_REAL(posix_spawn);
+NETVM_REAL(posix_spawnp);
+
+/// A null-terminated array of strings, in private memory.
+class PrivateStrings {
+ public:
+  explicit PrivateStrings(char* const* strings) {
+    for (; strings != nullptr && *strings != nullptr; ++strings) texts_.emplace_back(*strings);
+    for (std::string& text : texts_) pointers_.push_back(text.data());
+    pointers_.push_back(nullptr);
+  }
+  [[nodiscard]] char* const* get() const { return pointers_.data(); }
+
+ private:
+  std::vector<std::string> texts_;
+  std::vector<char*> pointers_;
+};
+
+template <class Spawn>
+int spawn(Spawn&& real, pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+          char* const* argv, char* const* envp) {
+  if (!program_calls()) return real(pid, path, actions, attributes, argv, envp);
+  pid_t child = 0;
+  const int error = in_runtime([&] {
+    const std::string its_path(path);
+    const PrivateStrings arguments(argv);
+    const PrivateStrings environment(envp);
+    std::unique_ptr<posix_spawnattr_t> its_attributes(attributes != nullptr ? new posix_spawnattr_t(*attributes) : nullptr);
+    std::unique_ptr<posix_spawn_file_actions_t> its_actions(actions != nullptr ? new posix_spawn_file_actions_t(*actions) : nullptr);
+    pid_t started = 0;
+    const int result = real(&started, its_path.c_str(), its_actions.get(), its_attributes.get(), arguments.get(), environment.get());
+    child = started;
+    return result;
+  });
+  if (pid != nullptr) *pid = child;
+  return error;
+}
+
+}  // namespace
+
+}  // namespace netvm::kit
+
+namespace kit = netvm::kit;
+using netvm::kit::with_rights;
+using netvm::kit::with_string;
+
+extern "C" {
+
+ssize_t recv(int fd, void* buffer, std::size_t bytes, int flags) {
+  return with_rights(buffer, bytes, true, [=] { return kit::real_recv(fd, buffer, bytes, flags); });
+}
+ssize_t recvfrom(int fd, void* buffer, std::size_t bytes, int flags, sockaddr* from, socklen_t* length) {
+  return with_rights(buffer, bytes, true, [=] {
+    return with_rights(length, sizeof *length, true, [=] {
+      return with_rights(from, from != nullptr ? *length : 0, true,
+                         [=] { return kit::real_recvfrom(fd, buffer, bytes, flags, from, length); });
+    });
+  });
+}
+ssize_t send(int fd, const void* buffer, std::size_t bytes, int flags) {
+  return with_rights(buffer, bytes, false, [=] { return kit::real_send(fd, buffer, bytes, flags); });
+}
+ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to, socklen_t length) {
+  return with_rights(buffer, bytes, false, [=] {
+    return with_rights(to, length, false, [=] { return kit::real_sendto(fd, buffer, bytes, flags, to, length); });
+  });
+}
+int pipe(int ends[2]) noexcept {
+  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe(ends); });
+}
+int pipe2(int ends[2], int flags) noexcept {
+  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe2(ends, flags); });
+}
+int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
+  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_socketpair(domain, type, protocol, ends); });
+}
+ssize_t getrandom(void* buffer, std::size_t bytes, unsigned flags) {
+  return with_rights(buffer, bytes, true, [=] { return kit::real_getrandom(buffer, bytes, flags); });
+}
+pid_t waitpid(pid_t pid, int* status, int options) {
+  return with_rights(status, status != nullptr ? sizeof *status : 0, true, [=] { return kit::real_waitpid(pid, status, options); });
+}
+pid_t wait(int* status) { return waitpid(-1, status, 0); }
+int poll(pollfd* files, nfds_t count, int timeout) {
+  return with_rights(files, count * sizeof *files, true, [=] { return kit::real_poll(files, count, timeout); });
+}
+int uname(utsname* to) noexcept {
+  return with_rights(to, sizeof *to, true, [=] { return kit::real_uname(to); });
+}
+int gethostname(char* to, std::size_t bytes) noexcept {
+  return with_rights(to, bytes, true, [=] { return kit::real_gethostname(to, bytes); });
+}
+ssize_t readlink(const char* path, char* to, std::size_t bytes) noexcept {
+  return with_string(path, [=] { return with_rights(to, bytes, true, [=] { return kit::real_readlink(path, to, bytes); }); });
+}
+int getrlimit(__rlimit_resource_t resource, rlimit* to) noexcept {
+  return with_rights(to, sizeof *to, true, [=] { return kit::real_getrlimit(resource, to); });
+}
+char* getcwd(char* to, std::size_t bytes) noexcept {
+  if (to == nullptr && kit::program_calls()) {
+    constexpr std::size_t kUsual = 4096;
+    to = static_cast<char*>(kit::allocate_for_program(bytes != 0 ? bytes : kUsual));
+    if (bytes == 0) bytes = kUsual;
+  }
+  char* result = nullptr;
+  (void)with_rights(to, bytes, true, [&] { return (result = kit::real_getcwd(to, bytes)) != nullptr ? 0 : -1; });
+  return result;
+}
+
+// The kernel would be given the buffer from inside the C library, which does not try again: the file keeps one of its own.
+int setvbuf(FILE* file, char* buffer, int mode, std::size_t bytes) noexcept {
+  return kit::real_setvbuf(file, kit::Heap::is_shared(buffer) ? nullptr : buffer, mode, bytes);
+}
+void setbuf(FILE* file, char* buffer) noexcept { setvbuf(file, buffer, buffer != nullptr ? _IOFBF : _IONBF, BUFSIZ); }
+
+FILE* popen(const char* command, const char* mode) {
+  if (!kit::program_calls()) return kit::real_popen(command, mode);
+  int error = 0;
+  FILE* const file = kit::in_runtime([&] {
+    const std::string its_command(command);
+    const std::string its_mode(mode);
+    FILE* const opened = kit::real_popen(its_command.c_str(), its_mode.c_str());
+    error = errno;
+    return opened;
+  });
+  if (file == nullptr) errno = error;
+  return file;
+}
+int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+                char* const* argv, char* const* envp) noexcept {
+  return kit::spawn(kit::real_posix_spawn, pid, path, actions, attributes, argv, envp);
+}
+int posix_spawnp(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+                 char* const* argv, char* const* envp) noexcept {
+  return kit::spawn(kit::real_posix_spawnp, pid, path, actions, attributes, argv, envp);
+}
+
+}  // extern "C"

@@ -1,0 +1,177 @@
+/* Files, memory and signals of a program with threads: what docs/porting.md says that works. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+
+enum { kBytes = 300000 };
+static char name[64];
+static char *expected;
+extern char **environ;
+
+static void fill(char *to, size_t n) {
+  for (size_t i = 0; i < n; ++i) to[i] = (char)(i * 7 % 251);
+}
+
+/* Each way to read a file, into memory that nobody has touched, on whatever node this runs. */
+static void *read_it(void *unused) {
+  char *heap = malloc(kBytes), *line = NULL, text[100], deep[20000];
+  size_t size = 0;
+  struct stat facts;
+  int fd = open(name, O_RDONLY);
+  CHECK(fd >= 0 && fstat(fd, &facts) == 0 && facts.st_size == kBytes);
+  for (size_t done = 0; done < kBytes;) {
+    const ssize_t got = read(fd, heap + done, kBytes - done);
+    CHECK(got > 0);
+    done += (size_t)got;
+  }
+  CHECK(memcmp(heap, expected, kBytes) == 0);
+  CHECK(pread(fd, deep, sizeof deep, 1000) == sizeof deep && memcmp(deep, expected + 1000, sizeof deep) == 0);
+  free(heap);
+
+  char *mapped = mmap(NULL, kBytes, PROT_READ, MAP_PRIVATE, fd, 0);
+  CHECK(mapped != MAP_FAILED && memcmp(mapped, expected, kBytes) == 0);
+  CHECK(munmap(mapped, kBytes) == 0);
+  close(fd);
+
+  FILE *file = fopen(name, "rb");
+  heap = malloc(kBytes);
+  CHECK(file != NULL && fread(heap, 1, kBytes, file) == kBytes && memcmp(heap, expected, kBytes) == 0);
+  CHECK(fread(heap, 1, 1, file) == 0 && feof(file));
+  fclose(file);
+  free(heap);
+
+  file = popen("echo one line; echo another", "r");
+  CHECK(file != NULL && getline(&line, &size, file) == 9 && strcmp(line, "one line\n") == 0);
+  CHECK(fgets(text, sizeof text, file) != NULL && strcmp(text, "another\n") == 0);
+  CHECK(pclose(file) == 0);
+  free(line);
+  return unused;
+}
+
+/* A mapping that main() made is everybody's. */
+static void *use_mapping(void *mapping) {
+  char *bytes = mapping;
+  CHECK(memcmp(bytes + 11, expected + 11, kBytes - 11) == 0);
+  bytes[10] = 'x';
+  return NULL;
+}
+
+static int ascending(const void *a, const void *b) {
+  const int x = *(const int *)a, y = *(const int *)b;
+  return (x > y) - (x < y);
+}
+static void *sort(void *argument) {
+  int *numbers = argument;
+  qsort(numbers, 5000, sizeof *numbers, ascending);
+  for (int i = 0; i < 5000; ++i) CHECK(numbers[i] == i);
+  memmove(numbers + 1, numbers, 4999 * sizeof *numbers);
+  CHECK(numbers[4999] == 4998);
+  return NULL;
+}
+
+static volatile sig_atomic_t signals;
+static void on_signal(int number) { signals += number == SIGUSR1; }
+static void *signalled(void *unused) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_signal;
+  CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+  const int before = signals;
+  CHECK(raise(SIGUSR1) == 0 && signals == before + 1);
+  CHECK(pthread_kill(pthread_self(), SIGUSR1) == 0 && signals == before + 2);
+  return unused;
+}
+
+static void *strings(void *out) {
+  char *made, **words = out;
+  words[0] = strdup("duplicated");
+  CHECK(asprintf(&made, "%s %d", "formatted", 42) == 12);
+  words[1] = made;
+  words[2] = getcwd(NULL, 0);
+  words[3] = getenv("NETVM_TEST_WORD") ? getenv("NETVM_TEST_WORD") : "unset";
+  words[4] = realpath(name, NULL);
+  return NULL;
+}
+
+static void *write_it(void *unused) {
+  FILE *file = fopen(name, "r+b");
+  CHECK(file != NULL && fwrite(expected, 1, kBytes, file) == kBytes && fclose(file) == 0);
+  int ends[2], pair[2];
+  char back[6], *fresh = malloc(100000);
+  CHECK(pipe(ends) == 0 && write(ends[1], "hello", 6) == 6 && read(ends[0], back, 6) == 6 && strcmp(back, "hello") == 0);
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && send(pair[0], "hallo", 6, 0) == 6);
+  CHECK(recv(pair[1], fresh + 50000, 6, 0) == 6 && strcmp(fresh + 50000, "hallo") == 0);
+  for (int i = 0; i < 2; ++i) close(ends[i]), close(pair[i]);
+  free(fresh);
+  return unused;
+}
+
+static void on_two(void *(*f)(void *), void *argument) {
+  pthread_t threads[2];
+  for (int i = 0; i < 2; ++i) {
+    CHECK(pthread_create(&threads[i], NULL, f, argument) == 0);
+    CHECK(pthread_join(threads[i], NULL) == 0);
+  }
+}
+
+static void others(void) {
+  int *numbers = malloc(5000 * sizeof *numbers), status;
+  pthread_t thread;
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 5000; ++i) numbers[i] = (i * 1237) % 5000;
+    CHECK(pthread_create(&thread, NULL, sort, numbers) == 0 && pthread_join(thread, NULL) == 0);
+  }
+  free(numbers);
+  char *words[5] = {0};
+  for (int round = 0; round < 2; ++round) {
+    CHECK(pthread_create(&thread, NULL, strings, words) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(strcmp(words[0], "duplicated") == 0 && strcmp(words[1], "formatted 42") == 0 && words[2][0] == '/');
+    CHECK(strlen(words[3]) > 0 && strcmp(words[4], name) == 0);
+    free(words[4]);
+    free(words[0]);
+    free(words[1]);
+    free(words[2]);
+  }
+  char *arguments[] = {"sh", "-c", "exit 3", NULL};
+  pid_t child;
+  CHECK(posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0);
+  CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3);
+  CHECK(WEXITSTATUS(system("exit 4")) == 4);
+}
+
+int main(void) {
+  expected = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(expected != MAP_FAILED);
+  fill(expected, kBytes);
+  snprintf(name, sizeof name, "/tmp/netvm_files.%d.data", (int)getpid());
+  int fd = open(name, O_CREAT | O_RDWR | O_TRUNC, 0600);
+  CHECK(fd >= 0 && write(fd, expected, kBytes) == kBytes);
+  on_two(read_it, NULL);
+  on_two(write_it, NULL);
+  char *mapped = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  CHECK(mapped != MAP_FAILED);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, use_mapping, mapped) == 0 && pthread_join(thread, NULL) == 0);
+  CHECK(mapped[10] == 'x');
+  mapped[10] = expected[10];
+  on_two(use_mapping, memcpy(malloc(kBytes), mapped, kBytes));
+  char byte;
+  CHECK(pread(fd, &byte, 1, 10) == 1 && byte == expected[10]); /* the file has not changed */
+  on_two(signalled, NULL);
+  others();
+  close(fd);
+  CHECK(unlink(name) == 0);
+  printf("files: passed\n");
+  return 0;
+}
