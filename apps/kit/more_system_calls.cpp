@@ -1,11 +1,13 @@
 // System calls of programs with threads, whose buffers lie on shared stacks or in the heap: the faults that the kernel needs are taken first. And calls that
 // start other programs, which read their arguments in the middle of a system call: they get private copies.
+#include <dirent.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,6 +43,17 @@ NETVM_REAL(gethostname);
 NETVM_REAL(readlink);
 NETVM_REAL(getrlimit);
 NETVM_REAL(getcwd);
+NETVM_REAL(access);
+NETVM_REAL(chdir);
+NETVM_REAL(chmod);
+NETVM_REAL(lstat);
+NETVM_REAL(mkdir);
+NETVM_REAL(opendir);
+NETVM_REAL(remove);
+NETVM_REAL(rename);
+NETVM_REAL(rmdir);
+NETVM_REAL(truncate);
+NETVM_REAL(unlink);
 NETVM_REAL(setvbuf);
 NETVM_REAL(popen);
 NETVM_REAL(posix_spawn);
@@ -141,6 +154,43 @@ ssize_t readlink(const char* path, char* to, std::size_t bytes) noexcept {
 int getrlimit(__rlimit_resource_t resource, rlimit* to) noexcept {
   return with_rights(to, sizeof *to, true, [=] { return kit::real_getrlimit(resource, to); });
 }
+// Of files by their names.
+int access(const char* path, int how) noexcept {
+  return with_string(path, [=] { return kit::real_access(path, how); });
+}
+int chdir(const char* path) noexcept {
+  return with_string(path, [=] { return kit::real_chdir(path); });
+}
+int chmod(const char* path, mode_t mode) noexcept {
+  return with_string(path, [=] { return kit::real_chmod(path, mode); });
+}
+int lstat(const char* path, struct stat* to) noexcept {
+  return with_string(path, [=] { return with_rights(to, sizeof *to, true, [=] { return kit::real_lstat(path, to); }); });
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+  return with_string(path, [=] { return kit::real_mkdir(path, mode); });
+}
+DIR* opendir(const char* path) {
+  DIR* folder = nullptr;
+  (void)with_string(path, [&] { return (folder = kit::real_opendir(path)) != nullptr ? 0 : -1; });
+  return folder;
+}
+int remove(const char* path) noexcept {
+  return with_string(path, [=] { return kit::real_remove(path); });
+}
+int rename(const char* path, const char* to) noexcept {
+  return with_string(path, [=] { return with_string(to, [=] { return kit::real_rename(path, to); }); });
+}
+int rmdir(const char* path) noexcept {
+  return with_string(path, [=] { return kit::real_rmdir(path); });
+}
+int truncate(const char* path, off_t bytes) noexcept {
+  return with_string(path, [=] { return kit::real_truncate(path, bytes); });
+}
+int unlink(const char* path) noexcept {
+  return with_string(path, [=] { return kit::real_unlink(path); });
+}
+
 char* getcwd(char* to, std::size_t bytes) noexcept {
   if (to == nullptr && kit::program_calls()) {
     constexpr std::size_t kUsual = 4096;

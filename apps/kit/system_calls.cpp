@@ -85,6 +85,13 @@ NETVM_REAL(pread);
 NETVM_REAL(pwrite);
 NETVM_REAL(readv);
 NETVM_REAL(writev);
+NETVM_REAL(fopen);
+
+int real_open(const char* path, int flags, mode_t mode) {
+  using Function = int (*)(const char*, int, ...);
+  static const auto function = reinterpret_cast<Function>(find_real("open"));
+  return function(path, flags, mode);
+}
 
 }  // namespace
 
@@ -136,13 +143,13 @@ std::size_t __wrap_fwrite(const void* from, std::size_t size, std::size_t count,
 int __wrap_open(const char* path, int flags, ...) {
   va_list rest;
   va_start(rest, flags);
-  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
+  const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
   va_end(rest);
-  return with_string(path, [&] { return ::open(path, flags, mode); });
+  return with_string(path, [&] { return netvm::kit::real_open(path, flags, mode); });
 }
 FILE* __wrap_fopen(const char* path, const char* mode) {
   FILE* file = nullptr;
-  (void)with_string(path, [&] { return (file = std::fopen(path, mode)) != nullptr ? 0 : -1; });
+  (void)with_string(path, [&] { return (file = netvm::kit::real_fopen(path, mode)) != nullptr ? 0 : -1; });
   return file;
 }
 // The names that -D_FILE_OFFSET_BITS=64 calls; on 64-bit machines they are the same.
@@ -157,6 +164,24 @@ int __wrap_open64(const char* path, int flags, ...) {
 }
 FILE* __wrap_fopen64(const char* path, const char* mode) { return __wrap_fopen(path, mode); }
 // For calls of libraries, such as those of libstdc++'s streams.
+FILE* fopen(const char* path, const char* mode) {
+  return netvm::kit::program_calls() ? __wrap_fopen(path, mode) : netvm::kit::real_fopen(path, mode);
+}
+FILE* fopen64(const char* path, const char* mode) { return fopen(path, mode); }
+int open(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  return netvm::kit::program_calls() ? __wrap_open(path, flags, mode) : netvm::kit::real_open(path, flags, mode);
+}
+int open64(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  return open(path, flags, mode);
+}
 ssize_t read(int fd, void* buffer, std::size_t bytes) {
   return netvm::kit::program_calls() ? __wrap_read(fd, buffer, bytes) : netvm::kit::real_read(fd, buffer, bytes);
 }
