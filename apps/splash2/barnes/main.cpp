@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "apps/splash2/barnes/verify.hpp"
+#include "apps/splash2/common/runs.hpp"
 
 namespace {
 
@@ -46,13 +47,7 @@ int run(int argc, char** argv) {
   splash2::barnes::Simulation simulation(store, parameters);
   splash2::ProcessorTimes times(*job, "forces");
   splash2::Outcome outcome;
-  splash2::barnes::Result result;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    const splash2::barnes::Result mine = simulation.run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const splash2::barnes::Result result = splash2::run_on_all(*job, simulation, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("barnes: {} bodies, theta {:g}, {} steps of {:g}, energy {:.9f}\n", parameters.bodies, parameters.theta, parameters.steps,

@@ -48,24 +48,15 @@ std::vector<Check> self_test(const Parameters& parameters, const Simulation& sim
                        std::min(kSample, parameters.bodies), allowed)}};
 }
 
-SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs) : parameters_(parameters) {
-  std::vector<double> times;
-  for (std::int64_t run = 0; run < runs; ++run) {
-    simulation_.reset();
-    store_ = std::make_unique<PrivateStore>();
-    simulation_ = std::make_unique<Simulation>(*store_, parameters);
-    SoloTeam team;
-    times.push_back(simulation_->run(team).time.total);
-  }
-  seconds_ = median(std::move(times));
-}
+SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
+    : SoloRun(runs, [&](Store& store) { return std::make_unique<Simulation>(store, parameters); }), parameters_(parameters) {}
 
 Check SequentialRun::compare(const Simulation& simulation) const {
   double worst = 0;
   bool finite = true;
   for (std::size_t body = 0; body < parameters_.bodies; ++body) {
-    const double position = length(simulation.place(body).at - simulation_->place(body).at);
-    const double velocity = length(simulation.motion(body).velocity - simulation_->motion(body).velocity);
+    const double position = length(simulation.place(body).at - algorithm().place(body).at);
+    const double velocity = length(simulation.motion(body).velocity - algorithm().motion(body).velocity);
     finite = finite && std::isfinite(position) && std::isfinite(velocity);
     worst = std::max({worst, position, velocity});
   }

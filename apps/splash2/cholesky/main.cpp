@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "apps/splash2/cholesky/verify.hpp"
+#include "apps/splash2/common/runs.hpp"
 
 namespace {
 
@@ -46,10 +47,7 @@ int run(int argc, char** argv) {
   splash2::cholesky::Factorization factorization(store, matrix, structure);
   splash2::ProcessorTimes times(*job, "waiting");
   splash2::Outcome outcome;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    times.set(me, factorization.run(team));
-  });
+  splash2::run_on_all(*job, factorization, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("cholesky: {} unknowns of a {}, {} numbers in the factor, {} panels, {:.1f} million operations\n", matrix.order(),

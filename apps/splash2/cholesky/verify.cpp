@@ -55,17 +55,8 @@ Check self_test(const Matrix& matrix, const Structure& structure, const Factoriz
 }
 
 SequentialRun::SequentialRun(const Problem& problem, const Matrix& matrix, std::int64_t runs)
-    : structure_(find_structure(problem, matrix, 1)) {
-  std::vector<double> times;
-  for (std::int64_t run = 0; run < runs; ++run) {
-    factorization_.reset();
-    store_ = std::make_unique<PrivateStore>();
-    factorization_ = std::make_unique<Factorization>(*store_, matrix, structure_);
-    SoloTeam team;
-    times.push_back(factorization_->run(team).total);
-  }
-  seconds_ = median(std::move(times));
-}
+    : structure_(find_structure(problem, matrix, 1)),
+      run_(runs, [&](Store& store) { return std::make_unique<Factorization>(store, matrix, structure_); }) {}
 
 Check SequentialRun::compare(const Factorization& factorization) const {
   double largest = 0;
@@ -77,7 +68,7 @@ Check SequentialRun::compare(const Factorization& factorization) const {
     const auto columns = static_cast<std::size_t>(panel.columns);
     for (std::size_t at = 0; at < panel.doubles(); ++at) {
       if (at / columns < at % columns) continue;  // above the diagonal
-      const double expected = factorization_->values(index)[at];
+      const double expected = run_.algorithm().values(index)[at];
       const double difference = std::abs(factorization.values(index)[at] - expected);
       finite = finite && std::isfinite(difference);
       worst = std::max(worst, difference);

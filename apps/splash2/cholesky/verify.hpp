@@ -1,9 +1,8 @@
 // Whether cholesky's answer is right, and what the same factorization costs one processor in private memory.
 #pragma once
 
-#include <memory>
-
 #include "apps/splash2/cholesky/factor.hpp"
+#include "apps/splash2/common/runs.hpp"
 
 namespace splash2::cholesky {
 
@@ -14,15 +13,13 @@ class SequentialRun {
  public:
   /// Runs `runs` times and keeps the median time.
   SequentialRun(const Problem& problem, const Matrix& matrix, std::int64_t runs);
-  [[nodiscard]] double seconds() const { return seconds_; }
+  [[nodiscard]] double seconds() const { return run_.seconds(); }
   /// The factors, number by number; panels are the same at any number of processors.
   [[nodiscard]] Check compare(const Factorization& factorization) const;
 
  private:
   Structure structure_;
-  std::unique_ptr<PrivateStore> store_;
-  std::unique_ptr<Factorization> factorization_;
-  double seconds_ = 0;
+  SoloRun<Factorization> run_;
 };
 
 }  // namespace splash2::cholesky

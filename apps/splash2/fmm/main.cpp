@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/fmm/verify.hpp"
 
 namespace {
@@ -48,13 +49,7 @@ int run(int argc, char** argv) {
   splash2::fmm::Simulation simulation(store, parameters);
   splash2::ProcessorTimes times(*job, "fields");
   splash2::Outcome outcome;
-  splash2::fmm::Result result;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    const splash2::fmm::Result mine = simulation.run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const splash2::fmm::Result result = splash2::run_on_all(*job, simulation, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("fmm: {} bodies in {} clusters ({}), {} terms, {} steps of {:g}, energy {:.9f}\n", parameters.bodies, parameters.clusters,

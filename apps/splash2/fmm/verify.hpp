@@ -1,9 +1,9 @@
 // Whether fmm's answer is right, and what the same simulation costs one processor in private memory.
 #pragma once
 
-#include <memory>
 #include <vector>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/fmm/simulation.hpp"
 
 namespace splash2::fmm {
@@ -12,19 +12,14 @@ namespace splash2::fmm {
 /// of a direct sum to the precision that was asked for. One thread.
 std::vector<Check> self_test(const Parameters& parameters, const Simulation& simulation, const Result& result);
 
-class SequentialRun {
+class SequentialRun : public SoloRun<Simulation> {
  public:
-  /// Runs `runs` times and keeps the median time.
   SequentialRun(const Parameters& parameters, std::int64_t runs);
-  [[nodiscard]] double seconds() const { return seconds_; }
   /// Positions and velocities, body by body.
   [[nodiscard]] Check compare(const Simulation& simulation) const;
 
  private:
   Parameters parameters_;
-  std::unique_ptr<PrivateStore> store_;
-  std::unique_ptr<Simulation> simulation_;
-  double seconds_ = 0;
 };
 
 }  // namespace splash2::fmm

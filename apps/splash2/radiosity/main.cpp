@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <netvm/netvm.hpp>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/radiosity/verify.hpp"
 #include "apps/splash2/radiosity/view.hpp"
 
@@ -60,13 +61,7 @@ int run(int argc, char** argv) {
   Solver solver(store, model, parameters);
   splash2::ProcessorTimes times(*job, "tasks");
   splash2::Outcome outcome;
-  splash2::radiosity::Result result;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    const splash2::radiosity::Result mine = solver.run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const splash2::radiosity::Result result = splash2::run_on_all(*job, solver, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("radiosity: {}, {} patches, {:.0f} links, {} iterations, {:.0f} patches of the last phase stolen\n", options.scene,

@@ -98,17 +98,8 @@ std::vector<Check> self_test(const Parameters& parameters, const Solver& solver,
           check_range(solver)};
 }
 
-SequentialRun::SequentialRun(const Model& model, const Parameters& parameters, std::int64_t runs) {
-  std::vector<double> times;
-  for (std::int64_t run = 0; run < runs; ++run) {
-    solver_.reset();
-    store_ = std::make_unique<PrivateStore>();
-    solver_ = std::make_unique<Solver>(*store_, model, parameters);
-    SoloTeam team;
-    times.push_back(solver_->run(team).time.total);
-  }
-  seconds_ = median(std::move(times));
-}
+SequentialRun::SequentialRun(const Model& model, const Parameters& parameters, std::int64_t runs)
+    : SoloRun(runs, [&](Store& store) { return std::make_unique<Solver>(store, model, parameters); }) {}
 
 Check SequentialRun::compare(const Solver& solver) const {
   const auto list = [](const Solver& of) {
@@ -116,13 +107,13 @@ Check SequentialRun::compare(const Solver& solver) const {
     for_each_element(of, [&](std::int32_t, const Element& element) { all.emplace_back(&element, of.children(element) >= 0); });
     return all;
   };
-  const auto expected = list(*solver_);
+  const auto expected = list(algorithm());
   const auto elements = list(solver);
   bool same = elements.size() == expected.size();
   double worst = 0;
   for (std::size_t i = 0; same && i < elements.size(); ++i) {
     same = elements[i].second == expected[i].second && elements[i].first->patch == expected[i].first->patch;
-    const Vec3 right = solver_->radiosity(*expected[i].first);
+    const Vec3 right = algorithm().radiosity(*expected[i].first);
     const double difference = length(solver.radiosity(*elements[i].first) - right);
     if (!(difference <= kMostDifference * (1 + length(right)))) worst = std::isfinite(difference) ? std::max(worst, difference) : INFINITY;
   }

@@ -1,9 +1,9 @@
 // Whether radiosity's answer is right, and what the same solution costs one processor in private memory.
 #pragma once
 
-#include <memory>
 #include <vector>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/radiosity/solver.hpp"
 
 namespace splash2::radiosity {
@@ -12,18 +12,11 @@ namespace splash2::radiosity {
 /// between what it emits and what is possible. One thread.
 std::vector<Check> self_test(const Parameters& parameters, const Solver& solver, const Result& result);
 
-class SequentialRun {
+class SequentialRun : public SoloRun<Solver> {
  public:
-  /// Runs `runs` times and keeps the median time.
   SequentialRun(const Model& model, const Parameters& parameters, std::int64_t runs);
-  [[nodiscard]] double seconds() const { return seconds_; }
   /// Elements and their radiosities.
   [[nodiscard]] Check compare(const Solver& solver) const;
-
- private:
-  std::unique_ptr<PrivateStore> store_;
-  std::unique_ptr<Solver> solver_;
-  double seconds_ = 0;
 };
 
 }  // namespace splash2::radiosity

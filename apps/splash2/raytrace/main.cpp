@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/raytrace/render.hpp"
 
 namespace {
@@ -54,13 +55,7 @@ int run(int argc, char** argv) {
   Renderer renderer(store, splash2::raytrace::make_model(options.scene, static_cast<int>(options.detail)), options.view());
   splash2::ProcessorTimes times(*job, "rendering");
   splash2::Outcome outcome;
-  Renderer::Result result;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    const Renderer::Result mine = renderer.run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const Renderer::Result result = splash2::run_on_all(*job, renderer, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("raytrace: {}, {} primitives, {} x {} pixels, {:.0f} rays, {:.0f} tiles stolen\n", options.scene,
@@ -70,15 +65,12 @@ int run(int argc, char** argv) {
     if (options.common.print) image.print();
     if (options.common.verify_self()) outcome.checks = {splash2::all_set(image), check_boxes(renderer.scene(), options.view())};
     if (options.common.verify_reference()) {
-      std::vector<double> seconds;
-      for (std::int64_t i = 0; i < options.common.sequential_runs; ++i) {
-        splash2::PrivateStore own;
-        Renderer sequential(own, splash2::raytrace::make_model(options.scene, static_cast<int>(options.detail)), options.view());
-        splash2::SoloTeam solo;
-        seconds.push_back(sequential.run(solo).time.total);
-        if (i == 0) outcome.checks.push_back(splash2::compare(image, sequential.image()));
-      }
-      outcome.sequential_seconds = splash2::median(std::move(seconds));
+      const splash2::SoloRun<Renderer> sequential(options.common.sequential_runs, [&](splash2::Store& own) {
+        return std::make_unique<Renderer>(own, splash2::raytrace::make_model(options.scene, static_cast<int>(options.detail)),
+                                          options.view());
+      });
+      outcome.sequential_seconds = sequential.seconds();
+      outcome.checks.push_back(splash2::compare(image, sequential.algorithm().image()));
     }
     splash2::write_if_asked(image, options.image, outcome.checks);
   }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <netvm/netvm.hpp>
 
+#include "apps/splash2/common/runs.hpp"
 #include "apps/splash2/volrend/render.hpp"
 
 namespace {
@@ -43,19 +44,13 @@ VolrendOptions parse(int argc, char** argv) {
 
 /// Checks all frames against those of one processor in private memory, and measures that.
 void compare_with_sequential(const VolrendOptions& options, const Renderer& renderer, splash2::Outcome& outcome) {
-  std::vector<double> seconds;
-  for (std::int64_t i = 0; i < options.common.sequential_runs; ++i) {
-    splash2::PrivateStore own;
-    Renderer sequential(own, options.view());
-    splash2::SoloTeam solo;
-    seconds.push_back(sequential.run(solo).time.total);
-    if (i > 0) continue;
-    splash2::Check check;
-    for (int frame = 0; frame < options.frames && (frame == 0 || check.passed); ++frame)
-      check = splash2::compare(renderer.image(frame), sequential.image(frame));
-    outcome.checks.push_back(std::move(check));
-  }
-  outcome.sequential_seconds = splash2::median(std::move(seconds));
+  const splash2::SoloRun<Renderer> sequential(options.common.sequential_runs,
+                                              [&](splash2::Store& own) { return std::make_unique<Renderer>(own, options.view()); });
+  splash2::Check check;
+  for (int frame = 0; frame < options.frames && (frame == 0 || check.passed); ++frame)
+    check = splash2::compare(renderer.image(frame), sequential.algorithm().image(frame));
+  outcome.checks.push_back(std::move(check));
+  outcome.sequential_seconds = sequential.seconds();
 }
 
 int run(int argc, char** argv) {
@@ -65,13 +60,7 @@ int run(int argc, char** argv) {
   Renderer renderer(store, options.view());
   splash2::ProcessorTimes times(*job, "casting");
   splash2::Outcome outcome;
-  Renderer::Result result;
-  job->parallel([&](netvm::Thread& me) {
-    splash2::SharedTeam team(me);
-    const Renderer::Result mine = renderer.run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const Renderer::Result result = splash2::run_on_all(*job, renderer, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("volrend: {}^3 voxels, {} images of {} x {} pixels, {:.0f} samples, {:.0f} tiles of the last image stolen\n", options.volume,

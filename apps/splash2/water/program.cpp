@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "apps/splash2/common/runs.hpp"
+
 namespace splash2::water {
 
 void WaterOptions::add_to(Options& options) {
@@ -27,25 +29,6 @@ Parameters WaterOptions::parameters() const {
 
 namespace {
 
-/// One processor in private memory: the molecules, the energies, and the median time.
-struct SequentialRun {
-  SequentialRun(const Parameters& parameters, const MakeSimulation& make, std::int64_t runs) {
-    std::vector<double> times;
-    for (std::int64_t run = 0; run < runs; ++run) {
-      store = std::make_unique<PrivateStore>();
-      simulation = make(*store, parameters);
-      SoloTeam team;
-      result = simulation->run(team);
-      times.push_back(result.time.total);
-    }
-    seconds = median(std::move(times));
-  }
-  std::unique_ptr<PrivateStore> store;
-  std::unique_ptr<Simulation> simulation;
-  Result result;
-  double seconds = 0;
-};
-
 void print_molecules(const Simulation& simulation, int processors, std::size_t molecules) {
   std::vector<Sites> positions(molecules);
   for (int rank = 0; rank < processors; ++rank) {
@@ -66,13 +49,7 @@ int run_water(const std::string& program, const WaterOptions& options, const Mak
   const std::unique_ptr<Simulation> simulation = make(store, parameters);
   ProcessorTimes times(*job, "forces");
   Outcome outcome;
-  Result result;
-  job->parallel([&](netvm::Thread& me) {
-    SharedTeam team(me);
-    const Result mine = simulation->run(team);
-    times.set(me, mine.time);
-    if (me.local() == 0) result = mine;
-  });
+  const Result result = run_on_all(*job, *simulation, times);
   if (job->node() == 0) {
     outcome.seconds = times.seconds();
     fmt::print("{}: {} molecules in a box of {:.3f} Angstrom, cut-off {:.3f}, {} steps of {:g} fs\n", program, parameters.molecules,
@@ -81,9 +58,9 @@ int run_water(const std::string& program, const WaterOptions& options, const Mak
     if (options.common.print) print_molecules(*simulation, processors_of(*job), parameters.molecules);
     if (options.common.verify_self()) outcome.checks = self_test(parameters, result);
     if (options.common.verify_reference()) {
-      const SequentialRun sequential(parameters, make, options.common.sequential_runs);
-      outcome.sequential_seconds = sequential.seconds;
-      outcome.checks.push_back(compare(parameters, *simulation, processors_of(*job), result, *sequential.simulation, sequential.result));
+      const SoloRun<Simulation> sequential(options.common.sequential_runs, [&](Store& own) { return make(own, parameters); });
+      outcome.sequential_seconds = sequential.seconds();
+      outcome.checks.push_back(compare(parameters, *simulation, processors_of(*job), result, sequential.algorithm(), sequential.result()));
     }
   }
   return finish(*job, program, outcome);
