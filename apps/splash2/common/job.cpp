@@ -67,6 +67,7 @@ std::unique_ptr<netvm::Job> join(const std::string& program, const CommonOptions
   }
   if (wrong.empty()) return job;
   if (job->node() == 0) std::fputs((wrong + ".\n").c_str(), stderr);
+  job->barrier();  // the first node that leaves ends the job: it has been said by then
   throw Refused();
 }
 
