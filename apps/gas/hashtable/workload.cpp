@@ -132,8 +132,8 @@ splash2::Check SequentialRun::compare(std::vector<Slot> contents) const {
 }
 
 std::vector<splash2::Check> self_test(const Parameters& parameters, const std::vector<Slot>& contents, const Result& result) {
-  std::vector<std::uint64_t> keys;
-  for (const Slot& slot : contents) keys.push_back(slot.key);
+  std::vector<std::uint64_t> keys(contents.size());
+  std::transform(contents.begin(), contents.end(), keys.begin(), [](const Slot& slot) { return slot.key; });
   std::sort(keys.begin(), keys.end());
   const bool once = std::adjacent_find(keys.begin(), keys.end()) == keys.end();
   const std::uint64_t sum = total(contents);

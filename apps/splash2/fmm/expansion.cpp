@@ -6,6 +6,13 @@
 
 namespace splash2::fmm {
 
+namespace {
+
+using Terms = std::array<Complex, kMostTerms + 1>;
+Complex& at(Terms& terms, int k) { return terms[static_cast<std::size_t>(k)]; }
+
+}  // namespace
+
 Expansions::Expansions(int terms) : terms_(terms), pascal_(2 * length() * (length() + 1)) {
   const std::size_t width = length() + 1;
   for (std::size_t n = 0; n < 2 * length(); ++n) {
@@ -37,47 +44,46 @@ void Expansions::add_distant_mass(double mass, Complex w, double r, Complex* to)
 }
 
 void Expansions::add_child(const Complex* child, Complex shift, Complex* to) const {
-  std::array<Complex, kMostTerms + 1> shifted;  // powers of the shift
+  Terms shifted;  // powers of the shift
   shifted[0] = 1;
-  for (int l = 1; l <= terms_; ++l) shifted[static_cast<std::size_t>(l)] = times(shifted[static_cast<std::size_t>(l - 1)], shift);
+  for (int l = 1; l <= terms_; ++l) at(shifted, l) = times(at(shifted, l - 1), shift);
   to[0] += child[0];
   for (int l = 1; l <= terms_; ++l) {
-    Complex sum = times(child[0], shifted[static_cast<std::size_t>(l)]) * (-1.0 / l);
+    Complex sum = times(child[0], at(shifted, l)) * (-1.0 / l);
     double scale = 0.5;  // the child's edge is half as long
-    for (int k = 1; k <= l; ++k, scale /= 2)
-      sum += times(child[k], shifted[static_cast<std::size_t>(l - k)]) * (scale * choose(l - 1, k - 1));
+    for (int k = 1; k <= l; ++k, scale /= 2) sum += times(child[k], at(shifted, l - k)) * (scale * choose(l - 1, k - 1));
     to[l] += sum;
   }
 }
 
 void Expansions::add_multipole(const Complex* from, Complex shift, double r, Complex* to) const {
   const Complex one_by_shift = inverse(shift);
-  std::array<Complex, kMostTerms + 1> terms;  // of the multipole, at the place of the local expansion's centre
+  Terms terms;  // of the multipole, at the place of the local expansion's centre
   Complex power = 1;
   for (int k = 1; k <= terms_; ++k) {
     power = -times(power, one_by_shift);
-    terms[static_cast<std::size_t>(k)] = times(from[k], power);
+    at(terms, k) = times(from[k], power);
   }
   const double mass = from[0].real();
   to[0] += mass * std::log(std::abs(shift) * r);
-  for (int k = 1; k <= terms_; ++k) to[0] += terms[static_cast<std::size_t>(k)];
+  for (int k = 1; k <= terms_; ++k) to[0] += at(terms, k);
   power = 1;
   for (int l = 1; l <= terms_; ++l) {
     power = times(power, one_by_shift);
     Complex sum = -mass / l;
-    for (int k = 1; k <= terms_; ++k) sum += terms[static_cast<std::size_t>(k)] * choose(l + k - 1, k - 1);
+    for (int k = 1; k <= terms_; ++k) sum += at(terms, k) * choose(l + k - 1, k - 1);
     to[l] += times(sum, power);
   }
 }
 
 void Expansions::add_parent(const Complex* parent, Complex shift, Complex* to) const {
-  std::array<Complex, kMostTerms + 1> moved;
+  Terms moved;
   std::copy_n(parent, length(), moved.begin());
   for (int i = 0; i < terms_; ++i) {  // Horner's rule, again and again: the polynomial about the child's centre
-    for (int k = terms_ - 1; k >= i; --k) moved[static_cast<std::size_t>(k)] += times(moved[static_cast<std::size_t>(k + 1)], shift);
+    for (int k = terms_ - 1; k >= i; --k) at(moved, k) += times(at(moved, k + 1), shift);
   }
   double scale = 1;
-  for (int k = 0; k <= terms_; ++k, scale /= 2) to[k] += moved[static_cast<std::size_t>(k)] * scale;
+  for (int k = 0; k <= terms_; ++k, scale /= 2) to[k] += at(moved, k) * scale;
 }
 
 Field Expansions::of_multipole(const Complex* from, Complex w, double r) const {

@@ -75,8 +75,9 @@ std::int32_t ElementView::make_children(const Element& parent) {
     Element& child = elements_.element(first + i);
     child.patch = parent.patch;
     child.edge = parent.edge / 2;
+    const std::int32_t row = i / 2;
     child.s = parent.s + child.edge * (i % 2);
-    child.t = parent.t + child.edge * (i / 2);
+    child.t = parent.t + child.edge * row;
     child.radiosity[0] = parent.radiosity[0];
     child.radiosity[1] = parent.radiosity[1];
   }

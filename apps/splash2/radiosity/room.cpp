@@ -39,13 +39,17 @@ class Builder {
     add(y, x, z, kWhite);
     // Fields of three by three pieces, a lamp in the middle of each.
     const Vec3 field{size.x / lamps_x, size.y / lamps_y, 0};
-    const double pieces[] = {0, 0.38, 0.62, 1};
+    const double pieces[] = {0, 0.38, 0.62};
+    const auto begin_of = [&](int piece) {  // in fields
+      const int before = piece / 3;
+      return before + pieces[piece % 3];
+    };
     for (int i = 0; i < 3 * lamps_x; ++i) {
       for (int j = 0; j < 3 * lamps_y; ++j) {
-        const double left = (i / 3 + pieces[i % 3]) * field.x;
-        const double front = (j / 3 + pieces[j % 3]) * field.y;
-        const Vec3 along{(i / 3 + pieces[i % 3 + 1]) * field.x - left, 0, 0};
-        const Vec3 across{0, (j / 3 + pieces[j % 3 + 1]) * field.y - front, 0};
+        const double left = begin_of(i) * field.x;
+        const double front = begin_of(j) * field.y;
+        const Vec3 along{begin_of(i + 1) * field.x - left, 0, 0};
+        const Vec3 across{0, begin_of(j + 1) * field.y - front, 0};
         add({left, front, size.z}, across, along, kWhite, i % 3 == 1 && j % 3 == 1 ? kLamp : Vec3{});
       }
     }
