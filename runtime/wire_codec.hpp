@@ -22,8 +22,9 @@ inline void put_varint(std::vector<std::byte>& out, std::uint64_t value) {
 template <class T>
 void put_raw(std::vector<std::byte>& out, const T& value) {
   static_assert(std::is_trivially_copyable_v<T>);
-  const auto* p = reinterpret_cast<const std::byte*>(&value);
-  out.insert(out.end(), p, p + sizeof(T));
+  const std::size_t at = out.size();
+  out.resize(at + sizeof(T));  // not insert(): g++ 12 then warns of overflows that there are not
+  std::memcpy(out.data() + at, &value, sizeof(T));
 }
 
 /// Takes values from the front. After the first failure everything fails and ok() is false.
