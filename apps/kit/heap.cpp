@@ -158,10 +158,7 @@ Header* live_header_of(const void* memory) {
   if (reinterpret_cast<std::uintptr_t>(memory) % kHeader != 0) return nullptr;
   Header* const header = header_of(memory);
   if (!Heap::is_shared(header)) return nullptr;
-  std::uint64_t offset = 0;
-  const auto page =
-      g_heap.runtime->offset_of(header, &offset) ? g_heap.runtime->dsm->size_of(offset) : Result<std::uint64_t>(Status::invalid);
-  if (!page || header->state != kLive || (header->size_class != kLarge && header->size_class >= kClasses)) return nullptr;
+  if (header->state != kLive || (header->size_class != kLarge && header->size_class >= kClasses)) return nullptr;
   return header;
 }
 

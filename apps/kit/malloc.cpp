@@ -42,6 +42,7 @@ struct Code {
 };
 Code g_library;  // the C library
 Code g_loader;
+Code g_openmp;
 
 struct Search {
   const void* inside;
@@ -111,7 +112,11 @@ void find_private_callers() {
   ::dl_iterate_phdr(&look, &library);
   Search loader{::dlsym(RTLD_DEFAULT, "_r_debug"), &g_loader};
   if (loader.inside != nullptr) ::dl_iterate_phdr(&look, &loader);
+  Search openmp{::dlsym(RTLD_DEFAULT, "GOMP_parallel"), &g_openmp};
+  if (openmp.inside != nullptr) ::dl_iterate_phdr(&look, &openmp);
 }
+
+bool is_openmp(const void* caller) { return g_openmp.contains(caller); }
 
 void* allocate_for_program(std::size_t bytes) {
   return t_state.program && program_calls() ? shared(bytes, 16, false) : privately([=] { return __libc_malloc(bytes); });

@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "apps/kit/heap.hpp"
+#include "apps/kit/malloc.hpp"
 #include "apps/kit/pthread_keys.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/real.hpp"
@@ -60,7 +61,7 @@ extern "C" {
 
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument) noexcept {
   if (!netvm::kit::program_calls()) return real_pthread_create(thread, attributes, function, argument);
-  return Pthreads::find()->create(thread, attributes, function, argument);
+  return Pthreads::find()->create(thread, attributes, function, argument, netvm::kit::is_openmp(__builtin_return_address(0)));
 }
 
 int pthread_join(pthread_t thread, void** result) {

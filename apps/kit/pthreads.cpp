@@ -53,6 +53,7 @@ Placement g_placement;
 struct Pthreads::Control {
   std::uint64_t guard = 0;  // names the mutex of what follows
   std::uint64_t created = 0;
+  std::uint64_t placed = 0;  // those of them whose node the placement said
   std::uint64_t living = 0;  // threads but main()'s
   std::uint64_t main_has_left = 0;
   std::uint64_t never = 0;  // names a flag that nobody sets
@@ -269,9 +270,9 @@ void Pthreads::serve() {
 
 // ---- threads ---------------------------------------------------------------------------------------------------------------------------
 
-int Pthreads::choose_node(ThreadRecord* record) {
+int Pthreads::choose_node(ThreadRecord* record, bool here) {
   const SharedGuard guard(*this, &control_->guard);
-  const int node = g_placement.node_of(control_->created);
+  const int node = here ? kit_.node() : g_placement.node_of(control_->placed);
   if (mailboxes_[node].living >= kMostThreadsOfANode) {
     log_line(kLogError,
              "pthread_create(): thread %llu would be the %dth on node %d; a node has at most %d: start more nodes (netvmrun -n), or fewer "
@@ -280,6 +281,7 @@ int Pthreads::choose_node(ThreadRecord* record) {
     return -1;
   }
   record->number = static_cast<std::int32_t>(++control_->created);
+  if (!here) ++control_->placed;
   record->node = node;
   ++control_->living;
   ++mailboxes_[node].living;
@@ -299,7 +301,7 @@ void Pthreads::thread_is_over(int node) {
   post(0, request);
 }
 
-int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument) {
+int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, bool here) {
   int detached = PTHREAD_CREATE_JOINABLE;
   std::size_t stack_bytes = 0;
   pthread_attr_t defaults;
@@ -317,7 +319,7 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
     record->argument = argument;
     record->stack_bytes = stack_bytes;
     record->detached = detached == PTHREAD_CREATE_DETACHED ? 1 : 0;
-    const int node = choose_node(record);
+    const int node = choose_node(record, here);
     if (node < 0) {
       static_cast<void>(Heap::free(record));
       return EAGAIN;

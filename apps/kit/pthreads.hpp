@@ -54,7 +54,8 @@ class Pthreads {
   [[noreturn]] static void run_main(int argc, char** argv, char** envp);
 
   // ---- for the calls of the program: on its stack ------------------------------------------------------------------------------
-  int create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument);
+  /// `here`: on this node, whatever the placement says.
+  int create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, bool here);
   int join(pthread_t thread, void** result, const timespec* until, clockid_t clock, bool waits);
   int detach(pthread_t thread);
   [[noreturn]] void exit_thread(void* result);
@@ -84,7 +85,7 @@ class Pthreads {
   ThreadRecord* take_request();
   void post(int node, ThreadRecord* record);
   int start_here(ThreadRecord* record);
-  int choose_node(ThreadRecord* record);
+  int choose_node(ThreadRecord* record, bool here);
   void thread_is_over(int node);
   static void* thread_body(void* birth);
   static void end_of_thread(void* self);

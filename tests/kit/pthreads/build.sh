@@ -8,4 +8,5 @@ for program in threads objects files place misuse; do
   "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -pthread "$source/$program.c" -o "$program"
 done
 "$bin/netvm-cc" -O2 -std=c11 -pthread "$source/c11.c" -o c11
+"$bin/netvm-cc" -O2 -fopenmp -pthread "$source/openmp.c" -o openmp
 "$bin/netvm-c++" -O1 -std=c++20 -Wall -Wextra -pthread "$source/cxx.cpp" -o cxx
