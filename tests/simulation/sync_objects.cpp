@@ -157,6 +157,7 @@ TEST_CASE("semaphore: misuse") {
     CHECK(mine.release(kAt, 1, kMost, 4, one) == Status::invalid);
     for (int i = 0; i < 4; ++i) CHECK(mine.acquire(kAt, 1, one, 0) == Status::ok);
     CHECK(mine.acquire(kAt, 1, one, 0) == Status::timeout);
+    CHECK(mine.permits(kAt, 1, one).value() == 0);
     CHECK(mine.set_flag(kAt, 1, true) == Status::invalid);  // another kind
     CHECK(mine.kind_of(kAt) == ObjectKind::semaphore);
     CHECK(world.node(0).sync->lock(kAt, 1) == Status::ok);  // a mutex at the same address is another thing
