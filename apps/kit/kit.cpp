@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "apps/kit/crash.hpp"
+#include "apps/kit/heap.hpp"
 #include "apps/kit/memory.hpp"
 #include "apps/kit/spin_watch.hpp"
 #include "runtime/check.hpp"
@@ -97,6 +98,7 @@ Kit::Kit(const Program& program)
     : program_(program), image_(ProgramImage::of_this_process()), runtime_(std::make_unique<detail::Runtime>(0)) {
   agree();
   AllocationSites::open(*runtime_);
+  Heap::open(*runtime_);
   share_globals();
 }
 

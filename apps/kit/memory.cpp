@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "apps/kit/heap.hpp"
 #include "apps/kit/kit.hpp"
 #include "netvm/splash.h"
 
@@ -82,6 +83,25 @@ void* allocate(std::size_t bytes, const dsm::AllocOptions& options, const Place&
   return kit.runtime().address_of(*offset);
 }
 
+// Small objects of G_MALLOC: from this node's heap, without a message.
+constexpr std::size_t kSmall = 2048;
+
+void* allocate_small(std::size_t bytes, const Place& place) {
+  Kit& kit = Kit::of(place);
+  void* const memory = Heap::allocate(std::max<std::size_t>(bytes, 1), 16, true);
+  if (memory == nullptr) kit.stop(place, "no shared memory is left for it: raise NETVM_ADDRESS_SPACE (netvmrun --address-space)");
+  std::uint64_t offset = 0;
+  if (kit.runtime().offset_of(memory, &offset)) AllocationSites::note(offset, bytes, place.file, place.line);
+  return memory;
+}
+
+/// What begins on a page may be an allocation of its own; else its header lies before it on the same page.
+bool give_back(Kit& kit, void* memory, std::uint64_t offset) {
+  if (offset % kPageSize != 0 && Heap::free(memory)) return true;
+  if (kit.runtime().dsm->free(offset) == Status::ok) return true;
+  return offset % kPageSize == 0 && kit.runtime().dsm->size_of(offset - 1) && Heap::free(memory);
+}
+
 dsm::AllocOptions options_for(std::size_t bytes) {
   dsm::AllocOptions options;
   options.alignment = bytes >= kPageSize ? kPageSize : 16;
@@ -96,7 +116,9 @@ using netvm::kit::Kit;
 using netvm::kit::Place;
 
 void* netvm_splash_malloc(size_t bytes, const char* file, int line) {
-  return netvm::kit::allocate(bytes, netvm::kit::options_for(bytes), {"G_MALLOC", file, line});
+  const Place place{"G_MALLOC", file, line};
+  if (bytes > netvm::kit::kSmall) return netvm::kit::allocate(bytes, netvm::kit::options_for(bytes), place);
+  return netvm::kit::allocate_small(bytes, place);
 }
 
 void* netvm_splash_malloc_at(size_t bytes, long node, const char* file, int line) {
@@ -113,7 +135,7 @@ void netvm_splash_free(void* memory, const char* file, int line) {
   if (memory == nullptr) return;
   Kit& kit = Kit::of(place);
   std::uint64_t offset = 0;
-  if (!kit.runtime().offset_of(memory, &offset) || kit.runtime().dsm->free(offset) != netvm::Status::ok)
+  if (!kit.runtime().offset_of(memory, &offset) || !netvm::kit::give_back(kit, memory, offset))
     kit.stop(place, fmt::format("no memory of G_MALLOC begins at {} (freed twice, or a pointer into the middle?)", fmt::ptr(memory)));
   netvm::kit::AllocationSites::forget(offset);
 }

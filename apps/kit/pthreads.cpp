@@ -169,7 +169,6 @@ void Pthreads::open() {
     if (!warning.empty()) log_line(kLogError, "%s", warning.c_str());
   }
   g_placement = Placement::parse(rt.settings.place, kit_.nodes(), rt.threads);
-  Heap::open(rt);
   std::uint64_t offset = 0;
   const auto nodes = static_cast<std::size_t>(kit_.nodes());
   if (kit_.node() == 0) {
