@@ -109,6 +109,7 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void before_unlock(sync::SyncId object) override;
   [[nodiscard]] bool needs_release(sync::SyncId object) override;
   void on_release(sync::SyncId object) override;
+  [[nodiscard]] bool tells_ahead() override;
   void append_acquire_request(sync::SyncId object, sync::Bytes& out) override;
   void append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
   void on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) override;

@@ -51,6 +51,13 @@ bool Dsm::needs_release(sync::SyncId) {
   return false;
 }
 
+bool Dsm::tells_ahead() {
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (impl_->in_use(i) && impl_->protocols_[i]->tells_by_object()) return false;
+  }
+  return true;
+}
+
 void Dsm::on_release(sync::SyncId object) {
   // An unlock with nothing to flush is too short to be timed.
   std::optional<Timed> timed;

@@ -75,6 +75,8 @@ class Protocol {
   [[nodiscard]] virtual bool has_releases() const { return traits().consistency != Consistency::sequential; }
   /// Whether it wants before_unlock(): else no unlock pays for it.
   [[nodiscard]] virtual bool watches_unlocks() const { return false; }
+  /// Whether what on_release() and append_grant() tell depends on which object it is for: then they are called where its token is.
+  [[nodiscard]] virtual bool tells_by_object() const { return false; }
   virtual void before_unlock(SyncId object);
   virtual void on_release(SyncId object);
   virtual void append_acquire_request(SyncId object, Bytes& out);

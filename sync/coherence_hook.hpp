@@ -42,6 +42,9 @@ class CoherenceHook {
   virtual void append_acquire_request(SyncId object, Bytes& out) = 0;
   /// What the granter sends with the grant, given what the acquirer told. Called from message handlers: must not block.
   virtual void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) = 0;
+  /// Whether on_release() and append_grant() of an object may be called at a node that has not got its token, with what the other node told last, in whatever
+  /// request: what they tell is the node's and not the object's. Must not block.
+  [[nodiscard]] virtual bool tells_ahead() { return false; }
   /// After the grant, before the lock() that waited returns. May block.
   virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) = 0;
 

@@ -13,9 +13,6 @@ using State = LockWaiter::State;
 using Token = LockState::Token;
 
 namespace {
-// A stay of at most so many unlocks is short: the token was fetched for them alone, and flushing at once costs its node little.
-constexpr std::uint8_t kShortStay = 2;
-
 unsigned long long printable(std::uint64_t value) { return value; }
 bool looks_changed(const LockWaiter& waiter) {
   return waiter.state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
@@ -49,9 +46,8 @@ Mutexes::~Mutexes() {
 
 // ---- lock, unlock ------------------------------------------------------------------------------------------------------
 
-Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
+Status Mutexes::lock(LockState& state, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up, const Ride* ride) {
   NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
-  LockState& state = table_.at(offset);
   Guard guard(state.guard);
   if (state.idle()) [[likely]] {
     state.holder = who;
@@ -63,6 +59,7 @@ Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, co
   if (state.lost) return Status::owner_dead;
   LockWaiter* waiter = pool_.take(who);
   waiter->give_up = give_up;
+  waiter->ride = ride;
   state.append(waiter);
   if (state.token == Token::absent) {
     state.token = Token::requested;
@@ -71,7 +68,7 @@ Status Mutexes::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, co
   guard.unlock();
 
   const Nanos begin = nic_.env().now();
-  const Waits::Scope waits(waits_, {SyncId{offset}.is_object() ? "object's lock" : "mutex", SyncId{offset}, who, begin});
+  const Waits::Scope waits(waits_, {SyncId{state.offset}.is_object() ? "object's lock" : "mutex", SyncId{state.offset}, who, begin});
   const Status status = wait_for_grant(state, waiter, deadline);
   pool_.give_back(waiter);
   if (ok(status)) {
@@ -97,7 +94,7 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
         if (ok(waited) && gate_.enter()) {
           set_state(*waiter, State::waiting);
           guard.unlock();
-          request_token(state);
+          request_token(state, waiter->ride);
           gate_.leave();
           continue;
         }
@@ -146,11 +143,8 @@ void Mutexes::apply_payload(LockState& state) {
   hook_.on_acquire(SyncId{state.offset}, granter, payload);
 }
 
-Status Mutexes::unlock(std::uint64_t offset, std::uint64_t who) {
-  LockState* const found = table_.find(offset);
-  if (found == nullptr) return Status::perm;
-  LockState& state = *found;
-  hook_.before_unlock(SyncId{offset});
+Status Mutexes::unlock(LockState& state, std::uint64_t who) {
+  hook_.before_unlock(SyncId{state.offset});
   Guard guard(state.guard);
   if (state.holder != who || !state.held_by_thread()) return Status::perm;
   if (state.stay <= kShortStay) ++state.stay;
@@ -193,7 +187,16 @@ void Mutexes::keep(LockState& state, Guard& guard) {
 }
 
 void Mutexes::grant_idle(LockState& state, Guard& guard) {
-  if (!state.unreleased || !hook_.needs_release(SyncId{state.offset})) return grant_to_successor(state, guard);
+  const SyncId id{state.offset};
+  if (!state.unreleased || !hook_.needs_release(id)) return grant_to_successor(state, guard);
+  if (!state.extra->successor_ride.empty()) {  // need not wait for the flush
+    state.holder = LockState::kCaretaker;
+    const Bytes ride = std::exchange(state.extra->successor_ride, {});
+    const NodeId from = state.successor;
+    guard.unlock();
+    cargo_->arrive(id, from, ride);
+    guard.lock();
+  }
   release_for(state, guard);
 }
 
@@ -211,6 +214,7 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   if (!gate_.enter()) return keep(state, guard);  // resume() sees to it
   const NodeId to = state.successor;
   const Bytes request = std::exchange(state.extra->successor_request, {});
+  const Bytes ride = std::exchange(state.extra->successor_ride, {});
   const std::uint64_t question = std::exchange(state.extra->successor_probe, 0);
   state.has_successor = false;
   trim(state);
@@ -223,7 +227,10 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   guard.unlock();
 
   Bytes cargo;
-  if (SyncId{state.offset}.is_object()) cargo_->pack(SyncId{state.offset}, cargo);
+  if (SyncId{state.offset}.is_object()) {
+    if (!ride.empty()) cargo_->arrive(SyncId{state.offset}, to, ride);
+    cargo_->pack(SyncId{state.offset}, cargo);
+  }
   Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
   hook_.append_grant(SyncId{state.offset}, to, request, body);
   nic_.send(to, nic::MessageKind::sync_lock, body);
@@ -314,7 +321,7 @@ Result<LockSlot> Mutexes::slot_of(LockState& state) {
   return slot;
 }
 
-void Mutexes::request_token(LockState& state) {
+void Mutexes::request_token(LockState& state, const Ride* ride) {
   stats_.add(Stat::lock_remote);
   const Result<LockSlot> slot = slot_of(state);
   const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
@@ -331,7 +338,7 @@ void Mutexes::request_token(LockState& state) {
   state.predecessor = predecessor;
   state.asked = true;
   guard.unlock();
-  send_request(state, predecessor);
+  send_request(state, predecessor, ride);
 }
 
 Status Mutexes::came_to_nothing(LockState& state, Status status) {
@@ -345,8 +352,10 @@ Status Mutexes::came_to_nothing(LockState& state, Status status) {
   return Status::ok;
 }
 
-void Mutexes::send_request(LockState& state, NodeId predecessor) {
-  Bytes body = encode_lock(LockMessageType::request, state.offset, 0);
+void Mutexes::send_request(LockState& state, NodeId predecessor, const Ride* ride) {
+  Bytes aboard;
+  if (ride != nullptr) cargo_->board(SyncId{state.offset}, predecessor, *ride, aboard);
+  Bytes body = encode_lock(LockMessageType::request, state.offset, 0, aboard);
   hook_.append_acquire_request(SyncId{state.offset}, body);
   nic_.send(predecessor, nic::MessageKind::sync_lock, body);
 }

@@ -41,10 +41,15 @@ class Mutexes final : public nic::MessageHandler {
   /// Waits for tasks that still apply a payload. No thread may be inside a call.
   ~Mutexes() override;
 
-  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr);
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr) {
+    return lock(state_of(offset), who, deadline, give_up);
+  }
   void look_again(std::uint64_t offset);
   Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
-  Status unlock(std::uint64_t offset, std::uint64_t who);
+  Status unlock(std::uint64_t offset, std::uint64_t who) {
+    LockState* const found = table_.find(offset);
+    return found == nullptr ? Status::perm : unlock(*found, who);
+  }
   [[nodiscard]] bool held_here(std::uint64_t offset) const;
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
   [[nodiscard]] std::optional<std::uint64_t> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
@@ -52,6 +57,28 @@ class Mutexes final : public nic::MessageHandler {
   [[nodiscard]] Waits& waits() { return waits_; }
   /// The mutexes that threads of this node hold while somebody waits for them.
   [[nodiscard]] std::vector<Held> held_and_wanted() const;
+
+  // ---- for Objects, which know their locks ------------------------------------------------------------------------------------
+  LockState& state_of(std::uint64_t offset) { return table_.at(offset); }
+  /// `ride`: goes along if this call makes a request for the token; must outlive the call.
+  Status lock(LockState& state, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr, const Ride* ride = nullptr);
+  Status unlock(LockState& state, std::uint64_t who);
+  /// Whether a lock() that came now would have to ask another node.
+  [[nodiscard]] static bool is_away(const LockState& state) {
+    const std::lock_guard guard(state.guard);
+    return state.token == LockState::Token::absent;
+  }
+  /// Lock, act() and unlock in one short step, if the token lies idle here and no node waits for it. act() must neither block nor call this class, and
+  /// says whether it did anything; if not, and where this is not possible, false is returned and nothing has happened.
+  template <class Act>
+  bool try_at_rest(LockState& state, Act&& act) {
+    const std::lock_guard guard(state.guard);
+    if (!state.idle() || state.has_successor || (state.migrates && state.stay <= kShortStay)) return false;
+    if (!act()) return false;
+    state.unreleased = true;
+    if (state.stay <= kShortStay) ++state.stay;
+    return true;
+  }
 
   // ---- for Recovery: a round's steps, in this order, while the gate is closed ----------------------------------------------
   [[nodiscard]] LockGate& gate() { return gate_; }
@@ -70,11 +97,14 @@ class Mutexes final : public nic::MessageHandler {
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
 
  private:
+  // A stay of at most so many unlocks is short: the token was fetched for them alone, and flushing at once costs its node little.
+  static constexpr std::uint8_t kShortStay = 2;
+
   Result<LockSlot> slot_of(LockState& state);
   // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered. If it comes to nothing, everybody
   // in the queue fails, or somebody is elected to ask the home that takes the dead one's place.
-  void request_token(LockState& state);
-  void send_request(LockState& state, NodeId predecessor);
+  void request_token(LockState& state, const Ride* ride);
+  void send_request(LockState& state, NodeId predecessor, const Ride* ride = nullptr);
   void fail_waiters(LockState& state, Status status);
   // An atomic at the home failed. Ok if the home is known to be dead: somebody is elected to ask the one that takes its place; else all waiters fail, and it
   // is returned.
@@ -102,7 +132,7 @@ class Mutexes final : public nic::MessageHandler {
   void keep(LockState& state, std::unique_lock<SpinLock>& guard);
   // Gives the token to the successor; with waiters left, the first of them asks for it back. Keeps it while the gate is closed.
   void grant_to_successor(LockState& state, std::unique_lock<SpinLock>& guard);
-  // Of an idle token: at once, or after a task has flushed.
+  // Of an idle token: at once, or after a task has flushed. What came along with the request is done before.
   void grant_idle(LockState& state, std::unique_lock<SpinLock>& guard);
   // token = requested without a request: the first waiter makes one; without waiters token = absent.
   void elect_or_forget(LockState& state, std::unique_lock<SpinLock>& guard);

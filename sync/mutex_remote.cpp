@@ -176,6 +176,10 @@ void Mutexes::handle(NodeId from, const LockMessage& message) {
 }
 
 void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& message) {
+  const SyncId id{state.offset};
+  NETVM_CHECK(id.is_object() || message.cargo.empty(), "node %u sends an operation along with its request for the mutex at offset %#llx",
+              from.value, printable(state.offset));
+  if (id.is_object()) cargo_->asked(id, from, message.payload);
   Guard guard(state.guard);
   if (state.lost) {
     const std::uint64_t epoch = state.epoch;
@@ -189,6 +193,7 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
   state.successor = from;
   LockExtra& extra = extra_of(state);
   extra.successor_request.assign(message.payload.begin(), message.payload.end());
+  extra.successor_ride.assign(message.cargo.begin(), message.cargo.end());
   extra.successor_probe = 0;
   if (state.idle()) grant_idle(state, guard);
 }

@@ -32,58 +32,6 @@ void LockState::remove(LockWaiter* waiter) {
   waiter->next = nullptr;
 }
 
-// ---- the table -----------------------------------------------------------------------------------------------------------
-
-namespace {
-constexpr unsigned kFirstBits = 8;
-}  // namespace
-
-std::unique_ptr<MutexTable::Index> MutexTable::make_index(unsigned bits) {
-  auto index = std::make_unique<Index>();
-  index->mask = (std::uint64_t{1} << bits) - 1;
-  index->shift = 64 - bits;
-  index->places = std::make_unique<std::atomic<LockState*>[]>(std::size_t{1} << bits);
-  return index;
-}
-
-MutexTable::MutexTable() {
-  indices_.push_back(make_index(kFirstBits));
-  index_.store(indices_.back().get());
-}
-
-MutexTable::~MutexTable() = default;
-
-void MutexTable::put(Index& index, LockState* state) {
-  std::uint64_t at = hash(state->offset) >> index.shift;
-  while (index.places[at].load(std::memory_order_relaxed) != nullptr) at = (at + 1) & index.mask;  // relaxed: changed under making_ only
-  index.places[at].store(state, std::memory_order_release);                                        // release: partner is find()
-}
-
-LockState& MutexTable::make(std::uint64_t offset) {
-  const std::lock_guard guard(making_);
-  if (LockState* const made_meanwhile = find(offset)) return *made_meanwhile;
-  if (states_.size() * 2 > indices_.back()->mask) grow();
-  LockState& state = states_.emplace_back();
-  state.offset = offset;
-  put(*indices_.back(), &state);
-  return state;
-}
-
-void MutexTable::grow() {
-  auto larger = make_index(64 - indices_.back()->shift + 1);
-  for (LockState& state : states_) put(*larger, &state);
-  index_.store(larger.get(), std::memory_order_release);  // release: partner is find()
-  indices_.push_back(std::move(larger));
-}
-
-std::vector<LockState*> MutexTable::all() const {
-  const std::lock_guard guard(making_);
-  std::vector<LockState*> states;
-  states.reserve(states_.size());
-  for (const LockState& state : states_) states.push_back(const_cast<LockState*>(&state));
-  return states;
-}
-
 // ---- the pool ----------------------------------------------------------------------------------------------------------------
 
 LockWaiter* WaiterPool::take(std::uint64_t who) {
@@ -91,6 +39,7 @@ LockWaiter* WaiterPool::take(std::uint64_t who) {
   waiter->who = who;
   waiter->status = Status::ok;
   waiter->give_up = nullptr;
+  waiter->ride = nullptr;
   waiter->next = nullptr;
   waiter->state.store(LockWaiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under a guard
   return waiter;

@@ -8,22 +8,20 @@
 //  3. At most one successor: every node swaps itself into the tail once for each time it gets the token.
 //  4. Waiters are recycled, never freed before the table: a late wake-up hits a live word and is spurious at worst.
 //  5. A mutex that is used costs one cache line; what only a hand-over between nodes needs (LockExtra) is lent to it for as long.
-//  6. A lookup takes no lock: states never move, an index is never changed but by filling empty places, and a full one is replaced by a larger one
-//     and kept. Who knows that a state was made (it made it, or was told by a message) finds it.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <mutex>
-#include <vector>
+#include <utility>
 
 #include "runtime/cpu.hpp"
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
+#include "runtime/status.hpp"
 #include "sync/coherence_hook.hpp"
-#include "sync/lock_directory.hpp"
+#include "sync/offset_table.hpp"
+#include "sync/token_cargo.hpp"
 
 namespace netvm::sync {
 
@@ -41,6 +39,7 @@ struct alignas(kCacheLine) LockWaiter {
   std::uint64_t who = 0;
   Status status = Status::ok;
   const std::atomic<bool>* give_up = nullptr;  ///< see Mutexes::lock()
+  const Ride* ride = nullptr;                  ///< goes along with the request, if this waiter makes one
   bool answer_free = false;
   LockWaiter* next = nullptr;  ///< in the mutex's queue (a ring), or in the pool
 };
@@ -50,6 +49,7 @@ struct LockExtra {
   NodeId granter{};
   Bytes payload;                      ///< came with the token; the next holder applies it before it goes on
   Bytes successor_request;            ///< the coherence payload of the successor's request
+  Bytes successor_ride;               ///< what came along with it, and has not been done
   LockWaiter* prober = nullptr;       ///< a try_lock that waits for an answer
   std::uint64_t probe_number = 0;     ///< of its question
   std::uint64_t successor_probe = 0;  ///< the successor's question, to be answered behind the grant; 0: none
@@ -97,50 +97,7 @@ struct alignas(kCacheLine) LockState {
 };
 static_assert(sizeof(LockState) == kCacheLine);
 
-class MutexTable {
- public:
-  MutexTable();
-  MutexTable(const MutexTable&) = delete;
-  MutexTable& operator=(const MutexTable&) = delete;
-  ~MutexTable();
-  /// Makes the state if there is none. The reference is valid as long as the table. Any thread; does not wait for other nodes.
-  LockState& at(std::uint64_t offset) {
-    LockState* const found = find(offset);
-    return found != nullptr ? *found : make(offset);
-  }
-  /// Null if no thread of this node ever asked for it.
-  [[nodiscard]] LockState* find(std::uint64_t offset) const {
-    const Index& index = *index_.load(std::memory_order_acquire);  // acquire: partner is grow()'s release
-    for (std::uint64_t at = hash(offset) >> index.shift;; at = (at + 1) & index.mask) {
-      LockState* const state = index.places[at].load(std::memory_order_acquire);  // acquire: partner is put()'s release
-      if (state == nullptr || state->offset == offset) return state;
-    }
-  }
-  [[nodiscard]] std::size_t size() const {
-    const std::lock_guard guard(making_);
-    return states_.size();
-  }
-  /// Every state that there is, in the order in which they were made. Not for hot paths.
-  [[nodiscard]] std::vector<LockState*> all() const;
-
- private:
-  struct Index {
-    std::uint64_t mask = 0;
-    unsigned shift = 0;  // the hash's high bits are the good ones
-    std::unique_ptr<std::atomic<LockState*>[]> places;
-  };
-  static std::uint64_t hash(std::uint64_t offset) { return offset * 0x9e3779b97f4a7c15U; }
-  static std::unique_ptr<Index> make_index(unsigned bits);
-  static void put(Index& index, LockState* state);
-  LockState& make(std::uint64_t offset);
-  void grow();
-
-  std::atomic<const Index*> index_{nullptr};
-  // Under making_:
-  mutable std::mutex making_;
-  std::vector<std::unique_ptr<Index>> indices_;  // the last is the one in use
-  std::deque<LockState> states_;
-};
+using MutexTable = OffsetTable<LockState>;
 
 /// Things of one kind that are lent and come back; they are freed with the pool. T has a member `next`.
 template <class T>

@@ -10,12 +10,18 @@ namespace netvm::sync {
 // ---- semaphore ---------------------------------------------------------------------------------------------------------------
 
 Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::semaphore, deadline, &initial);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  if (state.count == 0) return wait_in_line(**object, who, deadline);  // woken: the permit is ours
-  --state.count;
-  leave(**object, who);
+  Object& object = named(offset);
+  const bool quick = at_rest(object, ObjectKind::semaphore, [](ObjectState& state) {
+    if (state.count == 0) return false;
+    --state.count;
+    return true;
+  });
+  if (quick) return Status::ok;
+  const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, deadline, &initial);
+  if (!entered) return entered.status();
+  if (object.state.count == 0) return wait_in_line(object, who, deadline);  // woken: the permit is ours
+  --object.state.count;
+  leave(object, who);
   return Status::ok;
 }
 
@@ -28,31 +34,17 @@ Result<std::uint64_t> Objects::permits(std::uint64_t offset, std::uint64_t who, 
 }
 
 Status Objects::release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::semaphore, kForever, &initial);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  // While anybody waits there are none, so those that wait and those that fit bound what may be released.
-  if (permits > most || state.count > most - permits) {
-    leave(**object, who);
-    return Status::invalid;
-  }
-  Woken woken;
-  while (permits > 0 && !state.queue.empty()) {
-    woken.push_back(state.take_first());
-    --permits;
-  }
-  state.count += permits;
-  leave(**object, who, woken);
-  return Status::ok;
+  return make(named(offset), who, {.op = Change::Op::release, .amount = permits, .most = most}, &initial).status();
 }
 
 // ---- wait queue --------------------------------------------------------------------------------------------------------------
 
 Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::wait_queue);
-  if (!object) return object.status();
-  const std::uint64_t ticket = line_up(**object)->id;
-  leave(**object, who);
+  Object& object = named(offset);
+  const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue);
+  if (!entered) return entered.status();
+  const std::uint64_t ticket = line_up(object)->id;
+  leave(object, who);
   return ticket;
 }
 
@@ -64,99 +56,73 @@ Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t tick
     if (found == waiting_.end()) return Status::invalid;
     waiter = found->second;
   }
-  return await(at(SyncId::of_object(offset)), waiter, who, deadline);
+  return await(named(offset), waiter, who, deadline);
 }
 
 Result<std::uint64_t> Objects::wake(std::uint64_t offset, std::uint64_t who, std::uint64_t most) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::wait_queue);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  Woken woken;
-  while (woken.size() < most && !state.queue.empty()) woken.push_back(state.take_first());
-  leave(**object, who, woken);
-  return woken.size();
+  return make(named(offset), who, {.op = Change::Op::wake, .amount = most});
 }
 
 // ---- barrier -----------------------------------------------------------------------------------------------------------------
 
-// True: the phase has ended.
-Result<bool> Objects::arrive_at(ObjectState& state, const Arrival& arrival) {
-  if (arrival.arrivals == 0 || arrival.arrivals > state.count) return Status::invalid;
-  if (arrival.must_be_of != 0 && arrival.must_be_of != state.limit) return Status::invalid;
-  if (arrival.drops) state.limit -= arrival.arrivals;
-  state.count -= arrival.arrivals;
-  if (state.count != 0) return false;
-  if (arrival.on_completion != nullptr) (*arrival.on_completion)();
-  state.count = state.limit;
-  ++state.phase;
-  return true;
+namespace {
+Change change_of(const Objects::Arrival& arrival) {
+  return {.op = Change::Op::arrive, .drops = arrival.drops, .amount = arrival.arrivals, .most = arrival.must_be_of};
 }
+}  // namespace
 
 Result<std::uint64_t> Objects::arrive(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::barrier, kForever, &initial);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  const std::uint64_t phase = state.phase;
-  const Result<bool> ended = arrive_at(state, arrival);
-  leave(**object, who, ended && *ended ? all_of(state) : Woken{});
-  if (!ended) return ended.status();
-  return phase;
+  return make(named(offset), who, change_of(arrival), &initial, arrival.on_completion);
 }
 
 Status Objects::await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::barrier, deadline);
-  if (!object) return object.status();
-  if ((*object)->state.phase == phase) return wait_in_line(**object, who, deadline);
-  leave(**object, who);
+  Object& object = named(offset);
+  if (at_rest(object, ObjectKind::barrier, [&](ObjectState& state) { return state.phase != phase; })) return Status::ok;
+  const Result<Object*> entered = enter(object, who, ObjectKind::barrier, deadline);
+  if (!entered) return entered.status();
+  if (object.state.phase == phase) return wait_in_line(object, who, deadline);
+  leave(object, who);
   return Status::ok;
 }
 
 Status Objects::arrive_and_wait(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival, Nanos deadline) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::barrier, kForever, &initial);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  const Result<bool> ended = arrive_at(state, arrival);
-  if (ended && !*ended) return wait_in_line(**object, who, deadline);
-  leave(**object, who, ended ? all_of(state) : Woken{});
-  return ended ? Status::ok : ended.status();
+  Object& object = named(offset);
+  const Result<Outcome> outcome = enter_and(object, who, change_of(arrival), &initial, arrival.on_completion);
+  if (!outcome) return outcome.status();
+  if (!outcome->refused && object.state.phase == outcome->value) return wait_in_line(object, who, deadline);
+  leave(object, who, outcome->woken);
+  return outcome->refused ? Status::invalid : Status::ok;
 }
 
 // ---- latch -------------------------------------------------------------------------------------------------------------------
 
 Status Objects::count_down(std::uint64_t offset, std::uint64_t who, const Initial& initial, std::uint64_t by) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::latch, kForever, &initial);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  const bool too_many = by > state.count;
-  if (!too_many) state.count -= by;
-  leave(**object, who, state.count == 0 ? all_of(state) : Woken{});
-  return too_many ? Status::invalid : Status::ok;
+  return make(named(offset), who, {.op = Change::Op::count_down, .amount = by}, &initial).status();
 }
 
 Status Objects::await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::latch, deadline, &initial);
-  if (!object) return object.status();
-  if ((*object)->state.count != 0) return wait_in_line(**object, who, deadline);
-  leave(**object, who);
+  Object& object = named(offset);
+  if (at_rest(object, ObjectKind::latch, [](ObjectState& state) { return state.count == 0; })) return Status::ok;
+  const Result<Object*> entered = enter(object, who, ObjectKind::latch, deadline, &initial);
+  if (!entered) return entered.status();
+  if (object.state.count != 0) return wait_in_line(object, who, deadline);
+  leave(object, who);
   return Status::ok;
 }
 
 // ---- flag --------------------------------------------------------------------------------------------------------------------
 
 Status Objects::set_flag(std::uint64_t offset, std::uint64_t who, bool value) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::flag);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
-  state.count = value ? 1 : 0;
-  leave(**object, who, value ? all_of(state) : Woken{});
-  return Status::ok;
+  return make(named(offset), who, {.op = value ? Change::Op::set_flag : Change::Op::clear_flag}).status();
 }
 
 Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::flag, deadline);
-  if (!object) return object.status();
-  if ((*object)->state.count == 0) return wait_in_line(**object, who, deadline);
-  leave(**object, who);
+  Object& object = named(offset);
+  if (at_rest(object, ObjectKind::flag, [](ObjectState& state) { return state.count != 0; })) return Status::ok;
+  const Result<Object*> entered = enter(object, who, ObjectKind::flag, deadline);
+  if (!entered) return entered.status();
+  if (object.state.count == 0) return wait_in_line(object, who, deadline);
+  leave(object, who);
   return Status::ok;
 }
 
@@ -169,25 +135,28 @@ constexpr std::uint64_t kDone = 2;
 }  // namespace
 
 Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::once);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
+  Object& object = named(offset);
+  if (at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kDone; })) return false;
+  const Result<Object*> entered = enter(object, who, ObjectKind::once);
+  if (!entered) return entered.status();
+  ObjectState& state = object.state;
   if (state.count == kRuns) {
     std::uint64_t outcome = kNotDone;
-    const Status status = wait_in_line(**object, who, kForever, QueuedWaiter::Role::any, &outcome);
+    const Status status = wait_in_line(object, who, kForever, QueuedWaiter::Role::any, &outcome);
     if (!ok(status)) return status;
     return outcome != kDone;
   }
   const bool mine = state.count == kNotDone;
   if (mine) state.count = kRuns;
-  leave(**object, who);
+  leave(object, who);
   return mine;
 }
 
 Status Objects::end_once(std::uint64_t offset, std::uint64_t who, bool done) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::once);
-  if (!object) return object.status();
-  ObjectState& state = (*object)->state;
+  Object& object = named(offset);
+  const Result<Object*> entered = enter(object, who, ObjectKind::once);
+  if (!entered) return entered.status();
+  ObjectState& state = object.state;
   Woken woken;
   if (done) {
     state.count = kDone;
@@ -197,7 +166,7 @@ Status Objects::end_once(std::uint64_t offset, std::uint64_t who, bool done) {
   } else {
     woken.push_back(state.take_first());  // it runs now
   }
-  leave(**object, who, woken, done ? kDone : kNotDone);
+  leave(object, who, woken, done ? kDone : kNotDone);
   return Status::ok;
 }
 

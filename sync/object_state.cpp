@@ -1,9 +1,8 @@
-// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request.
+// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer.
 #include "sync/object_state.hpp"
 
 #include <algorithm>
-
-#include "runtime/wire_codec.hpp"
+#include <cstring>
 
 namespace netvm::sync {
 
@@ -11,7 +10,8 @@ namespace {
 
 struct ObjectHeader {
   std::uint8_t kind = 0;
-  std::uint8_t reserved[3] = {};
+  std::uint8_t reserved[1] = {};
+  std::uint16_t answers = 0;
   std::uint32_t waiters = 0;
   std::uint64_t count = 0;
   std::uint64_t limit = 0;
@@ -28,9 +28,27 @@ struct WaiterHeader {
 };
 static_assert(sizeof(WaiterHeader) == 24);
 
+struct AnswerHeader {
+  std::uint64_t number = 0;
+  std::uint64_t value = 0;
+  std::uint32_t node = 0;
+  std::uint8_t refused = 0;
+  std::uint8_t reserved[3] = {};
+};
+static_assert(sizeof(AnswerHeader) == 24);
+
 template <class Header>
-bool take(WireReader& reader, Header* header) {
-  return reader.raw(header) && std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
+void append(Bytes& out, const Header& header) {
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+template <class Header>
+bool take(std::span<const std::byte>& rest, Header* header) {
+  if (rest.size() < sizeof(Header)) return false;
+  std::memcpy(header, rest.data(), sizeof(Header));
+  rest = rest.subspan(sizeof(Header));
+  return std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
 }
 
 }  // namespace
@@ -64,47 +82,74 @@ bool ObjectState::remove(NodeId node, std::uint64_t id) {
   return true;
 }
 
+std::optional<RideAnswer> ObjectState::take_answer(NodeId node, std::uint64_t number) {
+  const auto at = std::ranges::find_if(answers, [&](const RideAnswer& answer) { return answer.node == node && answer.number == number; });
+  if (at == answers.end()) return std::nullopt;
+  const RideAnswer answer = *at;
+  answers.erase(at);
+  return answer;
+}
+
+void ObjectState::begin_anew() {
+  std::vector<RideAnswer> kept = std::move(answers);
+  *this = {};
+  answers = std::move(kept);
+}
+
 void encode_object(const ObjectState& state, Bytes& out) {
-  if (state.kind == ObjectKind::none) return;
+  if (state.kind == ObjectKind::none && state.answers.empty()) return;
   ObjectHeader header;
   header.kind = static_cast<std::uint8_t>(state.kind);
+  header.answers = static_cast<std::uint16_t>(state.answers.size());
   header.waiters = static_cast<std::uint32_t>(state.queue.size());
   header.count = state.count;
   header.limit = state.limit;
   header.phase = state.phase;
-  put_raw(out, header);
+  append(out, header);
   for (const QueuedWaiter& waiter : state.queue) {
     WaiterHeader entry;
     entry.id = waiter.id;
     entry.node = waiter.node.value;
     entry.request_bytes = static_cast<std::uint32_t>(waiter.request.size());
     entry.role = static_cast<std::uint8_t>(waiter.role);
-    put_raw(out, entry);
+    append(out, entry);
     out.insert(out.end(), waiter.request.begin(), waiter.request.end());
+  }
+  for (const RideAnswer& answer : state.answers) {
+    AnswerHeader entry;
+    entry.number = answer.number;
+    entry.value = answer.value;
+    entry.node = answer.node.value;
+    entry.refused = answer.refused ? 1 : 0;
+    append(out, entry);
   }
 }
 
 std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
   ObjectState state;
   if (bytes.empty()) return state;
-  WireReader reader(bytes);
   ObjectHeader header;
-  if (!take(reader, &header)) return std::nullopt;
-  if (header.kind == 0 || header.kind > static_cast<std::uint8_t>(ObjectKind::once)) return std::nullopt;
+  if (!take(bytes, &header)) return std::nullopt;
+  if (header.kind > static_cast<std::uint8_t>(ObjectKind::once) || (header.kind == 0 && header.answers == 0)) return std::nullopt;
   state.kind = static_cast<ObjectKind>(header.kind);
   state.count = header.count;
   state.limit = header.limit;
   state.phase = header.phase;
   for (std::uint32_t i = 0; i < header.waiters; ++i) {
     WaiterHeader entry;
-    if (!take(reader, &entry) || entry.node >= nodes || entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer))
-      return std::nullopt;
-    const auto request = reader.bytes(entry.request_bytes);
-    if (!reader.ok()) return std::nullopt;
+    if (!take(bytes, &entry) || entry.node >= nodes || entry.request_bytes > bytes.size()) return std::nullopt;
+    if (entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer)) return std::nullopt;
+    const auto request = bytes.first(entry.request_bytes);
+    bytes = bytes.subspan(entry.request_bytes);
     state.queue.push_back(
         {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.role), Bytes(request.begin(), request.end())});
   }
-  if (!reader.at_end()) return std::nullopt;
+  for (std::uint32_t i = 0; i < header.answers; ++i) {
+    AnswerHeader entry;
+    if (!take(bytes, &entry) || entry.node >= nodes || entry.refused > 1) return std::nullopt;
+    state.answers.push_back({NodeId{entry.node}, entry.refused != 0, entry.number, entry.value});
+  }
+  if (!bytes.empty()) return std::nullopt;
   return state;
 }
 

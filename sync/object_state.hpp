@@ -3,7 +3,8 @@
 // Invariants
 //  1. Only the holder of the object's token reads or changes it. No bytes at all are an object that nobody used yet.
 //  2. Waiters stand in the order in which they came; each is known by its node and a number that its node uses once.
-//  3. A waiter brings what its coherence layer tells with a request, so whoever wakes it can grant it everything in one message.
+//  3. Answers are those to changes that rode ahead of a request (object_change.hpp), until the token comes to the node that sent them.
+//  4. A waiter brings what its coherence layer tells with a request, so whoever wakes it can grant it everything in one message.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "runtime/ids.hpp"
 #include "sync/coherence_hook.hpp"
@@ -28,6 +30,13 @@ struct QueuedWaiter {
   Bytes request;
 };
 
+struct RideAnswer {
+  NodeId node{};  ///< to whom
+  bool refused = false;
+  std::uint64_t number = 0;
+  std::uint64_t value = 0;
+};
+
 struct ObjectState {
   ObjectKind kind = ObjectKind::none;
   /// semaphore: permits. latch and barrier: arrivals that are missing. flag: 1 = set. once: 0, 1 = runs, 2 = done. rwlock: shares that readers have.
@@ -35,6 +44,7 @@ struct ObjectState {
   std::uint64_t limit = 0;        ///< barrier: arrivals of a phase. rwlock: 1 = a writer has it
   std::uint64_t phase = 0;        ///< barrier: phases that have ended
   std::list<QueuedWaiter> queue;  // costs nothing while it is empty, unlike a deque
+  std::vector<RideAnswer> answers;
 
   [[nodiscard]] QueuedWaiter take_first() {
     QueuedWaiter first = std::move(queue.front());
@@ -43,6 +53,10 @@ struct ObjectState {
   }
   /// False: it is not there.
   bool remove(NodeId node, std::uint64_t id);
+  /// Takes it out, if it is there.
+  std::optional<RideAnswer> take_answer(NodeId node, std::uint64_t number);
+  /// An object that nobody used yet, but for the answers.
+  void begin_anew();
 };
 
 void encode_object(const ObjectState& state, Bytes& out);

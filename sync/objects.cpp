@@ -1,14 +1,10 @@
 // Objects: what all kinds have in common. Taking and letting go of the token, waiting, waking.
 #include "sync/objects.hpp"
 
-#include <oneapi/tbb/concurrent_unordered_map.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "runtime/check.hpp"
-#include "runtime/random.hpp"
-#include "sync/mutex.hpp"
 #include "sync/objects_impl.hpp"
 #include "sync/sync_wire.hpp"
 #include "sync/waits.hpp"
@@ -21,14 +17,7 @@ unsigned long long printable(std::uint64_t value) { return value; }
 const char* short_name(ObjectKind kind) {
   return kind == ObjectKind::rwlock ? "rw lock" : kind == ObjectKind::wait_queue ? "condition" : to_string(kind);
 }
-struct OffsetHash {
-  std::size_t operator()(std::uint64_t offset) const { return mix64(offset); }
-};
 }  // namespace
-
-struct Objects::Table {
-  oneapi::tbb::concurrent_unordered_map<std::uint64_t, std::unique_ptr<Object>, OffsetHash> objects;  // lookup only: never iterated
-};
 
 Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& stats, std::uint32_t most_joins)
     : mutexes_(mutexes),
@@ -37,7 +26,8 @@ Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& st
       stats_(stats),
       most_joins_(most_joins),
       table_(std::make_unique<Table>()),
-      dead_(nic.nodes(), false) {
+      dead_(nic.nodes(), false),
+      told_(nic.nodes()) {
   nic_.set_message_handler(nic::MessageKind::sync_wake, this);
 }
 
@@ -47,35 +37,36 @@ Objects::~Objects() {
   while (free_ != nullptr) delete std::exchange(free_, free_->next);
 }
 
-Objects::Object& Objects::at(SyncId id) {
-  const auto found = table_->objects.find(id.offset);
-  if (found != table_->objects.end()) return *found->second;
-  return *table_->objects.emplace(id.offset, std::make_unique<Object>(id)).first->second;
+Objects::Object& Objects::named(std::uint64_t offset) {
+  NETVM_CHECK((offset & SyncId::kObjectBit) == 0, "%#llx is no offset in shared memory", printable(offset));
+  return at(SyncId::of_object(offset));
 }
 
 ObjectKind Objects::kind_of(std::uint64_t offset) const {
-  const auto found = table_->objects.find(SyncId::of_object(offset).offset);
-  if (found == table_->objects.end()) return ObjectKind::none;
-  return found->second->kind.load(std::memory_order_relaxed);  // relaxed: for messages to people
+  const Object* const found = table_->objects.find(SyncId::of_object(offset).offset);
+  if (found == nullptr) return ObjectKind::none;
+  return found->kind.load(std::memory_order_relaxed);  // relaxed: for messages to people
 }
 
 // ---- the token -------------------------------------------------------------------------------------------------------------
 
-Result<Objects::Object*> Objects::enter(std::uint64_t offset, std::uint64_t who, ObjectKind kind, Nanos deadline, const Initial* initial) {
-  NETVM_CHECK((offset & SyncId::kObjectBit) == 0, "%#llx is no offset in shared memory", printable(offset));
-  const SyncId id = SyncId::of_object(offset);
-  Object& object = at(id);
+Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline, const Initial* initial,
+                                        const Ride* ride, std::optional<RideAnswer>* answer) {
   // Who does not want to wait for others gets the token all the same: nobody has it for longer than an operation takes.
   const bool tries = deadline != kForever && deadline <= nic_.env().now();
-  const Status status = mutexes_.lock(id.offset, who, tries ? kForever : deadline);
+  const Status status = mutexes_.lock(*object.lock, who, tries ? kForever : deadline, nullptr, ride);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
   drop_dead_waiters(state);
+  if (ride != nullptr && !state.answers.empty()) {
+    *answer = state.take_answer(nic_.node(), ride->number);
+    if (*answer) return &object;
+  }
   // What leaves nothing behind when nobody is at it makes room for what the memory is used as now.
   const bool leaves_nothing =
       state.kind == ObjectKind::wait_queue || (state.kind == ObjectKind::rwlock && state.count == 0 && state.limit == 0);
   if (state.kind == ObjectKind::none || (state.kind != kind && leaves_nothing && state.queue.empty())) {
-    state = {};
+    state.begin_anew();
     state.kind = kind;
     if (initial != nullptr) state.count = (*initial)();
     if (kind == ObjectKind::barrier) state.limit = state.count;
@@ -85,6 +76,86 @@ Result<Objects::Object*> Objects::enter(std::uint64_t offset, std::uint64_t who,
   leave(object, who);
   return Status::invalid;
 }
+
+// ---- changes ---------------------------------------------------------------------------------------------------------------
+
+Result<Outcome> Objects::enter_and(Object& object, std::uint64_t who, const Change& change, const Initial* initial,
+                                   const std::function<void()>* on_completion) {
+  const ObjectKind kind = sync::kind_of(change.op);
+  Ride ride;
+  const bool rides = on_completion == nullptr && Mutexes::is_away(*object.lock) && hook_.tells_ahead();
+  if (rides) {
+    ride = {rides_.fetch_add(1, std::memory_order_relaxed) + 1, change};  // relaxed: only uniqueness matters
+    hook_.on_release(object.id());
+  }
+  std::optional<RideAnswer> answer;
+  const Result<Object*> entered = enter(object, who, kind, kForever, initial, rides ? &ride : nullptr, &answer);
+  if (!entered) return entered.status();
+  if (answer) return Outcome{answer->refused, answer->value, {}};
+  if (on_completion != nullptr && completes(object.state, change)) (*on_completion)();
+  return perform(object.state, change);
+}
+
+Result<std::uint64_t> Objects::make(Object& object, std::uint64_t who, const Change& change, const Initial* initial,
+                                    const std::function<void()>* on_completion) {
+  Outcome outcome;
+  const bool done = at_rest(object, sync::kind_of(change.op), [&](ObjectState& state) {
+    if (wakes(state, change) != 0 || (on_completion != nullptr && completes(state, change))) return false;
+    outcome = perform(state, change);
+    return true;
+  });
+  if (!done) {
+    Result<Outcome> made = enter_and(object, who, change, initial, on_completion);
+    if (!made) return made.status();
+    outcome = std::move(*made);
+    leave(object, who, outcome.woken);
+  }
+  if (outcome.refused) return Status::invalid;
+  if (change.op == Change::Op::wake && outcome.value == 0) found_nothing();
+  return outcome.value;
+}
+
+void Objects::found_nothing() {
+  if (fruitless_.fetch_add(1, std::memory_order_relaxed) % kDriveEvery == 0) (void)nic_.drive_once();  // relaxed: only how often matters
+}
+
+void Objects::asked(SyncId, NodeId from, std::span<const std::byte> request) {
+  const std::lock_guard guard(told_guard_);
+  told_[from.value].emplace(request.begin(), request.end());
+}
+
+void Objects::board(SyncId id, NodeId predecessor, const Ride& ride, Bytes& out) {
+  std::optional<Bytes> told;
+  {
+    const std::lock_guard guard(told_guard_);
+    told = told_[predecessor.value];
+  }
+  if (!told) return;
+  encode_ride(ride, out);
+  hook_.append_grant(id, predecessor, *told, out);
+}
+
+void Objects::arrive(SyncId id, NodeId from, std::span<const std::byte> bytes) {
+  const auto message = decode_ride(bytes);
+  NETVM_CHECK(message, "node %u sends along with its request for the object at offset %#llx what is no operation", from.value,
+              printable(id.offset));
+  ObjectState& state = at(id).state;
+  const Change& change = message->ride.change;
+  if (state.kind != sync::kind_of(change.op)) return;
+  drop_dead_waiters(state);
+  // Those of other nodes are woken by who comes: it sends them what they lack.
+  const auto count = static_cast<std::ptrdiff_t>(wakes(state, change));
+  const bool all_are_here = std::all_of(state.queue.begin(), std::next(state.queue.begin(), count),
+                                        [this](const QueuedWaiter& waiter) { return waiter.node == nic_.node(); });
+  if (!all_are_here) return;
+  const Outcome outcome = perform(state, change);
+  state.answers.push_back({from, outcome.refused, message->ride.number, outcome.value});
+  if (outcome.woken.empty()) return;
+  const auto grant = std::make_shared<Grant>(nic_.env(), id, from, message->payload);
+  for (const QueuedWaiter& waiter : outcome.woken) (void)wake_local(waiter.id, 0, grant);
+}
+
+// ---- letting the token go ----------------------------------------------------------------------------------------------------
 
 void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::uint64_t value) {
   struct Group {
@@ -101,15 +172,15 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
   }
   std::vector<Bytes> bodies;
   if (!groups.empty()) {
-    hook_.before_unlock(object.id);
-    hook_.on_release(object.id);
+    hook_.before_unlock(object.id());
+    hook_.on_release(object.id());
   }
   for (const Group& group : groups) {
-    bodies.push_back(encode_wake(object.id, value, group.ids));
-    hook_.append_grant(object.id, group.node, *group.request, bodies.back());
+    bodies.push_back(encode_wake(object.id(), value, group.ids));
+    hook_.append_grant(object.id(), group.node, *group.request, bodies.back());
   }
-  const Status unlocked = mutexes_.unlock(object.id.offset, who);
-  NETVM_CHECK(ok(unlocked), "the token of the object at offset %#llx was not held", printable(object.id.offset));
+  const Status unlocked = mutexes_.unlock(*object.lock, who);
+  NETVM_CHECK(ok(unlocked), "the token of the object at offset %#llx was not held", printable(object.offset));
   for (std::size_t i = 0; i < groups.size(); ++i) nic_.send(groups[i].node, nic::MessageKind::sync_wake, bodies[i]);
   for (const QueuedWaiter& waiter : woken) {
     if (waiter.node == nic_.node()) (void)wake_local(waiter.id, value, nullptr);
@@ -130,9 +201,8 @@ bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
 }
 
 Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count) {
-  const SyncId id = SyncId::of_object(offset);
-  Object& object = at(id);
-  if (const Status status = mutexes_.lock(id.offset, who, kForever); !ok(status)) return status;
+  Object& object = named(offset);
+  if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
   ObjectState& state = object.state;
   drop_dead_waiters(state);
   const bool busy = !state.queue.empty() || (state.kind == ObjectKind::rwlock && (state.count != 0 || state.limit != 0));
@@ -161,21 +231,21 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
   {
     const std::lock_guard guard(waiting_guard_);
     waiter->id = next_waiter_++;
-    waiter->object = object.id;
+    waiter->object = object.id();
     waiting_.emplace(waiter->id, waiter);
   }
   QueuedWaiter& entry = object.state.queue.emplace_back();
   entry.id = waiter->id;
   entry.node = nic_.node();
   entry.role = role;
-  hook_.append_acquire_request(object.id, entry.request);
+  hook_.append_acquire_request(object.id(), entry.request);
   return waiter;
 }
 
 Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value) {
   const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
   const Nanos begin = nic_.env().now();
-  const Waits::Scope waits(mutexes_.waits(), {short_name(object.kind.load()), object.id, who, begin});
+  const Waits::Scope waits(mutexes_.waits(), {short_name(object.kind.load()), object.id(), who, begin});
   Status status = nic_.wait_until(
       waiter->word, [&] { return state() != Waiter::State::waiting; }, deadline);
   if (state() == Waiter::State::lost) {
@@ -197,7 +267,7 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
 }
 
 Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
-  if (const Status status = mutexes_.lock(object.id.offset, who, kForever); !ok(status)) return status;
+  if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
   drop_dead_waiters(object.state);
   const bool was_there = object.state.remove(nic_.node(), waiter_id);
   // Others may have stood behind it only.
@@ -208,6 +278,7 @@ Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uin
 Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role, std::uint64_t* value) {
   if (deadline != kForever && deadline <= nic_.env().now()) {
     leave(object, who);
+    found_nothing();
     return Status::timeout;
   }
   Waiter* waiter = line_up(object, role);
@@ -277,6 +348,7 @@ void Objects::drop_dead_waiters(ObjectState& state) {
     return;
   const std::lock_guard guard(waiting_guard_);
   state.queue.remove_if([this](const QueuedWaiter& waiter) { return dead_[waiter.node.value]; });
+  std::erase_if(state.answers, [this](const RideAnswer& answer) { return dead_[answer.node.value]; });
 }
 
 void Objects::apply(Grant& grant) {

@@ -2,7 +2,7 @@
 // flags, once. All of them are one thing: a monitor (Hoare 1974) whose lock is a mutex of this layer and whose state travels with that mutex's token.
 //
 // An operation takes the object's token, changes its state (a count, a queue of waiters) and lets the token go: without a message where this node had it
-// last. Who must wait enters itself into the state first; who finds that it may go on takes it out and tells it so: one message from the one to
+// last. One that lets others go on rides ahead of the request for the token (object_change.hpp). Who must wait enters itself into the state first; who finds that it may go on takes it out and tells it so: one message from the one to
 // the other, with everything that its coherence layer must know. It never touches the token again.
 //
 // Invariants
@@ -12,10 +12,11 @@
 //  3. What a waker grants is said while it has the token (hooks on_release, append_grant), so what different wakers of an object say never crosses.
 //  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
 //     chained by the token, and a wake-up carries what the waker knew.
-//  5. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
-//  6. With a node die the objects whose tokens it had: who waits for one gets E_OWNER_DEAD, and so does who uses it later. An object whose token survives goes
+//  5. What rides ahead carries what its node knows beyond what the other node told it last: never less than those that it wakes lack.
+//  6. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
+//  7. With a node die the objects whose tokens it had: who waits for one gets E_OWNER_DEAD, and so does who uses it later. An object whose token survives goes
 //     on without the waiters of the dead node.
-//  7. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
+//  8. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
 // Threads: any, except that on_message, pack and unpack come from the NIC. Every operation may block for the token, as a lock does.
 #pragma once
 
@@ -24,11 +25,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "nic/nic.hpp"
 #include "sync/coherence_hook.hpp"
+#include "sync/object_change.hpp"
 #include "sync/object_state.hpp"
 #include "sync/token_cargo.hpp"
 
@@ -112,6 +115,9 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
 
   void pack(SyncId object, Bytes& out) override;
   bool unpack(SyncId object, std::span<const std::byte> cargo) override;
+  void board(SyncId object, NodeId predecessor, const Ride& ride, Bytes& out) override;
+  void asked(SyncId object, NodeId from, std::span<const std::byte> request) override;
+  void arrive(SyncId object, NodeId from, std::span<const std::byte> ride) override;
   void lost(SyncId object) override;
   /// A node has died: nobody of it is woken any more. Any context; does not block.
   void on_death(NodeId node);
@@ -128,9 +134,19 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   using Woken = std::vector<QueuedWaiter>;
 
   Object& at(SyncId id);
-  // Takes the token. E_INVALID, and the token is gone again, if it is another kind of object.
-  Result<Object*> enter(std::uint64_t offset, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever,
-                        const Initial* initial = nullptr);
+  Object& named(std::uint64_t offset);
+  // The operation, if it can be done in one short step; act(state) says whether.
+  template <class Act>
+  bool at_rest(Object& object, ObjectKind kind, Act&& act);
+  // Takes the token. E_INVALID, and the token is gone again, if it is another kind of object. `ride`: goes along; its answer, if it was performed.
+  Result<Object*> enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever, const Initial* initial = nullptr,
+                        const Ride* ride = nullptr, std::optional<RideAnswer>* answer = nullptr);
+  // Takes the token, and the change is made: here, or there before it came.
+  Result<Outcome> enter_and(Object& object, std::uint64_t who, const Change& change, const Initial* initial = nullptr,
+                            const std::function<void()>* on_completion = nullptr);
+  // In one step, or as the above; the token is let go, those who may go on are woken.
+  Result<std::uint64_t> make(Object& object, std::uint64_t who, const Change& change, const Initial* initial = nullptr,
+                             const std::function<void()>* on_completion = nullptr);
   // Lets the token go and wakes these, each with the value.
   void leave(Object& object, std::uint64_t who, const Woken& woken = {}, std::uint64_t value = 0);
   // The calling thread waits from now on. The token is held.
@@ -140,6 +156,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // True: it was taken out of the queue. False: it has been woken.
   Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
   void forget(Waiter* waiter);
+  // The calling thread may be trying again and again, on the core that this node's engine would need to hear of what it waits for.
+  void found_nothing();
   // The token is held.
   void drop_dead_waiters(ObjectState& state);
   // False: nobody waits under this number.
@@ -150,7 +168,6 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
                       std::uint64_t* value = nullptr);
 
   Woken let_in(ObjectState& state);  // whom a reader-writer lock lets in now
-  Result<bool> arrive_at(ObjectState& state, const Arrival& arrival);
   static Woken all_of(ObjectState& state);
 
   Mutexes& mutexes_;
@@ -166,6 +183,11 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   std::uint64_t next_waiter_ = 1;
   std::vector<bool> dead_;  // by node; under waiting_guard_
   std::atomic<bool> anybody_died_{false};
+  SpinLock told_guard_;
+  std::vector<std::optional<Bytes>> told_;  // by node: what it told the coherence layer last; under told_guard_
+  std::atomic<std::uint64_t> rides_{0};
+  static constexpr std::uint32_t kDriveEvery = 16;
+  std::atomic<std::uint32_t> fruitless_{0};
   std::atomic<std::uint64_t> dropped_{0};
 };
 

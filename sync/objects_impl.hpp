@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "runtime/env.hpp"
+#include "sync/mutex.hpp"
 #include "sync/objects.hpp"
+#include "sync/offset_table.hpp"
 
 namespace netvm::sync {
 
@@ -20,14 +22,30 @@ struct Objects::Readers {
 };
 
 struct Objects::Object {
-  explicit Object(SyncId the_id) : id(the_id) {}
+  [[nodiscard]] SyncId id() const { return {offset}; }
 
-  const SyncId id;
+  std::uint64_t offset = 0;  // with SyncId::kObjectBit
+  LockState* lock = nullptr;
   ObjectState state;                               // of the token's holder
   std::atomic<ObjectKind> kind{ObjectKind::none};  // as last seen here; for messages to people
   SpinLock guard;                                  // of `readers`
   std::unique_ptr<Readers> readers;                // made at first use
 };
+
+struct Objects::Table {
+  OffsetTable<Object> objects;
+};
+
+inline Objects::Object& Objects::at(SyncId id) {
+  return table_->objects.at(id.offset, [&](Object& object) { object.lock = &mutexes_.state_of(id.offset); });
+}
+
+template <class Act>
+bool Objects::at_rest(Object& object, ObjectKind kind, Act&& act) {
+  if (anybody_died_.load(std::memory_order_relaxed)) [[unlikely]]  // relaxed: as in drop_dead_waiters()
+    return false;
+  return mutexes_.try_at_rest(*object.lock, [&] { return object.state.kind == kind && act(object.state); });
+}
 
 /// A queue node for a thread of this node that waits for a wake-up.
 struct alignas(kCacheLine) Objects::Waiter {

@@ -38,15 +38,24 @@ bool has(const std::unique_ptr<Readers>& readers, std::uint64_t who) {
 }
 }  // namespace
 
+// Nodes' shares and readers change together: a guard is held from the look at the one to the change of the other, unless the token has to be fetched.
 Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+  Object& object = named(offset);
   {
-    Object& mine = at(SyncId::of_object(offset));
-    const std::lock_guard guard(mine.guard);
-    if (has(mine.readers, who)) return Status::invalid;
+    const std::lock_guard guard(object.guard);
+    if (has(object.readers, who)) return Status::invalid;
+    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
+                         if (state.limit != 0 || state.count != 0 || !state.queue.empty()) return false;
+                         state.limit = 1;
+                         return true;
+                       });
+    if (quick) {
+      object.readers->writer = who;
+      return Status::ok;
+    }
   }
-  const Result<Object*> entered = enter(offset, who, ObjectKind::rwlock, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline);
   if (!entered) return entered.status();
-  Object& object = **entered;
   ObjectState& state = object.state;
   if (state.limit == 0 && state.count == 0 && state.queue.empty()) {
     state.limit = 1;
@@ -61,33 +70,52 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
 }
 
 Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
+  Object& object = named(offset);
   {
-    Object& mine = at(SyncId::of_object(offset));
-    const std::lock_guard guard(mine.guard);
-    if (mine.readers == nullptr || mine.readers->writer != who) return Status::perm;
-    mine.readers->writer = 0;
+    const std::lock_guard guard(object.guard);
+    if (object.readers == nullptr || object.readers->writer != who) return Status::perm;
+    object.readers->writer = 0;
+    const bool quick = at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
+      if (!state.queue.empty()) return false;
+      state.limit = 0;
+      return true;
+    });
+    if (quick) return Status::ok;
   }
-  const Result<Object*> object = enter(offset, who, ObjectKind::rwlock);
-  if (!object) return object.status();
-  (*object)->state.limit = 0;
-  leave(**object, who, let_in((*object)->state));
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
+  if (!entered) return entered.status();
+  object.state.limit = 0;
+  leave(object, who, let_in(object.state));
   return Status::ok;
 }
 
 Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+  Object& object = named(offset);
+  const auto count_in = [&] {
+    object.readers->inside.push_back(who);
+    ++object.readers->shares;
+    object.readers->joins = 0;
+  };
   {
-    Object& mine = at(SyncId::of_object(offset));
-    const std::lock_guard guard(mine.guard);
-    if (has(mine.readers, who)) return Status::invalid;
-    if (mine.readers != nullptr && mine.readers->shares != 0 && mine.readers->joins < most_joins_) {
-      ++mine.readers->joins;
-      mine.readers->inside.push_back(who);
+    const std::lock_guard guard(object.guard);
+    if (has(object.readers, who)) return Status::invalid;
+    if (object.readers != nullptr && object.readers->shares != 0 && object.readers->joins < most_joins_) {
+      ++object.readers->joins;
+      object.readers->inside.push_back(who);
+      return Status::ok;
+    }
+    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
+                         if (state.limit != 0 || !state.queue.empty()) return false;
+                         ++state.count;
+                         return true;
+                       });
+    if (quick) {
+      count_in();
       return Status::ok;
     }
   }
-  const Result<Object*> entered = enter(offset, who, ObjectKind::rwlock, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline);
   if (!entered) return entered.status();
-  Object& object = **entered;
   ObjectState& state = object.state;
   if (state.limit == 0 && state.queue.empty()) {
     ++state.count;
@@ -97,31 +125,34 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
   }
   const std::lock_guard guard(object.guard);
   if (object.readers == nullptr) object.readers = std::make_unique<Readers>();
-  Readers& readers = *object.readers;
-  readers.inside.push_back(who);
-  ++readers.shares;
-  readers.joins = 0;
+  count_in();
   return Status::ok;
 }
 
 Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
+  Object& object = named(offset);
   std::uint64_t given_back = 0;
   {
-    Object& mine = at(SyncId::of_object(offset));
-    const std::lock_guard guard(mine.guard);
-    if (mine.readers == nullptr) return Status::perm;
-    std::vector<std::uint64_t>& inside = mine.readers->inside;
+    const std::lock_guard guard(object.guard);
+    if (object.readers == nullptr) return Status::perm;
+    std::vector<std::uint64_t>& inside = object.readers->inside;
     const auto found = std::ranges::find(inside, who);
     if (found == inside.end()) return Status::perm;
     *found = inside.back();
     inside.pop_back();
     if (!inside.empty()) return Status::ok;
-    given_back = std::exchange(mine.readers->shares, 0);
+    given_back = std::exchange(object.readers->shares, 0);
+    const bool quick = at_rest(object, ObjectKind::rwlock, [given_back](ObjectState& state) {
+      if (!state.queue.empty()) return false;
+      state.count -= given_back;
+      return true;
+    });
+    if (quick) return Status::ok;
   }
-  const Result<Object*> object = enter(offset, who, ObjectKind::rwlock);
-  if (!object) return object.status();
-  (*object)->state.count -= given_back;
-  leave(**object, who, let_in((*object)->state));
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
+  if (!entered) return entered.status();
+  object.state.count -= given_back;
+  leave(object, who, let_in(object.state));
   return Status::ok;
 }
 

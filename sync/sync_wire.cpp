@@ -32,7 +32,7 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   }
   const auto type = static_cast<LockMessageType>(header.type);
   const std::span<const std::byte> rest = body.subspan(sizeof header);
-  if (header.cargo_bytes > rest.size() || (header.cargo_bytes != 0 && type != LockMessageType::grant)) return std::nullopt;
+  if (header.cargo_bytes > rest.size() || (header.cargo_bytes != 0 && !has_cargo(type))) return std::nullopt;
   return LockMessage{type, header.offset, header.epoch, rest.first(header.cargo_bytes), rest.subspan(header.cargo_bytes)};
 }
 

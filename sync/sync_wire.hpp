@@ -1,6 +1,6 @@
 // The messages of sync/: bodies of MessageKind::sync_lock, sync_wake and sync_collective. Little-endian, validated once, in decode.
 //
-//   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries, then the coherence payload
+//   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries or of what goes along with a request, then the coherence payload
 //   wake         WakeHeader (24 bytes), then the waiters' numbers (8 bytes each), then the coherence payload
 //   collective   CollectiveHeader (32 bytes), then `value_bytes` of value, then the coherence payload
 #pragma once
@@ -24,10 +24,12 @@ enum class LockMessageType : std::uint8_t {
   lost = 6,     ///< answer to request: the token died with a node; epoch: the fencing token
 };
 
+[[nodiscard]] constexpr bool has_cargo(LockMessageType type) { return type == LockMessageType::request || type == LockMessageType::grant; }
+
 struct LockHeader {
   std::uint8_t type = 0;
   std::uint8_t reserved[3] = {};
-  std::uint32_t cargo_bytes = 0;  // of a grant, else 0
+  std::uint32_t cargo_bytes = 0;  // of a grant or a request, else 0
   std::uint64_t offset = 0;
   std::uint64_t epoch = 0;
 };
@@ -38,7 +40,7 @@ struct LockMessage {
   LockMessageType type{};
   std::uint64_t offset = 0;
   std::uint64_t epoch = 0;
-  std::span<const std::byte> cargo;  ///< what the token of an object carries from holder to holder (token_cargo.hpp)
+  std::span<const std::byte> cargo;  ///< what an object's token carries from holder to holder, or what rides ahead of it (token_cargo.hpp)
   std::span<const std::byte> payload;
 };
 

@@ -1,4 +1,5 @@
 // What the token of an object other than a mutex carries from holder to holder: the object's state. A mutex's token carries nothing.
+// And what rides ahead of it: an operation that a node sends along with its request for the token, to be done where the token is.
 #pragma once
 
 #include <span>
@@ -6,6 +7,9 @@
 #include "sync/coherence_hook.hpp"
 
 namespace netvm::sync {
+
+/// An operation that goes along with a request; what is in it only the cargo knows.
+struct Ride;
 
 class TokenCargo {
  public:
@@ -17,6 +21,13 @@ class TokenCargo {
   /// The token died with a node: it comes to nobody any more, and who asks for it gets E_OWNER_DEAD. Once for each object that a thread of this node
   /// used. Must not block.
   virtual void lost(SyncId) {}
+
+  /// A request for the token is about to be sent to `predecessor`: appends what goes along. Nothing is fine. Must not block.
+  virtual void board(SyncId, NodeId /*predecessor*/, const Ride&, Bytes& /*out*/) {}
+  /// A node asks for the token, and tells this to the coherence layer. Called from message handlers: must not block.
+  virtual void asked(SyncId, NodeId /*from*/, std::span<const std::byte> /*request*/) {}
+  /// What came along with a request. The token is here, nobody holds it, and it goes to that node next. Called from message handlers: must not block.
+  virtual void arrive(SyncId, NodeId /*from*/, std::span<const std::byte> /*ride*/) {}
 };
 
 }  // namespace netvm::sync

@@ -24,16 +24,21 @@ struct Call {
   ObjectKind kind;
 
   Call(const void* object, ObjectKind the_kind) : kind(the_kind) {
-    const char* const name = sync::to_string(kind_in_sync(kind));
-    runtime = &Runtime::current(fmt::format("a {}", name));
-    if (!runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize})) {
-      throw std::system_error(
-          std::make_error_code(std::errc::operation_not_permitted),
-          fmt::format("netvm: the {} at {} is not in shared memory: make it with Job::allocate() or put it into a shared structure", name,
-                      fmt::ptr(object)));
-    }
+    runtime = Runtime::current_or_null();
+    if (runtime == nullptr || !runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize}))
+        [[unlikely]]
+      refuse(object);
     objects = &runtime->sync->objects();
     who = this_thread_id();
+  }
+
+  [[noreturn]] void refuse(const void* object) const {
+    const char* const name = sync::to_string(kind_in_sync(kind));
+    (void)Runtime::current(fmt::format("a {}", name));
+    throw std::system_error(
+        std::make_error_code(std::errc::operation_not_permitted),
+        fmt::format("netvm: the {} at {} is not in shared memory: make it with Job::allocate() or put it into a shared structure", name,
+                    fmt::ptr(object)));
   }
 
   [[nodiscard]] Nanos deadline(std::int64_t limit) const {
@@ -44,7 +49,10 @@ struct Call {
 
   /// `misuse`: the error and its words for Status::invalid of this operation.
   void check(Status status, const char* what, std::errc misuse = std::errc::invalid_argument, const char* misuse_words = "") const {
-    if (status == Status::ok) return;
+    if (status != Status::ok) [[unlikely]]
+      fail(status, what, misuse, misuse_words);
+  }
+  [[noreturn]] void fail(Status status, const char* what, std::errc misuse, const char* misuse_words) const {
     auto code = std::errc::operation_canceled;
     std::string words = "the job ends";
     const sync::ObjectKind there = objects->kind_of(offset);

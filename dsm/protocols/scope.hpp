@@ -40,6 +40,7 @@ class Scope : public HomeBased {
   [[nodiscard]] Traits traits() const override { return kTraits; }
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Scope>(env); }
 
+  [[nodiscard]] bool tells_by_object() const override { return true; }
   void on_release(SyncId object) override;
   void append_acquire_request(SyncId object, Bytes& out) override;
   void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;

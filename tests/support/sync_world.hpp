@@ -68,6 +68,7 @@ class ClockHook final : public sync::CoherenceHook {
     const std::lock_guard guard(guard_);
     known_[node_.value] = std::max(known_[node_.value], flushed);
   }
+  [[nodiscard]] bool tells_ahead() override { return true; }
   void append_acquire_request(sync::SyncId, sync::Bytes& out) override { append(out); }
   void append_grant(sync::SyncId, NodeId, std::span<const std::byte> request, sync::Bytes& out) override {
     if (request.size() != known_.size() * sizeof(std::uint64_t)) broken_ = true;

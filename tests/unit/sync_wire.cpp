@@ -21,7 +21,7 @@ Bytes bytes(std::size_t count) {
 TEST_CASE("lock messages survive the wire") {
   for (const auto type : {LockMessageType::request, LockMessageType::grant, LockMessageType::probe, LockMessageType::free,
                           LockMessageType::busy, LockMessageType::lost}) {
-    const Bytes cargo = bytes(type == LockMessageType::grant ? 33 : 0);
+    const Bytes cargo = bytes(has_cargo(type) ? 33 : 0);
     Bytes body = encode_lock(type, 0x123456789abcdef0, 42, cargo);
     const Bytes payload = bytes(100);
     body.insert(body.end(), payload.begin(), payload.end());
@@ -120,7 +120,7 @@ TEST_CASE("bodies that are not ours are refused") {
   }
   const Bytes grant = encode_lock(LockMessageType::grant, 1, 2, bytes(5));
   CHECK_FALSE(decode_lock(std::span(grant).first(grant.size() - 1)).has_value());  // shorter than its cargo
-  CHECK_FALSE(decode_lock(encode_lock(LockMessageType::request, 1, 2, bytes(5))).has_value());
+  CHECK_FALSE(decode_lock(encode_lock(LockMessageType::probe, 1, 2, bytes(5))).has_value());
   const Bytes call = encode_collective(CollectiveDirection::up, {CollectiveKind::all_reduce, 0, 8}, 1, true, bytes(8), {});
   CHECK(decode_collective(call).has_value());
   CHECK_FALSE(decode_collective(std::span(call).first(call.size() - 1)).has_value());  // shorter than its value
