@@ -175,8 +175,6 @@ class Nic final {
   /// calling leaves the next packet to the engine with that delay, once.
   bool drive();
   static constexpr Nanos kLongestStandBy = 1'000'000;
-  /// The same, and the engine does not count on this thread to call again.
-  bool drive_once() { return drive_in_wait(); }
   /// One turn of the engine: drives; with nothing to do for `spin` it parks until a packet or the deadline (absolute).
   void engine_turn(Nanos spin, Nanos deadline);
   /// Blocks until changed() is true, driving meanwhile. Whoever makes it true must announce on `word` afterwards. It is not called again

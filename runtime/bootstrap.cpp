@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -44,6 +45,8 @@ class MemberBootstrap final : public Bootstrap {
   [[nodiscard]] int frames_fd(NodeId node) const override { return memory_.at(node.value).frames.get(); }
   [[nodiscard]] int device_fd(NodeId node) const override { return memory_.at(node.value).device.get(); }
 
+  [[nodiscard]] bool outlives_nodes() const override { return welcome_.outlives_nodes; }
+
   std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> mine) override {
     if (mine.size() > job::kMaxExchange) {
       throw BootstrapError(
@@ -52,6 +55,7 @@ class MemberBootstrap final : public Bootstrap {
     const auto limit_ms = std::chrono::duration_cast<std::chrono::milliseconds>(timeout_).count();
     const job::Exchange out{round_, static_cast<std::uint32_t>(limit_ms), {mine.begin(), mine.end()}};
     const auto deadline = Clock::now() + timeout_ + kLauncherSlack;
+    const std::lock_guard reads(reading_);
     send(FrameType::exchange, out.encode());
     std::vector<std::vector<std::byte>> all(welcome_.nodes);
     for (std::uint32_t i = 0; i < welcome_.nodes; ++i) {
@@ -62,6 +66,25 @@ class MemberBootstrap final : public Bootstrap {
     }
     ++round_;
     return all;
+  }
+
+  void watch_deaths(std::function<void(NodeId)> listener) override {
+    const std::lock_guard reads(reading_);
+    on_death_ = std::move(listener);
+    send(FrameType::watching, {});
+  }
+
+  void look_for_deaths() override {
+    const std::unique_lock reads(reading_, std::try_to_lock);
+    if (!reads.owns_lock() || over_) return;  // whoever reads hears of them
+    Frame frame;
+    std::string why;
+    for (;;) {
+      const Io io = job::receive_frame(socket_.get(), &frame, &why);
+      if (io == Io::done && take_death(frame)) continue;
+      over_ = io != Io::would_block && io != Io::crowded;  // the next exchange says it
+      return;
+    }
   }
 
   void leave(const std::string& report_json) override {
@@ -132,6 +155,7 @@ class MemberBootstrap final : public Bootstrap {
     for (;;) {
       switch (job::receive_frame(socket_.get(), &frame, &why)) {
         case Io::done:
+          if (take_death(frame)) continue;
           if (frame.type == FrameType::refused)
             throw BootstrapError("netvmrun refused to let this process in: " + job::decode_text(frame.payload));
           if (frame.type == FrameType::failed) throw BootstrapError(job::decode_text(frame.payload));
@@ -148,6 +172,14 @@ class MemberBootstrap final : public Bootstrap {
         throw BootstrapError(fmt::format("waited {} s for netvmrun {} (NETVM_START_TIMEOUT); is it stopped?", timeout_.count(), what_for));
       }
     }
+  }
+
+  // Whether the frame told of one.
+  bool take_death(const Frame& frame) {
+    const auto died = frame.type == FrameType::died && on_death_ ? job::Died::decode(frame.payload) : std::nullopt;
+    if (!died || died->node >= welcome_.nodes) return false;
+    on_death_(NodeId{died->node});
+    return true;
   }
 
   [[nodiscard]] bool wait_readable(Clock::time_point deadline) const {
@@ -186,6 +218,9 @@ class MemberBootstrap final : public Bootstrap {
   job::Welcome welcome_;
   std::vector<Memory> memory_;
   std::uint32_t round_ = 0;
+  std::mutex reading_;  // of the socket, and what follows
+  std::function<void(NodeId)> on_death_;
+  bool over_ = false;  // something else than a death came outside of an exchange
 };
 
 std::string variable(std::string_view name) {

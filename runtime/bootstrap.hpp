@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -50,6 +51,14 @@ class Bootstrap {
   /// Everybody gives some bytes (at most 64 KiB) and gets everybody's, indexed by node. A barrier, too. Throws BootstrapError on
   /// the deadline or when a node is gone. Call from one thread at a time.
   virtual std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> mine) = 0;
+
+  /// Whether the launcher lets the job go on when a node dies.
+  [[nodiscard]] virtual bool outlives_nodes() const { return false; }
+  /// From now on this node can go on without others. The listener is told of each that dies, where the launcher lets the job go on: from inside
+  /// look_for_deaths() or exchange(), in the thread that calls it. A dead node gives nothing to an exchange. Call once, after all nodes have started.
+  virtual void watch_deaths(std::function<void(NodeId)> /*listener*/) {}
+  /// Looks whether the launcher has told of any. Does not block; any thread.
+  virtual void look_for_deaths() {}
 
   /// Hands the launcher this node's part of the job's report (a JSON object, as text) and says farewell; afterwards this process may
   /// end in any order with the others. Call once, after the last exchange.

@@ -35,8 +35,9 @@ std::string list_nodes(const std::vector<std::uint32_t>& nodes) {
 
 }  // namespace
 
-JobServer::JobServer(std::uint32_t nodes, JobListener& listener)
+JobServer::JobServer(std::uint32_t nodes, JobListener& listener, bool outlives_nodes)
     : listener_(listener),
+      outlives_nodes_(outlives_nodes),
       name_(fmt::format("@netvm-{:016x}{:016x}", random_nonzero(), random_nonzero())),
       secret_(make_secret()),
       session_(random_nonzero()),
@@ -222,7 +223,7 @@ void JobServer::admit(std::uint64_t id, const Hello& hello) {
   connection.node = hello.node;
 
   const auto nodes = static_cast<std::uint32_t>(members_.size());
-  const Welcome welcome{hello.node, nodes, nodes, hello.node, session_};
+  const Welcome welcome{hello.node, nodes, nodes, hello.node, session_, outlives_nodes_};
   send(id, FrameType::welcome, welcome.encode());
   for (std::uint32_t first = 0; first < nodes; first += kNodesPerDescriptors) {
     const Descriptors some{first, std::min(kNodesPerDescriptors, nodes - first)};
@@ -270,6 +271,9 @@ void JobServer::handle_member(std::uint64_t id, Frame& frame) {
         listener_.on_left(NodeId{node});
       }
       return;
+    case FrameType::watching:
+      member.watching = true;
+      return;
     case FrameType::abort:
       listener_.on_abort(NodeId{node}, decode_text(frame.payload));
       return;
@@ -294,13 +298,18 @@ void JobServer::handle_exchange(std::uint64_t id, std::span<const std::byte> pay
     round_deadline_ = when;
     round_limit_ms_ = exchange->limit_ms;
   }
-  if (++contributions_ == members_.size()) complete_round();
+  ++contributions_;
+  complete_round_if_whole();
 }
 
-void JobServer::complete_round() {
+void JobServer::complete_round_if_whole() {
+  const bool whole = contributions_ != 0 && std::all_of(members_.begin(), members_.end(), [](const Member& member) {
+                       return member.contribution.has_value() || member.dead;
+                     });
+  if (!whole) return;
   std::vector<std::shared_ptr<const std::vector<std::byte>>> packets;
   for (std::uint32_t node = 0; node < members_.size(); ++node) {
-    const Gathered gathered{round_, node, std::move(*members_[node].contribution)};
+    const Gathered gathered{round_, node, std::move(members_[node].contribution).value_or(std::vector<std::byte>())};
     packets.push_back(std::make_shared<const std::vector<std::byte>>(make_packet(FrameType::gathered, gathered.encode(), 0)));
     members_[node].contribution.reset();
   }
@@ -313,6 +322,21 @@ void JobServer::complete_round() {
       if (found != connections_.end()) send(found->second, found->first, {packet, {}});
     }
   }
+}
+
+bool JobServer::can_lose_nodes() const {
+  return std::all_of(members_.begin(), members_.end(), [](const Member& member) { return member.watching || member.dead; });
+}
+
+void JobServer::declare_dead(NodeId node) {
+  Member& dead = members_[node.value];
+  dead.dead = true;
+  if (dead.connection != 0) close_connection(dead.connection);
+  for (const Member& member : members_) {
+    if (member.state == State::joined && member.watching && member.connection != 0)
+      send(member.connection, FrameType::died, Died{node.value}.encode());
+  }
+  complete_round_if_whole();
 }
 
 void JobServer::fail_exchanges(const std::string& reason) {

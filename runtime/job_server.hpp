@@ -5,7 +5,7 @@
 //  1. Nobody joins without the job's secret, the user's own uid, the same version, and the same executable as the first node.
 //     A stranger is refused, mentioned once, and costs the job nothing but a bounded number of descriptors.
 //  2. It never blocks: everything happens in serve(), driven by whoever polls epoll_fd() and keeps deadline().
-//  3. A round of an exchange completes for all nodes or fails for all.
+//  3. A round of an exchange completes for all nodes or fails for all; nodes that were declared dead are not waited for and give nothing.
 //  4. A node joins once. After its farewell or its loss nobody else can take its place.
 //
 // Threads: one.
@@ -46,7 +46,8 @@ class JobListener {
 class JobServer {
  public:
   /// Throws std::system_error when the kernel gives no descriptors or sockets.
-  JobServer(std::uint32_t nodes, JobListener& listener);
+  /// `outlives_nodes`: the nodes are told that the job goes on when one dies.
+  JobServer(std::uint32_t nodes, JobListener& listener, bool outlives_nodes = false);
   JobServer(const JobServer&) = delete;
   JobServer& operator=(const JobServer&) = delete;
 
@@ -67,6 +68,12 @@ class JobServer {
   [[nodiscard]] std::int32_t pid(NodeId node) const { return members_[node.value].pid; }
   /// What the node handed over with its farewell.
   [[nodiscard]] const std::string& report(NodeId node) const { return members_[node.value].report; }
+
+  [[nodiscard]] bool outlives_nodes() const { return outlives_nodes_; }
+  /// Whether every node can go on without others: all have joined and said so, or have left or been declared dead.
+  [[nodiscard]] bool can_lose_nodes() const;
+  /// The node has ended, and the job goes on: those that can hear of it are told. Its place stays empty.
+  void declare_dead(NodeId node);
 
   /// The nodes that wait in an exchange now.
   [[nodiscard]] std::vector<std::uint32_t> waiting() const;
@@ -94,6 +101,8 @@ class JobServer {
     UniqueFd frames;
     UniqueFd device;
     std::string report;
+    bool watching = false;
+    bool dead = false;
     std::optional<std::vector<std::byte>> contribution;  // to the round under way
   };
   using Connections = std::map<std::uint64_t, Connection>;
@@ -109,7 +118,7 @@ class JobServer {
   void refuse(std::uint64_t id, const std::string& reason, bool stranger);
   void handle_member(std::uint64_t id, Frame& frame);
   void handle_exchange(std::uint64_t id, std::span<const std::byte> payload);
-  void complete_round();
+  void complete_round_if_whole();
   void check_overdue(Clock::time_point now);
   [[nodiscard]] std::string missing() const;
   void send(std::uint64_t id, FrameType type, std::span<const std::byte> payload, std::vector<int> descriptors = {});
@@ -119,6 +128,7 @@ class JobServer {
   void mention_stranger(const Peer& peer, const std::string& reason);
 
   JobListener& listener_;
+  const bool outlives_nodes_;
   std::string name_;
   Secret secret_;
   std::uint64_t session_;

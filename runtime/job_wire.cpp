@@ -129,7 +129,7 @@ bool parse_frame(std::span<const std::byte> packet, std::size_t descriptors, Fra
                        header.descriptors, descriptors);
     return false;
   }
-  if (header.type < static_cast<std::uint16_t>(FrameType::hello) || header.type > static_cast<std::uint16_t>(FrameType::abort)) {
+  if (header.type < static_cast<std::uint16_t>(FrameType::hello) || header.type > static_cast<std::uint16_t>(FrameType::died)) {
     *why = fmt::format("there is no frame of type {}", header.type);
     return false;
   }
@@ -168,7 +168,14 @@ std::optional<Hello> Hello::decode(std::span<const std::byte> payload) {
 }
 
 std::vector<std::byte> Welcome::encode() const {
-  return Writer().number(node).number(nodes).number(nodes_on_host).number(index_on_host).number(session).take();
+  return Writer()
+      .number(node)
+      .number(nodes)
+      .number(nodes_on_host)
+      .number(index_on_host)
+      .number(session)
+      .number(static_cast<std::uint32_t>(outlives_nodes ? 1 : 0))
+      .take();
 }
 
 std::optional<Welcome> Welcome::decode(std::span<const std::byte> payload) {
@@ -179,7 +186,9 @@ std::optional<Welcome> Welcome::decode(std::span<const std::byte> payload) {
   out.nodes_on_host = in.number<std::uint32_t>();
   out.index_on_host = in.number<std::uint32_t>();
   out.session = in.number<std::uint64_t>();
-  const bool sane = out.nodes >= 1 && out.nodes <= kMaxNodes && out.node < out.nodes && out.nodes_on_host >= 1 &&
+  const auto outlives = in.number<std::uint32_t>();
+  out.outlives_nodes = outlives == 1;
+  const bool sane = outlives <= 1 && out.nodes >= 1 && out.nodes <= kMaxNodes && out.node < out.nodes && out.nodes_on_host >= 1 &&
                     out.nodes_on_host <= out.nodes && out.index_on_host < out.nodes_on_host && out.session != 0;
   if (!in.complete() || !sane) return std::nullopt;
   return out;
@@ -206,6 +215,15 @@ std::optional<Exchange> Exchange::decode(std::span<const std::byte> payload) {
   out.limit_ms = in.number<std::uint32_t>();
   out.bytes = in.rest(kMaxExchange);
   if (!in.complete()) return std::nullopt;
+  return out;
+}
+
+std::vector<std::byte> Died::encode() const { return Writer().number(node).take(); }
+
+std::optional<Died> Died::decode(std::span<const std::byte> payload) {
+  Reader in(payload);
+  const Died out{in.number<std::uint32_t>()};
+  if (!in.complete() || out.node >= kMaxNodes) return std::nullopt;
   return out;
 }
 

@@ -3,6 +3,7 @@
 //
 // A conversation:  node: hello                         launcher: welcome, descriptors*, or refused
 //                  node: exchange                      launcher: gathered x nodes, or failed
+//                  node: watching                      launcher: died x deaths, whenever one happens
 //                  node: report*, leave | abort        launcher: -
 //
 // Invariants
@@ -53,6 +54,8 @@ enum class FrameType : std::uint16_t {
   report,       ///< node -> launcher: a piece of the report
   leave,        ///< node -> launcher: farewell
   abort,        ///< node -> launcher: text; end the job
+  watching,     ///< node -> launcher: from now on this node can go on without others
+  died,         ///< launcher -> node: a node has ended, and the job goes on
 };
 
 struct FrameHeader {
@@ -95,6 +98,7 @@ struct Welcome {
   std::uint32_t nodes_on_host = 0;
   std::uint32_t index_on_host = 0;
   std::uint64_t session = 0;
+  bool outlives_nodes = false;
   [[nodiscard]] std::vector<std::byte> encode() const;
   static std::optional<Welcome> decode(std::span<const std::byte> payload);
 };
@@ -121,6 +125,12 @@ struct Gathered {
   std::vector<std::byte> bytes;
   [[nodiscard]] std::vector<std::byte> encode() const;
   static std::optional<Gathered> decode(std::span<const std::byte> payload);
+};
+
+struct Died {
+  std::uint32_t node = 0;
+  [[nodiscard]] std::vector<std::byte> encode() const;
+  static std::optional<Died> decode(std::span<const std::byte> payload);
 };
 
 /// refused, failed, abort: a sentence; cut at kMaxText, control characters replaced (it ends on a terminal).

@@ -116,7 +116,10 @@ Result<std::uint64_t> Objects::make(Object& object, std::uint64_t who, const Cha
 }
 
 void Objects::found_nothing() {
-  if (fruitless_.fetch_add(1, std::memory_order_relaxed) % kDriveEvery == 0) (void)nic_.drive_once();  // relaxed: only how often matters
+  if (fruitless_.fetch_add(1, std::memory_order_relaxed) % kDriveEvery != 0) return;  // relaxed: only how often matters
+  WaitWord nothing;
+  int looks = 0;
+  (void)nic_.wait_until(nothing, [&looks] { return ++looks > 1; });  // drives once, if there is anything
 }
 
 void Objects::asked(SyncId, NodeId from, std::span<const std::byte> request) {

@@ -64,6 +64,12 @@ std::string options_section() {
     out += entry(setting_title(info), fmt::format("{} ({})", text, info.variable));
   }
   out += entry("--timeout SECONDS", "Ends the job, with a message and exit status 124, when it has run that long. Default: no limit.");
+  out += entry("--on-death end|continue",
+               "What happens when a node dies in the middle of the job. end: the others end, too. continue: they go on and are told: what "
+               "the dead node "
+               "held is given up with owner_dead, barriers and other collective calls fail (docs/sync.md says what goes on), and the exit "
+               "status is the "
+               "dead node's. A death before all nodes have started ends the job. Default: end.");
   out +=
       entry("--report FILE",
             "Writes the job's report to FILE when it is over: JSON with the outcome, the statistics of each node, their sums, and what the "
@@ -98,6 +104,7 @@ constexpr std::string_view kExitStatus[][2] = {
     {"0", "All nodes ended well."},
     {"the node's",
      "Exit status of the first node that failed; 128 + N if signal N killed it; 1 if it ended in the middle of the job with status 0."},
+    {"the dead node's", "With --on-death=continue, and though the others ended well: that of the first node that died, as above."},
     {"2", "The command line or a setting is wrong; nothing was started."},
     {"124", "The limit of --timeout passed."},
     {"126, 127", "The program cannot be executed; there is no such program."},
@@ -134,7 +141,8 @@ std::string help_text() {
                             "directory. Node 0 reads netvmrun's standard input, the other nodes read an empty one. The nodes' output is "
                             "merged line by line, standard "
                             "output to standard output, standard error to standard error."),
-           std::string_view("The job ends as one: when a node fails, or ends in the middle of the job, netvmrun says which and why, asks "
+           std::string_view("The job ends as one (unless --on-death=continue): when a node fails, or ends in the middle of the job, "
+                            "netvmrun says which and why, asks "
                             "the other nodes to end "
                             "(SIGTERM) and kills after one second those that have not. The same happens on Ctrl-C, SIGTERM and SIGHUP; a "
                             "second Ctrl-C kills at once. "

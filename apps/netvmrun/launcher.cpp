@@ -41,7 +41,7 @@ Launcher::Launcher(const Options& options, std::string path, bool verbose)
       path_(std::move(path)),
       verbose_(verbose),
       old_descriptors_(raise_descriptor_limit(kDescriptorsBeside + kDescriptorsPerNode * options.nodes)),
-      server_(options.nodes, *this),
+      server_(options.nodes, *this, options.outlives_nodes),
       nodes_(options.nodes) {
   ::setenv(std::string(job::kRendezvousVariable).c_str(), server_.rendezvous().c_str(), 1);
   ::setenv(std::string(job::kKeyVariable).c_str(), server_.key().c_str(), 1);
@@ -272,6 +272,10 @@ void Launcher::judge_end(std::uint32_t node) {
   const int wait_status = nodes_[node].wait_status;
   const int status = exit_status_of(wait_status);
   if (verbose_ && status == 0) say(fmt::format("{} ended", name_of(node)));
+  if ((state == State::joined || state == State::lost) &&
+      survive(node, status != 0 ? describe_end(wait_status) : "exited with status 0 in the middle of the job, without leaving it",
+              status != 0 ? status : EXIT_FAILURE))
+    return;
   if (status != 0) {
     const bool after_leaving = state == State::left;
     const std::string sentence =
@@ -282,6 +286,19 @@ void Launcher::judge_end(std::uint32_t node) {
     end_job(fmt::format("{} exited with status 0 in the middle of the job, without leaving it{}", name_of(node), others(node)),
             EXIT_FAILURE, SIGTERM, kGrace);
   }
+}
+
+bool Launcher::survive(std::uint32_t node, const std::string& what_happened, int exit_status) {
+  const bool others_live = std::any_of(nodes_.begin(), nodes_.end(), [](const Node& other) { return other.running; });
+  if (!options_.outlives_nodes || fate_ != Fate::running || !others_live || !server_.can_lose_nodes()) return false;
+  const std::string sentence = fmt::format("{} {}; the others go on without it (--on-death=continue)", name_of(node), what_happened);
+  say(sentence);
+  if (outcome_.exit_status == 0) {
+    outcome_.exit_status = exit_status;
+    outcome_.sentence = sentence;
+  }
+  server_.declare_dead(NodeId{node});
+  return true;
 }
 
 void Launcher::check_deserted() {

@@ -3,7 +3,8 @@
 //
 // Invariants
 //  1. The job's fate is decided once: by the first thing that goes wrong (end_job), or by the last node's good end. Whatever happens
-//     after that decision changes neither the message nor the exit status.
+//     after that decision changes neither the message nor the exit status. A death that the others survive (--on-death=continue) decides nothing,
+//     but gives the job its exit status if nothing worse happens.
 //  2. Once it is decided that the job ends, every process below the launcher is gone within the grace: asked first, then killed.
 //  3. run() returns when no process of the job is left and all output is written.
 #pragma once
@@ -69,6 +70,8 @@ class Launcher final : private job::JobListener {
   void on_end_signal(int signal, bool from_terminal);
   void reap();
   void judge_end(std::uint32_t node);
+  // Whether the others go on without it: then they are told.
+  bool survive(std::uint32_t node, const std::string& what_happened, int exit_status);
   void check_time();
   void check_deserted();
   void watch_output();

@@ -23,6 +23,7 @@ struct CommandLine {
   bool version = false;
   std::string nodes;
   std::string timeout;
+  std::string on_death;
   struct SettingValue {
     const SettingInfo* info;
     std::string flag;
@@ -55,6 +56,7 @@ void define(CommandLine& line) {
   line.app.set_help_flag();  // ours is a manual page
   line.app.add_option("-n,--nodes", line.nodes)->take_last();
   line.app.add_option("--timeout", line.timeout)->take_last();
+  line.app.add_option("--on-death", line.on_death)->take_last();
   line.app.add_option("--report", line.options.report)->take_last();
   line.app.add_flag("--tag", line.options.tag);
   line.app.add_flag("-h,--help", line.help);
@@ -114,6 +116,12 @@ double parse_seconds(const std::string& text) {
   return value;
 }
 
+bool parse_on_death(const std::string& text) {
+  if (text != "end" && text != "continue")
+    throw UsageError(fmt::format("--on-death {}: what happens when a node dies is end or continue", text));
+  return text == "continue";
+}
+
 void collect_settings(CommandLine& line) {
   for (const auto& setting : line.settings) {
     if (setting.option->count() == 0) continue;
@@ -145,6 +153,7 @@ Options parse_options(int argc, char** argv) {
   }
   if (!line.nodes.empty() || line.app.count("--nodes") > 0) options.nodes = parse_nodes(line.nodes);
   if (line.app.count("--timeout") > 0) options.timeout_s = parse_seconds(line.timeout);
+  if (line.app.count("--on-death") > 0) options.outlives_nodes = parse_on_death(line.on_death);
   if (line.app.count("--report") > 0 && options.report.empty()) throw UsageError("--report needs the name of a file");
   options.program.assign(arguments.begin() + static_cast<std::ptrdiff_t>(own), arguments.end());
   if (options.program.empty())

@@ -23,6 +23,7 @@ struct Options {
   double timeout_s = 0;  ///< 0: none
   std::string report;    ///< file, or empty
   bool tag = false;
+  bool outlives_nodes = false;  ///< --on-death=continue
   /// NETVM_* variables to set for the nodes, with the flag each came from.
   struct Assignment {
     std::string variable;

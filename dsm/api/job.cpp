@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -43,6 +44,8 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
   if (detail::inside_section()) throw Error("netvm: parallel() inside of parallel(): sections do not nest");
   Runtime& rt = *runtime_;
   rt.sync->set_local_threads(static_cast<std::uint32_t>(rt.threads));
+  std::mutex death_guard;
+  std::exception_ptr death;
   const auto body = [&](int local) {
     detail::inside_section() = true;
     if (static_cast<std::size_t>(local) < rt.binding.application_cores.size())
@@ -52,6 +55,9 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
       rt.require(rt.sync->barrier(), "the barrier at the start of a parallel section");
       f(me);
       rt.require(rt.sync->barrier(), "the barrier at the end of a parallel section");
+    } catch (const NodeDied&) {
+      const std::lock_guard hold(death_guard);
+      death = std::current_exception();
     } catch (const std::exception& error) {
       rt.boot->abort_job(fmt::format("node {}, thread {}: {}", me.node(), local, error.what()));
     }
@@ -62,6 +68,7 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
   body(0);
   for (std::thread& thread : others) thread.join();
   rt.sync->set_local_threads(1);
+  if (death) std::rethrow_exception(death);
 }
 
 void Thread::barrier() {

@@ -124,6 +124,7 @@ Runtime::Runtime(int threads_per_node) {
   static const int forget_in_children = pthread_atfork(nullptr, nullptr, [] { g_current.store(nullptr); });
   static_cast<void>(forget_in_children);
   g_current.store(this, std::memory_order_release);  // release: partner is current_or_null()'s acquire
+  if (boot->outlives_nodes()) watch_deaths();
   print_start_line();
 }
 
@@ -260,6 +261,20 @@ void Runtime::start_engine() {
   });
 }
 
+// By a timer of the engine's: no thread of its own (only_our_threads() counts them), and a death is known a moment after it.
+void Runtime::watch_deaths() {
+  boot->watch_deaths([this](NodeId node) { sync->declare_dead(node); });
+  look_for_deaths_later();
+}
+
+void Runtime::look_for_deaths_later() {
+  constexpr Nanos kPeriod = 20'000'000;
+  env->at(env->now() + kPeriod, [this] {
+    boot->look_for_deaths();
+    look_for_deaths_later();
+  });
+}
+
 void Runtime::print_start_line() const {
   if (settings.verbose == 0 || boot->node() != NodeId{0}) return;
   std::fputs(fmt::format("netvm: {} node{} x {} thread{}, protocol {}, trap {} ({}), shm {}, {} at {:#x}{}{}\n", boot->nodes(),
@@ -290,13 +305,17 @@ bool Runtime::may_fault(const void* address, std::size_t bytes) const {
 
 void Runtime::require(Status status, std::string_view what) {
   if (status == Status::ok) return;
+  if (boot->outlives_nodes() && status == Status::peer_dead)
+    throw NodeDied(fmt::format("netvm: {} failed: a node of the job has died, and barriers need all of them", what));
   boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));
 }
 
 void Runtime::leave() {
-  require(sync->farewell(), "the barrier at the end of the job");
-  dsm->close();        // while everybody's engine answers; the destructor's call is for a job that is not left
-  boot->exchange({});  // engines answer until everybody is past the barrier
+  const Status farewell = sync->farewell();
+  if (!boot->outlives_nodes() || farewell != Status::peer_dead) require(farewell, "the barrier at the end of the job");
+  if (boot->outlives_nodes()) boot->exchange({});  // in its place where a node has died, of which some may have heard too late
+  dsm->close();                                    // while everybody's engine answers; the destructor's call is for a job that is not left
+  boot->exchange({});                              // engines answer until everybody is past the barrier
   boot->leave(report_json(*this));
 }
 

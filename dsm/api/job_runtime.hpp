@@ -65,7 +65,8 @@ struct Runtime {
   /// Whether the NIC must not be given [address, address + bytes): touching it may fault, and the NIC cannot pin it.
   [[nodiscard]] bool may_fault(const void* address, std::size_t bytes) const;
 
-  /// Ends the job unless the status is ok: for operations that fail only when the job is broken.
+  /// Ends the job unless the status is ok: for operations that fail only when the job is broken. Where the job outlives its nodes, and one has
+  /// died: throws NodeDied.
   void require(Status status, std::string_view what);
   /// Everybody's value of a small trivially copyable thing, through the launcher. Collective.
   template <class T>
@@ -103,6 +104,8 @@ struct Runtime {
   void connect();
   void check_agreement();
   void start_engine();
+  void watch_deaths();
+  void look_for_deaths_later();
   void print_start_line() const;
 };
 

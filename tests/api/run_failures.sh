@@ -39,6 +39,8 @@ expect any leaves_silently 'node 0 .*without' -n 2
 expect any returns_early 'node [01].*end of the job' -n 2
 expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2
 for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' -n 2 --trap $trap; done
+expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
+expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
 expect any collective_mismatch 'node [01]' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
 if ls /dev/shm/*netvm* >/dev/null 2>&1; then

@@ -1,8 +1,11 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
+#include <system_error>
 
 #include "tests/api/scenario.hpp"
 
@@ -75,6 +78,59 @@ void deadlock(Job& job) {
   wait_for_ever(job);
 }
 
+/// A node is killed while it holds a mutex, a semaphore's only permit and a reader-writer lock, and others wait; what it did not have works on.
+void outlives_a_node(Job& job) {
+  struct Objects {
+    mutex held, free;
+    binary_semaphore permit, signal;
+    shared_mutex shared;
+  };
+  auto* objects = job.allocate_all<Objects>(1, {.placement = Placement::at(0)});
+  if (job.node() == 0) {
+    objects->permit.init(1);
+    objects->signal.init(0);
+    const std::scoped_lock hold(objects->free);  // it is at a node that lives
+  }
+  job.barrier();
+  if (job.node() == 1) {
+    objects->held.lock();
+    objects->permit.acquire();
+    objects->shared.lock();
+  }
+  job.barrier();
+  if (job.node() == 1) {
+    usleep(200'000);  // the others wait by now
+    kill(getpid(), SIGKILL);
+  }
+  const auto owner_dead = [](auto&& wait) {
+    try {
+      wait();
+    } catch (const std::system_error& error) {
+      return error.code() == std::errc::owner_dead;
+    }
+    return false;
+  };
+  EXPECT(owner_dead([&] { objects->held.lock(); }));
+  EXPECT(owner_dead([&] { objects->held.lock(); }));  // for good
+  EXPECT(owner_dead([&] { objects->permit.acquire(); }));
+  EXPECT(owner_dead([&] { objects->shared.lock_shared(); }));
+  if (job.node() == 2) {  // what nobody of the dead knew of works on
+    for (int i = 0; i < 100; ++i) {
+      const std::scoped_lock hold(objects->free);
+    }
+    objects->signal.release();
+  } else if (job.node() == 0) {
+    objects->signal.acquire();
+    const std::scoped_lock hold(objects->free);
+  }
+  try {
+    job.barrier();
+    EXPECT(!"a barrier without a node");
+  } catch (const NodeDied&) {
+    if (job.node() == 0) std::fputs("the others go on\n", stderr);
+  }
+}
+
 void collective_mismatch(Job& job) {
   if (job.node() == 0) {
     static_cast<void>(job.allocate_all<int>(1));
@@ -98,6 +154,7 @@ std::vector<Scenario> failure_scenarios() {
           {"sizes_differ", sizes_differ},
           {"executes_shared_memory", executes_shared_memory},
           {"deadlock", deadlock},
+          {"outlives_a_node", outlives_a_node},
           {"collective_mismatch", collective_mismatch}};
 }
 

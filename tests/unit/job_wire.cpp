@@ -96,10 +96,12 @@ TEST_CASE("a frame that is too large is refused") {
 
 TEST_CASE("payloads of a wrong length are refused") {
   check_lengths(job::Hello{3, job::make_secret(), "build", "/bin/program"}, false);
-  check_lengths(job::Welcome{1, 4, 4, 1, 99}, false);
+  check_lengths(job::Welcome{1, 4, 4, 1, 99, true}, false);
   check_lengths(job::Descriptors{64, 64}, false);
   check_lengths(job::Exchange{5, 30000, bytes_of("mine")}, true);
   check_lengths(job::Gathered{5, 2, bytes_of("theirs")}, true);
+  check_lengths(job::Died{3}, false);
+  CHECK_FALSE(job::Died::decode(job::Died{256}.encode()));
 }
 
 TEST_CASE("payloads that make no sense are refused") {

@@ -43,6 +43,12 @@ class AllocationError : public Error {
   using Error::Error;
 };
 
+/// A node of the job has died and the others go on (netvmrun --on-death=continue): barriers, reductions and other collective calls throw this from then on.
+class NodeDied : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Where the master copies of an allocation's pages live.
 struct Placement {
   enum class Kind : std::uint8_t { first_touch, block, cyclic, at_node };
@@ -170,7 +176,7 @@ class Job {
   [[nodiscard]] std::string_view protocol() const;
 
   /// Runs f(Thread&) on every thread of every node and returns when all are done. Collective; a barrier at both ends. An exception that
-  /// leaves f ends the job with its message.
+  /// leaves f ends the job with its message; NodeDied leaves parallel() instead, when all threads of this node have come out of f.
   template <class F>
   void parallel(F&& f) {
     run_parallel([&f](Thread& me) { f(me); });
