@@ -68,7 +68,7 @@ Page page_of(Command command) {
            {"netvm-perf dsm --quick", "To see that it runs."}}};
     case Command::sync:
       return {
-          "mutexes beside locks built by hand from the same NIC's atomics, and beside the bare machine",
+          "mutexes and other objects beside what is built by hand from the same NIC's atomics, and beside the bare machine",
           {"A job of 2 nodes. A mutex that nobody else wants, beside std::mutex; the time from an unlock until another thread's or another "
            "node's lock() returns, beside a bare hand-over of a cache line, an MCS lock, a ticket lock and compare-and-swap spinning "
            "over the NIC, and a pthread mutex shared by the processes; a lock of what lies idle at another node; and acquisitions when "

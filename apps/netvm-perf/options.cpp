@@ -28,7 +28,7 @@ constexpr OptionInfo kSeconds = {"--seconds", "S", "Time to spend on a size (or 
 constexpr OptionInfo kThesisSeconds = {"--seconds", "S", "Time to spend on a figure, about. Default: 1."};
 constexpr OptionInfo kOnly = {
     "--only", "LIST",
-    "Only these groups of figures: pinning, dynamic, minimum, goodput, notify, faults, peer, simulated; separated by commas. "
+    "Only these groups of figures: pinning, dynamic, minimum, goodput, sync, notify, faults, peer, simulated; separated by commas. "
     "Default: all."};
 constexpr OptionInfo kWarmup = {"--warmup", "N", "Operations before the first batch of an arm. Default: 100."};
 constexpr OptionInfo kWindow = {"-w,--window", "N", "Operations in flight, 1 to 4096. Default: 64."};
@@ -203,7 +203,7 @@ std::vector<OptionInfo> options_of(Command command) {
 }
 
 std::vector<std::string_view> thesis_groups() {
-  return {"pinning", "dynamic", "minimum", "goodput", "notify", "faults", "peer", "simulated"};
+  return {"pinning", "dynamic", "minimum", "goodput", "sync", "notify", "faults", "peer", "simulated"};
 }
 
 bool wants(const Options& options, std::string_view group) {

@@ -6,9 +6,9 @@
 #include <mutex>
 #include <thread>
 
+#include "apps/netvm-perf/contest.hpp"
 #include "apps/netvm-perf/hand_made_locks.hpp"
 #include "apps/netvm-perf/stats.hpp"
-#include "runtime/stats.hpp"
 
 namespace netvm::perf {
 
@@ -165,43 +165,17 @@ void measure_fetch(Job& job, const Options& options, FloorPartner* partner, std:
     rows.push_back(make_row("netvm::mutex, lock of one that lies idle elsewhere", fetched, "bare flag hand-over", bare, 0));
 }
 
-/// Both nodes lock and unlock as fast as they can: nanoseconds an acquisition, and how even it is.
 void measure_contended(Job& job, const Options& options, std::vector<Row>& rows) {
-  const std::vector<LockArm> arms = all_arms(job);
-  auto* counts = job.symmetric_all<std::uint64_t>(2);
-  Stats& stats = detail::Runtime::current("netvm-perf").stats;
-  const std::int64_t time = options.quick ? 2'000'000 : 20'000'000;
-  std::vector<Series> per_entry(arms.size());
-  std::vector<Series> fairness(arms.size());
-  Series messages;
-  for (int b = 0; b < std::max(3, options.batches / 3); ++b) {
-    for (std::size_t a = 0; a < arms.size(); ++a) {
-      const std::uint64_t sent = stats.get(Stat::messages_sent);
-      job.barrier();
-      const std::uint64_t sent_for_barrier = stats.get(Stat::messages_sent) - sent;
-      std::uint64_t entries = 0;
-      const std::int64_t begin = clock_ns();
-      while (clock_ns() - begin < time) {
-        arms[a].lock();
-        arms[a].unlock();
-        ++entries;
-      }
-      const double ours = static_cast<double>(stats.get(Stat::messages_sent) - sent - sent_for_barrier);
-      put(0, counts + job.node(), &entries);
-      job.barrier();
-      if (job.node() != 0) continue;
-      const double x = static_cast<double>(counts[0]);
-      const double y = static_cast<double>(counts[1]);
-      per_entry[a].add(static_cast<double>(time) / (x + y));
-      fairness[a].add((x + y) * (x + y) / (2 * (x * x + y * y)));
-      if (a == 0) messages.add(ours / x);
-    }
-  }
+  std::vector<Contender> arms;
+  for (const LockArm& arm : all_arms(job)) arms.push_back({arm.name, arm.lock, arm.unlock});
+  const std::vector<Contest> contests = contend(job, options, arms);
   if (job.node() != 0) return;
+  const std::size_t host = arms.size() - 1;
   for (std::size_t a = 0; a < arms.size(); ++a) {
-    Row row = make_row(arms[a].name + ", both nodes at once: an acquisition", per_entry[a], arms[4].name + ", the same", per_entry[4], 0);
-    row.note = fmt::format("Jain fairness {:.3f}", fairness[a].median());
-    if (a == 0) row.note += fmt::format(", {:.2f} messages an acquisition", messages.median());
+    Row row = make_row(arms[a].name + ", both nodes at once: an acquisition", contests[a].per_entry, arms[host].name + ", the same",
+                       contests[host].per_entry, 0);
+    row.note = fmt::format("Jain fairness {:.3f}", contests[a].fairness.median());
+    if (a == 0) row.note += fmt::format(", {:.2f} messages an acquisition", contests[a].messages.median());
     rows.push_back(row);
   }
 }
@@ -221,7 +195,7 @@ std::vector<Row> measure_sync(Job& job, const Options& options, FloorPartner* pa
   progress.say("mutexes");
   measure_mutexes(job, options, partner, rows);
   progress.say("other objects");
-  measure_objects(job, options, rows);
+  measure_objects(job, options, partner, rows);
   return rows;
 }
 

@@ -18,6 +18,6 @@ std::vector<Row> measure_sync(Job& job, const Options& options, FloorPartner* pa
 void measure_mutexes(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);
 
 /// Semaphores, wait queues, reader-writer locks, barriers of some threads.
-void measure_objects(Job& job, const Options& options, std::vector<Row>& rows);
+void measure_objects(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows);
 
 }  // namespace netvm::perf

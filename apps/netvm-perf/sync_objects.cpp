@@ -4,10 +4,10 @@
 #include <semaphore>
 #include <shared_mutex>
 
+#include "apps/netvm-perf/contest.hpp"
 #include "apps/netvm-perf/hand_made_objects.hpp"
 #include "apps/netvm-perf/stats.hpp"
 #include "apps/netvm-perf/sync.hpp"
-#include "runtime/stats.hpp"
 
 namespace netvm::perf {
 
@@ -24,7 +24,7 @@ void measure_alone(Job& job, const Options& options, std::vector<Row>& rows) {
     constexpr int kRounds = 10'000;
     std::shared_mutex local;
     std::vector<Series> series(arms.size());
-    Series woken, woken_by_hand, shared, local_shared;
+    Series woken, woken_by_hand, cycle, cycle_by_hand, shared, local_shared;
     const auto pair = [&](auto&& first, auto&& second) {
       return time_batch(kRounds, [&](int) {
         first();
@@ -37,12 +37,23 @@ void measure_alone(Job& job, const Options& options, std::vector<Row>& rows) {
       woken_by_hand.add(time_batch(kRounds, [&](int) {
         if (places.anybody()) places.serve();
       }));
+      cycle.add(time_batch(kRounds, [&](int) {
+        const wait_queue::ticket place = queue->enqueue();
+        queue->wake_one();
+        queue->wait(place);
+      }));
+      cycle_by_hand.add(time_batch(kRounds, [&](int) {
+        const bool waits = places.come();
+        if (places.anybody()) places.serve();
+        if (waits) places.wait();
+      }));
       shared.add(pair([&] { guard->lock_shared(); }, [&] { guard->unlock_shared(); }));
       local_shared.add(pair([&] { local.lock_shared(); }, [&] { local.unlock_shared(); }));
     }
     rows.push_back(make_row("semaphore, alone: acquire + release", series[0], arms[1].name, series[1], 1.03));
     rows.push_back(make_row("semaphore, alone: acquire + release", series[0], arms[2].name, series[2], 0));
     rows.push_back(make_row("wait queue, alone: wake of nobody", woken, "by hand on the NIC", woken_by_hand, 1.05));
+    rows.push_back(make_row("wait queue, alone: enqueue, wake, wait", cycle, "by hand on the NIC", cycle_by_hand, 1.05));
     rows.push_back(make_row("reader-writer lock, alone: lock_shared + unlock_shared", shared, "std::shared_mutex", local_shared, 0));
   }
   job.barrier();
@@ -91,47 +102,22 @@ void measure_let_go(Job& job, const Options& options, const std::vector<ObjectAr
   for (std::size_t a = 1; a < arms.size(); ++a) rows.push_back(make_row(what, latency[0], arms[a].name, latency[a], 0));
 }
 
-/// Both nodes acquire and release as fast as they can: nanoseconds an acquisition, and how even it is.
-void measure_contended(Job& job, const Options& options, const std::vector<ObjectArm>& arms, std::vector<Row>& rows) {
-  auto* counts = job.symmetric_all<std::uint64_t>(2);
-  Stats& stats = detail::Runtime::current("netvm-perf").stats;
-  const std::int64_t time = options.quick ? 2'000'000 : 20'000'000;
-  std::vector<Series> per_entry(arms.size());
-  std::vector<Series> fairness(arms.size());
-  Series messages;
-  for (int b = 0; b < std::max(3, options.batches / 3); ++b) {
-    for (std::size_t a = 0; a < arms.size(); ++a) {
-      job.barrier();
-      const std::uint64_t sent = stats.get(Stat::messages_sent);
-      std::uint64_t entries = 0;
-      const std::int64_t begin = clock_ns();
-      while (clock_ns() - begin < time) {
-        arms[a].acquire();
-        arms[a].release();
-        ++entries;
-      }
-      const auto ours = static_cast<double>(stats.get(Stat::messages_sent) - sent);
-      put(0, counts + job.node(), &entries);
-      job.barrier();
-      if (job.node() != 0) continue;
-      const auto x = static_cast<double>(counts[0]);
-      const auto y = static_cast<double>(counts[1]);
-      per_entry[a].add(static_cast<double>(time) / (x + y));
-      fairness[a].add((x + y) * (x + y) / (2 * (x * x + y * y)));
-      if (a == 0) messages.add(ours / x);
-    }
-  }
+void measure_contended(Job& job, const Options& options, const std::vector<ObjectArm>& objects, std::vector<Row>& rows) {
+  std::vector<Contender> arms;
+  for (const ObjectArm& arm : objects) arms.push_back({arm.name, arm.acquire, arm.release});
+  const std::vector<Contest> contests = contend(job, options, arms);
   if (job.node() != 0) return;
   for (std::size_t a = 1; a < arms.size(); ++a) {
-    rows.push_back(
-        make_row("semaphore, one permit, both nodes at once: an acquisition", per_entry[0], arms[a].name, per_entry[a], a == 1 ? 1.0 : 0));
-    rows.back().note = fmt::format("Jain fairness {:.3f}, {:.2f} messages an acquisition; {}: fairness {:.3f}", fairness[0].median(),
-                                   messages.median(), arms[a].name, fairness[a].median());
+    rows.push_back(make_row("semaphore, one permit, both nodes at once: an acquisition", contests[0].per_entry, arms[a].name,
+                            contests[a].per_entry, a == 1 ? 1.0 : 0));
+    rows.back().note =
+        fmt::format("Jain fairness {:.3f}, {:.2f} messages an acquisition; {}: fairness {:.3f}", contests[0].fairness.median(),
+                    contests[0].messages.median(), arms[a].name, contests[a].fairness.median());
   }
 }
 
 /// Of the two nodes, beside the host's own and beside the barrier of all.
-void measure_barrier_of_some(Job& job, const Options& options, std::vector<Row>& rows) {
+void measure_barrier_of_some(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows) {
   auto* some = job.allocate_all<barrier<>>();
   auto* const shared = shared_by_processes<pthread_barrier_t>(job);
   if (job.node() == 0) {
@@ -142,8 +128,9 @@ void measure_barrier_of_some(Job& job, const Options& options, std::vector<Row>&
   }
   job.barrier();
   const int rounds = options.quick ? 50 : 500;
-  Series ours, everybody, host;
+  Series ours, everybody, host, bare;
   for (int b = 0; b < options.batches; ++b) {
+    if (job.node() == 0) bare.add(partner->flag_hand_over_ns(1000));
     job.barrier();
     ours.add(time_batch(rounds, [&](int) { some->arrive_and_wait(2); }));
     job.barrier();
@@ -151,19 +138,20 @@ void measure_barrier_of_some(Job& job, const Options& options, std::vector<Row>&
     host.add(time_batch(rounds, [&](int) { pthread_barrier_wait(shared); }));
   }
   if (job.node() != 0) return;
-  rows.push_back(make_row("netvm::barrier of two nodes' threads", ours, "the job's barrier", everybody, 0));
+  rows.push_back(make_row("the job's barrier, of two", everybody, "bare flag hand-over", bare, 2.0));
+  rows.push_back(make_row("netvm::barrier of two nodes' threads", ours, "bare flag hand-over", bare, 0));
   rows.push_back(make_row("netvm::barrier of two nodes' threads", ours, "pthread barrier shared by processes", host, 0));
 }
 
 }  // namespace
 
-void measure_objects(Job& job, const Options& options, std::vector<Row>& rows) {
+void measure_objects(Job& job, const Options& options, FloorPartner* partner, std::vector<Row>& rows) {
   measure_alone(job, options, rows);
   const std::vector<ObjectArm> semaphores = {netvm_semaphore(job), semaphore_by_hand(job), process_shared_semaphore(job)};
   measure_let_go(job, options, semaphores, true, "semaphore, handed over: release -> acquire returns", rows);
   measure_contended(job, options, semaphores, rows);
   measure_let_go(job, options, {netvm_wait_queue(job), wait_queue_by_hand(job)}, false, "wait queue: wake -> wait returns", rows);
-  measure_barrier_of_some(job, options, rows);
+  measure_barrier_of_some(job, options, partner, rows);
 }
 
 }  // namespace netvm::perf

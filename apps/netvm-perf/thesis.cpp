@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "apps/netvm-perf/hand_made_objects.hpp"
 #include "apps/netvm-perf/in_flight.hpp"
 #include "apps/netvm-perf/measurements.hpp"
 #include "apps/netvm-perf/pin_cache.hpp"
@@ -268,6 +269,42 @@ void measure_notifications(Session& session, Table& table) {
   add_figure(table, "the same put and wait over a bare futex wake", "-", paired_ratio(arms.values(block), arms.values(futex)), {{}, 1.2});
 }
 
+/// The thesis's synchronisation over bare atomics, by one node; A keeps the words of what is made by hand.
+void measure_objects_alone(Session& session, Table& table) {
+  session.say("wait queue and semaphore");
+  const ObjectArm semaphore = netvm_semaphore(session.job());
+  const ObjectArm by_hand = semaphore_by_hand(session.job());
+  auto* queue = session.job().allocate_all<wait_queue>();
+  PlacesByHand places(session.job());
+  session.job().barrier();
+  Arms arms(session);
+  const auto add_cycle = [&arms](auto&& step) { return arms.add_local([step](int n) { return time_batch(n, [&](int) { step(); }); }); };
+  const std::size_t p_and_v = add_cycle([&] {
+    semaphore.acquire();
+    semaphore.release();
+  });
+  const std::size_t bare_p_and_v = add_cycle([&] {
+    by_hand.acquire();
+    by_hand.release();
+  });
+  const std::size_t wait = add_cycle([&] {
+    const wait_queue::ticket place = queue->enqueue();
+    queue->wake_one();
+    queue->wait(place);
+  });
+  const std::size_t bare_wait = add_cycle([&] {
+    const bool waits = places.come();
+    if (places.anybody()) places.serve();
+    if (waits) places.wait();
+  });
+  arms.run();
+  if (!session.measures()) return;
+  add_figure(table, "wait queue over bare atomics: enqueue, wake, wait, alone", "1.182",
+             paired_ratio(arms.values(wait), arms.values(bare_wait)), {1.182, 1.05});
+  add_figure(table, "semaphore over bare atomics: P and V, alone", "1.126", paired_ratio(arms.values(p_and_v), arms.values(bare_p_and_v)),
+             {1.126, 1.03});
+}
+
 /// Over the bare fault and one memcpy.
 void measure_ladder(Session& session, Table& table) {
   for (const LadderStep& step : run_fault_ladder(session)) {
@@ -296,6 +333,7 @@ Table measure_thesis(Session& session) {
   if (wants(options, "goodput")) {
     for (const std::size_t bytes : {65536UL, 1048576UL}) measure_goodput(session, bytes, table);
   }
+  if (!packet && wants(options, "sync")) measure_objects_alone(session, table);
   if (!packet && wants(options, "notify")) measure_notifications(session, table);
   return table;
 }
