@@ -43,6 +43,10 @@ Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) 
   Object& object = named(offset);
   const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue);
   if (!entered) return entered.status();
+  if (object.state.broken) {
+    leave(object, who);
+    return Status::owner_dead;
+  }
   const std::uint64_t ticket = line_up(object)->id;
   leave(object, who);
   return ticket;
@@ -128,26 +132,30 @@ Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadli
 
 // ---- once --------------------------------------------------------------------------------------------------------------------
 
-namespace {
-constexpr std::uint64_t kNotDone = 0;
-constexpr std::uint64_t kRuns = 1;
-constexpr std::uint64_t kDone = 2;
-}  // namespace
+QueuedWaiter Objects::next_to_run(ObjectState& state) {
+  QueuedWaiter next = state.take_first();
+  state.count = kOnceRuns;
+  state.limit = next.node.value + 1;
+  return next;
+}
 
 Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
-  if (at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kDone; })) return false;
+  if (at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kOnceDone; })) return false;
   const Result<Object*> entered = enter(object, who, ObjectKind::once);
   if (!entered) return entered.status();
   ObjectState& state = object.state;
-  if (state.count == kRuns) {
-    std::uint64_t outcome = kNotDone;
+  if (state.count == kOnceRuns) {
+    std::uint64_t outcome = kOnceNotDone;
     const Status status = wait_in_line(object, who, kForever, QueuedWaiter::Role::any, &outcome);
     if (!ok(status)) return status;
-    return outcome != kDone;
+    return outcome != kOnceDone;
   }
-  const bool mine = state.count == kNotDone;
-  if (mine) state.count = kRuns;
+  const bool mine = state.count == kOnceNotDone;
+  if (mine) {
+    state.count = kOnceRuns;
+    state.limit = nic_.node().value + 1;
+  }
   leave(object, who);
   return mine;
 }
@@ -159,14 +167,14 @@ Status Objects::end_once(std::uint64_t offset, std::uint64_t who, bool done) {
   ObjectState& state = object.state;
   Woken woken;
   if (done) {
-    state.count = kDone;
+    state.count = kOnceDone;
     woken = all_of(state);
   } else if (state.queue.empty()) {
-    state.count = kNotDone;
+    state.count = kOnceNotDone;
   } else {
-    woken.push_back(state.take_first());  // it runs now
+    woken.push_back(next_to_run(state));
   }
-  leave(object, who, woken, done ? kDone : kNotDone);
+  leave(object, who, woken, done ? kOnceDone : kOnceNotDone);
   return Status::ok;
 }
 

@@ -1,4 +1,4 @@
-// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer.
+// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer and a UserHeader for each user.
 #include "sync/object_state.hpp"
 
 #include <algorithm>
@@ -10,14 +10,22 @@ namespace {
 
 struct ObjectHeader {
   std::uint8_t kind = 0;
-  std::uint8_t reserved[1] = {};
+  std::uint8_t broken = 0;
   std::uint16_t answers = 0;
   std::uint32_t waiters = 0;
   std::uint64_t count = 0;
   std::uint64_t limit = 0;
   std::uint64_t phase = 0;
+  std::uint32_t users = 0;
+  std::uint8_t reserved[4] = {};
 };
-static_assert(sizeof(ObjectHeader) == 32);
+static_assert(sizeof(ObjectHeader) == 40);
+
+struct UserHeader {
+  std::uint32_t node = 0;
+  std::uint32_t shares = 0;
+};
+static_assert(sizeof(UserHeader) == 8);
 
 struct WaiterHeader {
   std::uint64_t id = 0;
@@ -82,6 +90,11 @@ bool ObjectState::remove(NodeId node, std::uint64_t id) {
   return true;
 }
 
+ObjectUser& ObjectState::user(NodeId node) {
+  const auto at = std::ranges::find_if(users, [node](const ObjectUser& user) { return user.node == node; });
+  return at != users.end() ? *at : users.emplace_back(ObjectUser{node, 0});
+}
+
 std::optional<RideAnswer> ObjectState::take_answer(NodeId node, std::uint64_t number) {
   const auto at = std::ranges::find_if(answers, [&](const RideAnswer& answer) { return answer.node == node && answer.number == number; });
   if (at == answers.end()) return std::nullopt;
@@ -100,6 +113,8 @@ void encode_object(const ObjectState& state, Bytes& out) {
   if (state.kind == ObjectKind::none && state.answers.empty()) return;
   ObjectHeader header;
   header.kind = static_cast<std::uint8_t>(state.kind);
+  header.broken = state.broken ? 1 : 0;
+  header.users = static_cast<std::uint32_t>(state.users.size());
   header.answers = static_cast<std::uint16_t>(state.answers.size());
   header.waiters = static_cast<std::uint32_t>(state.queue.size());
   header.count = state.count;
@@ -123,6 +138,7 @@ void encode_object(const ObjectState& state, Bytes& out) {
     entry.refused = answer.refused ? 1 : 0;
     append(out, entry);
   }
+  for (const ObjectUser& user : state.users) append(out, UserHeader{user.node.value, user.shares});
 }
 
 std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
@@ -131,6 +147,8 @@ std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::
   ObjectHeader header;
   if (!take(bytes, &header)) return std::nullopt;
   if (header.kind > static_cast<std::uint8_t>(ObjectKind::once) || (header.kind == 0 && header.answers == 0)) return std::nullopt;
+  if (header.broken > 1 || header.users > nodes) return std::nullopt;
+  state.broken = header.broken != 0;
   state.kind = static_cast<ObjectKind>(header.kind);
   state.count = header.count;
   state.limit = header.limit;
@@ -149,7 +167,13 @@ std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::
     if (!take(bytes, &entry) || entry.node >= nodes || entry.refused > 1) return std::nullopt;
     state.answers.push_back({NodeId{entry.node}, entry.refused != 0, entry.number, entry.value});
   }
-  if (!bytes.empty()) return std::nullopt;
+  if (bytes.size() != header.users * sizeof(UserHeader)) return std::nullopt;
+  for (std::uint32_t i = 0; i < header.users; ++i) {
+    UserHeader entry;
+    std::memcpy(&entry, bytes.data() + i * sizeof entry, sizeof entry);
+    if (entry.node >= nodes) return std::nullopt;
+    state.users.push_back({NodeId{entry.node}, entry.shares});
+  }
   return state;
 }
 

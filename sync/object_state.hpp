@@ -4,7 +4,9 @@
 //  1. Only the holder of the object's token reads or changes it. No bytes at all are an object that nobody used yet.
 //  2. Waiters stand in the order in which they came; each is known by its node and a number that its node uses once.
 //  3. Answers are those to changes that rode ahead of a request (object_change.hpp), until the token comes to the node that sent them.
-//  4. A waiter brings what its coherence layer tells with a request, so whoever wakes it can grant it everything in one message.
+//  4. Users are the nodes that had the token since the object began, and so all that others can wait for. Broken: one of them has died, and nobody can
+//     know whether what is waited for would have come from it; who would have to wait is told instead.
+//  5. A waiter brings what its coherence layer tells with a request, so whoever wakes it can grant it everything in one message.
 #pragma once
 
 #include <cstdint>
@@ -37,14 +39,21 @@ struct RideAnswer {
   std::uint64_t value = 0;
 };
 
+struct ObjectUser {
+  NodeId node{};
+  std::uint32_t shares = 0;  ///< of a reader-writer lock
+};
+
 struct ObjectState {
   ObjectKind kind = ObjectKind::none;
   /// semaphore: permits. latch and barrier: arrivals that are missing. flag: 1 = set. once: 0, 1 = runs, 2 = done. rwlock: shares that readers have.
   std::uint64_t count = 0;
-  std::uint64_t limit = 0;        ///< barrier: arrivals of a phase. rwlock: 1 = a writer has it
+  std::uint64_t limit = 0;        ///< barrier: arrivals of a phase. rwlock: the writer's node + 1. once: that of who runs it
   std::uint64_t phase = 0;        ///< barrier: phases that have ended
   std::list<QueuedWaiter> queue;  // costs nothing while it is empty, unlike a deque
   std::vector<RideAnswer> answers;
+  std::vector<ObjectUser> users;
+  bool broken = false;
 
   [[nodiscard]] QueuedWaiter take_first() {
     QueuedWaiter first = std::move(queue.front());
@@ -53,6 +62,8 @@ struct ObjectState {
   }
   /// False: it is not there.
   bool remove(NodeId node, std::uint64_t id);
+  /// The node is one from now on.
+  ObjectUser& user(NodeId node);
   /// Takes it out, if it is there.
   std::optional<RideAnswer> take_answer(NodeId node, std::uint64_t number);
   /// An object that nobody used yet, but for the answers.

@@ -12,6 +12,8 @@
 namespace netvm::sync {
 
 namespace {
+constexpr std::uint64_t kMender = LockState::kCaretaker - 1;  // who has a token without being a thread of the application
+
 unsigned long long printable(std::uint64_t value) { return value; }
 // For the watchdog.
 const char* short_name(ObjectKind kind) {
@@ -27,6 +29,7 @@ Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& st
       most_joins_(most_joins),
       table_(std::make_unique<Table>()),
       dead_(nic.nodes(), false),
+      menders_(nic.env()),
       told_(nic.nodes()) {
   nic_.set_message_handler(nic::MessageKind::sync_wake, this);
 }
@@ -57,7 +60,7 @@ Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, Objec
   const Status status = mutexes_.lock(*object.lock, who, tries ? kForever : deadline, nullptr, ride);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
-  drop_dead_waiters(state);
+  note_deaths(object);
   if (ride != nullptr && !state.answers.empty()) {
     *answer = state.take_answer(nic_.node(), ride->number);
     if (*answer) return &object;
@@ -68,6 +71,7 @@ Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, Objec
   if (state.kind == ObjectKind::none || (state.kind != kind && leaves_nothing && state.queue.empty())) {
     state.begin_anew();
     state.kind = kind;
+    (void)state.user(nic_.node());
     if (initial != nullptr) state.count = (*initial)();
     if (kind == ObjectKind::barrier) state.limit = state.count;
   }
@@ -92,6 +96,10 @@ Result<Outcome> Objects::enter_and(Object& object, std::uint64_t who, const Chan
   const Result<Object*> entered = enter(object, who, kind, kForever, initial, rides ? &ride : nullptr, &answer);
   if (!entered) return entered.status();
   if (answer) return Outcome{answer->refused, answer->value, {}};
+  if (object.state.broken && kind == ObjectKind::barrier) {  // its phase will not end
+    leave(object, who);
+    return Status::owner_dead;
+  }
   if (on_completion != nullptr && completes(object.state, change)) (*on_completion)();
   return perform(object.state, change);
 }
@@ -142,10 +150,11 @@ void Objects::arrive(SyncId id, NodeId from, std::span<const std::byte> bytes) {
   const auto message = decode_ride(bytes);
   NETVM_CHECK(message, "node %u sends along with its request for the object at offset %#llx what is no operation", from.value,
               printable(id.offset));
-  ObjectState& state = at(id).state;
+  Object& object = at(id);
+  ObjectState& state = object.state;
   const Change& change = message->ride.change;
-  if (state.kind != sync::kind_of(change.op)) return;
-  drop_dead_waiters(state);
+  note_deaths(object);
+  if (state.kind != sync::kind_of(change.op) || state.broken) return;
   // Those of other nodes are woken by who comes: it sends them what they lack.
   const auto count = static_cast<std::ptrdiff_t>(wakes(state, change));
   const bool all_are_here = std::all_of(state.queue.begin(), std::next(state.queue.begin(), count),
@@ -199,7 +208,10 @@ void Objects::pack(SyncId id, Bytes& out) {
 bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
   std::optional<ObjectState> state = decode_object(cargo, nic_.nodes());
   if (!state) return false;
-  at(id).state = std::move(*state);
+  Object& object = at(id);
+  object.state = std::move(*state);
+  object.deaths = 0;
+  if (object.state.kind != ObjectKind::none) (void)object.state.user(nic_.node());
   return true;
 }
 
@@ -207,10 +219,15 @@ Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, s
   Object& object = named(offset);
   if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
   ObjectState& state = object.state;
-  drop_dead_waiters(state);
-  const bool busy = !state.queue.empty() || (state.kind == ObjectKind::rwlock && (state.count != 0 || state.limit != 0));
+  note_deaths(object);
+  const bool held = state.kind == ObjectKind::rwlock && !state.broken && (state.count != 0 || state.limit != 0);
+  const bool busy = held || !state.queue.empty();
   if (!busy) {
+    const std::uint64_t phase = state.phase;
+    state.begin_anew();
+    state.phase = phase;
     state.kind = kind;
+    (void)state.user(nic_.node());
     state.count = count;
     state.limit = kind == ObjectKind::barrier ? count : 0;
     ++state.phase;  // nobody waits for a phase of before
@@ -237,6 +254,7 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
     waiter->object = object.id();
     waiting_.emplace(waiter->id, waiter);
   }
+  if (deaths_.load() != object.deaths) mend();  // of somebody who died since the state was looked at
   QueuedWaiter& entry = object.state.queue.emplace_back();
   entry.id = waiter->id;
   entry.node = nic_.node();
@@ -271,7 +289,7 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
 
 Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
   if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
-  drop_dead_waiters(object.state);
+  note_deaths(object);
   const bool was_there = object.state.remove(nic_.node(), waiter_id);
   // Others may have stood behind it only.
   leave(object, who, was_there && object.state.kind == ObjectKind::rwlock ? let_in(object.state) : Woken{});
@@ -283,6 +301,10 @@ Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, 
     leave(object, who);
     found_nothing();
     return Status::timeout;
+  }
+  if (object.state.broken) {
+    leave(object, who);
+    return Status::owner_dead;
   }
   Waiter* waiter = line_up(object, role);
   leave(object, who);
@@ -326,33 +348,109 @@ void Objects::interrupt(std::uint64_t ticket) {
   waiter->word.announce(nic_.env());
 }
 
+// ---- deaths ----------------------------------------------------------------------------------------------------------------
+
 void Objects::lost(SyncId object) {
-  std::vector<Waiter*> told;
+  std::vector<std::uint64_t> told;
   {
     const std::lock_guard guard(waiting_guard_);
     for (const auto& [id, waiter] : waiting_) {
-      const auto state = waiter->state.load(std::memory_order_relaxed);  // relaxed: under the guard
-      if (waiter->object != object || state == Waiter::State::woken) continue;
-      waiter->state.store(Waiter::State::lost, std::memory_order_release);  // release: partner is await()'s look
-      told.push_back(waiter);
+      if (waiter->object == object) told.push_back(id);
     }
   }
-  for (Waiter* waiter : told) waiter->word.announce(nic_.env());
+  for (const std::uint64_t id : told) tell_lost(id);
+}
+
+void Objects::tell_lost(std::uint64_t id) {
+  Waiter* waiter = nullptr;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    const auto at = waiting_.find(id);
+    if (at == waiting_.end() || at->second->state.load(std::memory_order_relaxed) == Waiter::State::woken)
+      return;  // relaxed: under the guard
+    waiter = at->second;
+    waiter->state.store(Waiter::State::lost, std::memory_order_release);  // release: partner is await()'s look
+  }
+  waiter->word.announce(nic_.env());
 }
 
 void Objects::on_death(NodeId node) {
   const std::lock_guard guard(waiting_guard_);
   dead_[node.value] = true;
-  anybody_died_.store(true);
+  deaths_.fetch_add(1);
 }
 
-void Objects::drop_dead_waiters(ObjectState& state) {
-  if (!anybody_died_.load(std::memory_order_relaxed)) [[likely]]  // relaxed: who asks too early lets the next drop them
+void Objects::note_deaths(Object& object) {
+  const std::uint32_t deaths = deaths_.load(std::memory_order_relaxed);  // relaxed: who looks too early is mended later
+  if (deaths == object.deaths) [[likely]]
     return;
+  object.deaths = deaths;
+  ObjectState& state = object.state;
   const std::lock_guard guard(waiting_guard_);
-  state.queue.remove_if([this](const QueuedWaiter& waiter) { return dead_[waiter.node.value]; });
-  std::erase_if(state.answers, [this](const RideAnswer& answer) { return dead_[answer.node.value]; });
+  const auto is_dead = [this](NodeId node) { return dead_[node.value]; };
+  state.queue.remove_if([&](const QueuedWaiter& waiter) { return is_dead(waiter.node); });
+  std::erase_if(state.answers, [&](const RideAnswer& answer) { return is_dead(answer.node); });
+  for (const ObjectUser& user : state.users) {
+    if (!is_dead(user.node)) continue;
+    const bool had_it = state.limit == user.node.value + 1;
+    if (state.kind == ObjectKind::rwlock) {
+      state.count -= user.shares;
+      if (had_it) state.broken = true;
+    } else if (state.kind == ObjectKind::once) {
+      if (had_it && state.count == kOnceRuns) state.count = kOnceNotDone;
+    } else {
+      state.broken = true;
+    }
+  }
+  std::erase_if(state.users, [&](const ObjectUser& user) { return is_dead(user.node); });
 }
+
+void Objects::mend() {
+  {
+    const std::lock_guard guard(waiting_guard_);
+    mend_again_ = true;
+    if (std::exchange(mending_, true)) return;
+  }
+  // Refused only when the job has ended for this node.
+  (void)menders_.spawn([this] {
+    for (;;) {
+      std::vector<SyncId> objects;
+      {
+        const std::lock_guard guard(waiting_guard_);
+        if (!std::exchange(mend_again_, false)) {
+          mending_ = false;
+          return;
+        }
+        for (const auto& [id, waiter] : waiting_) {
+          if (std::ranges::find(objects, waiter->object) == objects.end()) objects.push_back(waiter->object);
+        }
+      }
+      for (const SyncId object : objects) mend(at(object));
+    }
+  });
+}
+
+void Objects::mend(Object& object) {
+  if (!ok(mutexes_.lock(*object.lock, kMender, kForever))) return;  // lost: who waits has been told; or the job ends
+  note_deaths(object);
+  ObjectState& state = object.state;
+  Woken woken;
+  std::vector<std::uint64_t> told;
+  if (state.broken) {
+    state.queue.remove_if([&](const QueuedWaiter& waiter) {
+      if (waiter.node == nic_.node()) told.push_back(waiter.id);
+      return waiter.node == nic_.node();
+    });
+  } else if (state.kind == ObjectKind::rwlock) {
+    woken = let_in(state);
+  } else if (state.kind == ObjectKind::once && state.count == kOnceNotDone && !state.queue.empty()) {
+    woken.push_back(next_to_run(state));
+  }
+  leave(object, kMender, woken, kOnceNotDone);
+  for (const std::uint64_t id : told) tell_lost(id);
+}
+
+void Objects::close() { menders_.close(); }
 
 void Objects::apply(Grant& grant) {
   const std::lock_guard guard(grant.lock);

@@ -15,7 +15,8 @@
 //  5. What rides ahead carries what its node knows beyond what the other node told it last: never less than those that it wakes lack.
 //  6. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
 //  7. With a node die the objects whose tokens it had: who waits for one gets E_OWNER_DEAD, and so does who uses it later. An object whose token survives goes
-//     on without the waiters of the dead node.
+//     on without the waiters of the dead node, a reader-writer lock without its readers, once without its attempt; of the others, and a lock that it wrote
+//     under, it breaks what it ever used (object_state.hpp): each survivor tells its own who wait.
 //  8. Nothing is kept in shared memory. A node keeps what it knows of an object that one of its threads used, until it ends.
 // Threads: any, except that on_message, pack and unpack come from the NIC. Every operation may block for the token, as a lock does.
 #pragma once
@@ -30,6 +31,7 @@
 #include <vector>
 
 #include "nic/nic.hpp"
+#include "runtime/task_group.hpp"
 #include "sync/coherence_hook.hpp"
 #include "sync/object_change.hpp"
 #include "sync/object_state.hpp"
@@ -121,6 +123,10 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   void lost(SyncId object) override;
   /// A node has died: nobody of it is woken any more. Any context; does not block.
   void on_death(NodeId node);
+  /// The locks have recovered: tells those of this node who wait for what will not come. Any context; does not block.
+  void mend();
+  /// Waits for what that has begun. Before the mutexes go.
+  void close();
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, or woke nobody, and were dropped.
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
@@ -158,8 +164,10 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   void forget(Waiter* waiter);
   // The calling thread may be trying again and again, on the core that this node's engine would need to hear of what it waits for.
   void found_nothing();
-  // The token is held.
-  void drop_dead_waiters(ObjectState& state);
+  // What deaths that it does not know of mean to the object. The token is held.
+  void note_deaths(Object& object);
+  void mend(Object& object);
+  void tell_lost(std::uint64_t id);
   // False: nobody waits under this number.
   bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
   void apply(Grant& grant);
@@ -167,7 +175,12 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Status wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role = QueuedWaiter::Role::any,
                       std::uint64_t* value = nullptr);
 
-  Woken let_in(ObjectState& state);  // whom a reader-writer lock lets in now
+  // Of once: the state's count.
+  static constexpr std::uint64_t kOnceNotDone = 0;
+  static constexpr std::uint64_t kOnceRuns = 1;
+  static constexpr std::uint64_t kOnceDone = 2;
+  static QueuedWaiter next_to_run(ObjectState& state);  // takes out who waits first
+  Woken let_in(ObjectState& state);                     // whom a reader-writer lock lets in now
   static Woken all_of(ObjectState& state);
 
   Mutexes& mutexes_;
@@ -182,7 +195,10 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Waiter* free_ = nullptr;
   std::uint64_t next_waiter_ = 1;
   std::vector<bool> dead_;  // by node; under waiting_guard_
-  std::atomic<bool> anybody_died_{false};
+  std::atomic<std::uint32_t> deaths_{0};
+  bool mending_ = false;     // under waiting_guard_
+  bool mend_again_ = false;  // under waiting_guard_
+  TaskGroup menders_;
   SpinLock told_guard_;
   std::vector<std::optional<Bytes>> told_;  // by node: what it told the coherence layer last; under told_guard_
   std::atomic<std::uint64_t> rides_{0};

@@ -26,6 +26,7 @@ struct Objects::Object {
 
   std::uint64_t offset = 0;  // with SyncId::kObjectBit
   LockState* lock = nullptr;
+  std::uint32_t deaths = 0;                        // that its state knows of; of the token's holder
   ObjectState state;                               // of the token's holder
   std::atomic<ObjectKind> kind{ObjectKind::none};  // as last seen here; for messages to people
   SpinLock guard;                                  // of `readers`
@@ -42,9 +43,13 @@ inline Objects::Object& Objects::at(SyncId id) {
 
 template <class Act>
 bool Objects::at_rest(Object& object, ObjectKind kind, Act&& act) {
-  if (anybody_died_.load(std::memory_order_relaxed)) [[unlikely]]  // relaxed: as in drop_dead_waiters()
+  if (deaths_.load(std::memory_order_relaxed) != 0) [[unlikely]]  // relaxed: as in note_deaths()
     return false;
-  return mutexes_.try_at_rest(*object.lock, [&] { return object.state.kind == kind && act(object.state); });
+  return mutexes_.try_at_rest(*object.lock, [&] {
+    if (object.state.kind != kind || !act(object.state)) return false;
+    hook_.before_unlock(object.id());
+    return true;
+  });
 }
 
 /// A queue node for a thread of this node that waits for a wake-up.

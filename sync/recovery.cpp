@@ -6,8 +6,8 @@
 
 namespace netvm::sync {
 
-Recovery::Recovery(Mutexes& mutexes, nic::Nic& nic, std::function<void(NodeId)> told)
-    : mutexes_(mutexes), nic_(nic), told_(std::move(told)), heard_(nic.nodes()), tasks_(nic.env()) {
+Recovery::Recovery(Mutexes& mutexes, nic::Nic& nic, std::function<void(NodeId)> told, std::function<void()> recovered)
+    : mutexes_(mutexes), nic_(nic), told_(std::move(told)), recovered_(std::move(recovered)), heard_(nic.nodes()), tasks_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_recovery, this);
 }
 
@@ -42,7 +42,10 @@ void Recovery::run() {
     const Nodes dead = mutexes_.gate().dead();
     for (const NodeId node : dead) nic_.declare_dead(node);
     const bool complete = round(dead);
-    if (complete && mutexes_.gate().open(static_cast<std::uint32_t>(dead.size()))) mutexes_.resume();
+    if (complete && mutexes_.gate().open(static_cast<std::uint32_t>(dead.size()))) {
+      mutexes_.resume();
+      recovered_();
+    }
     const std::lock_guard guard(lock_);
     if (!stopping_.load() && mutexes_.gate().dead() != dead) continue;
     running_ = false;

@@ -31,8 +31,8 @@ namespace netvm::sync {
 
 class Recovery final : public nic::MessageHandler {
  public:
-  /// `told`: called for each node that is found to have died, from any context; must not block.
-  Recovery(Mutexes& mutexes, nic::Nic& nic, std::function<void(NodeId)> told);
+  /// `told`: called for each node that is found to have died; `recovered`: when the locks go on. From any context; must not block.
+  Recovery(Mutexes& mutexes, nic::Nic& nic, std::function<void(NodeId)> told, std::function<void()> recovered);
   /// Ends a round that is under way.
   ~Recovery() override;
 
@@ -65,6 +65,7 @@ class Recovery final : public nic::MessageHandler {
   Mutexes& mutexes_;
   nic::Nic& nic_;
   const std::function<void(NodeId)> told_;
+  const std::function<void()> recovered_;
   SpinLock lock_;
   std::vector<Heard> heard_;  // by node; under lock_
   bool running_ = false;      // under lock_

@@ -3,7 +3,7 @@
 // queue again: so a writer that waits elsewhere is not overtaken for ever.
 //
 // Invariants
-//  1. state.limit == 1: one thread has it alone, and state.count == 0. Else state.count is the sum of all nodes' shares.
+//  1. state.limit != 0: a thread of node limit - 1 has it alone, and state.count == 0. Else state.count is the sum of all users' shares.
 //  2. A node has shares if, and only if, one of its threads reads or is about to: given by the token's state, not yet entered in Readers.
 //  3. Whoever stands in the queue's front cannot be let in yet: let_in() runs after every change.
 #include <algorithm>
@@ -22,9 +22,10 @@ Objects::Woken Objects::let_in(ObjectState& state) {
     const bool writes = state.queue.front().role == Role::writer;
     if (writes && state.count != 0) break;
     if (writes) {
-      state.limit = 1;
+      state.limit = state.queue.front().node.value + 1;
     } else {
       ++state.count;
+      ++state.user(state.queue.front().node).shares;
     }
     woken.push_back(state.take_first());
   }
@@ -44,9 +45,9 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
   {
     const std::lock_guard guard(object.guard);
     if (has(object.readers, who)) return Status::invalid;
-    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
+    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [this](ObjectState& state) {
                          if (state.limit != 0 || state.count != 0 || !state.queue.empty()) return false;
-                         state.limit = 1;
+                         state.limit = nic_.node().value + 1;
                          return true;
                        });
     if (quick) {
@@ -58,7 +59,7 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
   if (!entered) return entered.status();
   ObjectState& state = object.state;
   if (state.limit == 0 && state.count == 0 && state.queue.empty()) {
-    state.limit = 1;
+    state.limit = nic_.node().value + 1;
     leave(object, who);
   } else if (const Status status = wait_in_line(object, who, deadline, Role::writer); !ok(status)) {
     return status;
@@ -104,9 +105,10 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
       object.readers->inside.push_back(who);
       return Status::ok;
     }
-    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
+    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [this](ObjectState& state) {
                          if (state.limit != 0 || !state.queue.empty()) return false;
                          ++state.count;
+                         ++state.user(nic_.node()).shares;
                          return true;
                        });
     if (quick) {
@@ -119,6 +121,7 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
   ObjectState& state = object.state;
   if (state.limit == 0 && state.queue.empty()) {
     ++state.count;
+    ++state.user(nic_.node()).shares;
     leave(object, who);
   } else if (const Status status = wait_in_line(object, who, deadline, Role::reader); !ok(status)) {
     return status;
@@ -142,9 +145,10 @@ Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
     inside.pop_back();
     if (!inside.empty()) return Status::ok;
     given_back = std::exchange(object.readers->shares, 0);
-    const bool quick = at_rest(object, ObjectKind::rwlock, [given_back](ObjectState& state) {
+    const bool quick = at_rest(object, ObjectKind::rwlock, [this, given_back](ObjectState& state) {
       if (!state.queue.empty()) return false;
       state.count -= given_back;
+      state.user(nic_.node()).shares -= static_cast<std::uint32_t>(given_back);
       return true;
     });
     if (quick) return Status::ok;
@@ -152,6 +156,7 @@ Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
   const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
   if (!entered) return entered.status();
   object.state.count -= given_back;
+  object.state.user(nic_.node()).shares -= static_cast<std::uint32_t>(given_back);
   leave(object, who, let_in(object.state));
   return Status::ok;
 }

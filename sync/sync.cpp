@@ -16,12 +16,18 @@ class Sync::Impl {
         objects(mutexes, nic, hook, stats, config.cohort),
         mutexes(config, nic, hook, stats, &objects),
         collectives(config.arity, nic, hook, stats),
-        recovery(mutexes, nic,
-                 [this](NodeId node) {
-                   objects.on_death(node);
-                   collectives.give_up();
-                 }),
+        recovery(
+            mutexes, nic,
+            [this](NodeId node) {
+              objects.on_death(node);
+              collectives.give_up();
+            },
+            [this] { objects.mend(); }),
         watchdog({config.watchdog, [this] { return mutexes.held_and_wanted(); }, config.name_of, config.report}, nic, mutexes.waits()) {}
+
+  ~Impl() { objects.close(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   const std::uint32_t nodes;
   Objects objects;  // mutexes' messages reach it, so it goes last

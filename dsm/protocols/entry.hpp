@@ -47,6 +47,7 @@ class Entry : public HomeBased {
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Entry>(env); }
 
   void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes) override;
+  [[nodiscard]] bool tells_by_object() const override { return true; }
   [[nodiscard]] bool watches_unlocks() const override { return true; }
   void before_unlock(SyncId object) override;
   void on_release(SyncId object) override;

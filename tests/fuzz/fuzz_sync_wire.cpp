@@ -1,7 +1,7 @@
 // sync/sync_wire, sync/object_state: bodies of lock, wake and collective messages, what tokens carry; what decodes encodes to the same bytes.
 #include <algorithm>
 
-#include "sync/object_state.hpp"
+#include "sync/object_change.hpp"
 #include "sync/sync_wire.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
@@ -24,6 +24,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const QueuedWaiter& waiter : state->queue) FUZZ_REQUIRE(waiter.node.value < 4);
     Bytes again;
     encode_object(*state, again);
+    FUZZ_REQUIRE(std::ranges::equal(again, body));
+  }
+  if (const auto message = decode_ride(body)) {
+    Bytes again;
+    encode_ride(message->ride, again);
+    again.insert(again.end(), message->payload.begin(), message->payload.end());
     FUZZ_REQUIRE(std::ranges::equal(again, body));
   }
   if (const auto call = decode_collective(body)) {

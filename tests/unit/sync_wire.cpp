@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "runtime/random.hpp"
-#include "sync/object_state.hpp"
+#include "sync/object_change.hpp"
 
 namespace netvm::sync {
 namespace {
@@ -66,6 +66,9 @@ TEST_CASE("an object's state survives its travel; an untouched one is no bytes; 
   state.phase = 5;
   state.queue.push_back({17, NodeId{2}, QueuedWaiter::Role::writer, bytes(9)});
   state.queue.push_back({18, NodeId{0}, QueuedWaiter::Role::reader, {}});
+  state.answers.push_back({NodeId{1}, true, 7, 8});
+  state.users.push_back({NodeId{2}, 3});
+  state.broken = true;
   Bytes wire;
   encode_object(state, wire);
   const auto back = decode_object(wire, 3);
@@ -79,16 +82,88 @@ TEST_CASE("an object's state survives its travel; an untouched one is no bytes; 
   CHECK(back->queue.front().node == NodeId{2});
   CHECK(back->queue.front().role == QueuedWaiter::Role::writer);
   CHECK(back->queue.front().request == bytes(9));
+  REQUIRE(back->answers.size() == 1);
+  CHECK(back->answers[0].node == NodeId{1});
+  CHECK(back->answers[0].refused);
+  CHECK(back->answers[0].number == 7);
+  CHECK(back->answers[0].value == 8);
+  REQUIRE(back->users.size() == 1);
+  CHECK(back->users[0].node == NodeId{2});
+  CHECK(back->users[0].shares == 3);
+  CHECK(back->broken);
   CHECK_FALSE(decode_object(wire, 2).has_value());  // there is no node 2
   for (std::size_t cut = 1; cut < wire.size(); ++cut) CHECK_FALSE(decode_object(std::span(wire).first(cut), 3).has_value());
   Bytes longer = wire;
   longer.push_back(std::byte{0});
   CHECK_FALSE(decode_object(longer, 3).has_value());
-  for (const int kind : {0, 8, 255}) {
+  for (const int kind : {8, 255}) {
     Bytes wrong = wire;
     wrong[0] = static_cast<std::byte>(kind);
     CHECK_FALSE(decode_object(wrong, 3).has_value());
   }
+}
+
+TEST_CASE("what rides ahead of a request survives the wire; anything else is refused") {
+  for (const auto op :
+       {Change::Op::release, Change::Op::wake, Change::Op::set_flag, Change::Op::clear_flag, Change::Op::count_down, Change::Op::arrive}) {
+    Bytes wire;
+    encode_ride({5, {.op = op, .drops = op == Change::Op::arrive, .amount = 6, .most = 7}}, wire);
+    const std::size_t header = wire.size();
+    const Bytes payload = bytes(20);
+    wire.insert(wire.end(), payload.begin(), payload.end());
+    const auto message = decode_ride(wire);
+    REQUIRE(message.has_value());
+    CHECK(message->ride.number == 5);
+    CHECK(message->ride.change.op == op);
+    CHECK(message->ride.change.drops == (op == Change::Op::arrive));
+    CHECK(message->ride.change.amount == 6);
+    CHECK(message->ride.change.most == 7);
+    CHECK(std::ranges::equal(message->payload, payload));
+    CHECK_FALSE(decode_ride(std::span(wire).first(header - 1)).has_value());
+    for (const std::size_t at : {24UL, 25UL, 31UL}) {
+      Bytes wrong = wire;
+      wrong[at] = std::byte{99};
+      CHECK_FALSE(decode_ride(wrong).has_value());
+    }
+  }
+}
+
+TEST_CASE("a change does to an object's state what its kind says, and nothing where a count does not fit") {
+  const auto waiting = [](std::uint64_t count, std::size_t waiters) {
+    ObjectState state;
+    state.count = count;
+    state.limit = 4;
+    state.phase = 2;
+    for (std::size_t i = 0; i < waiters; ++i) state.queue.push_back({i, NodeId{0}, QueuedWaiter::Role::any, {}});
+    return state;
+  };
+  ObjectState state = waiting(0, 2);
+  CHECK(perform(state, {.op = Change::Op::release, .amount = 3, .most = 5}).woken.size() == 2);
+  CHECK(state.count == 1);
+  CHECK(perform(state, {.op = Change::Op::release, .amount = 5, .most = 5}).refused);
+  CHECK(perform(state, {.op = Change::Op::release, .amount = 6, .most = 5}).refused);
+  CHECK(state.count == 1);
+  state = waiting(0, 3);
+  CHECK(perform(state, {.op = Change::Op::wake, .amount = 2}).value == 2);
+  CHECK(perform(state, {.op = Change::Op::wake, .amount = UINT64_MAX}).value == 1);
+  state = waiting(0, 2);
+  CHECK(perform(state, {.op = Change::Op::clear_flag}).woken.empty());
+  CHECK(perform(state, {.op = Change::Op::set_flag}).woken.size() == 2);
+  CHECK(state.count == 1);
+  state = waiting(2, 1);
+  CHECK(perform(state, {.op = Change::Op::count_down, .amount = 3}).refused);
+  CHECK(perform(state, {.op = Change::Op::count_down, .amount = 1}).woken.empty());
+  CHECK(perform(state, {.op = Change::Op::count_down, .amount = 1}).woken.size() == 1);
+  state = waiting(2, 1);
+  CHECK(perform(state, {.op = Change::Op::arrive, .amount = 1, .most = 3}).refused);
+  CHECK(perform(state, {.op = Change::Op::arrive, .amount = 0}).refused);
+  CHECK_FALSE(completes(state, {.op = Change::Op::arrive, .amount = 1}));
+  CHECK(perform(state, {.op = Change::Op::arrive, .drops = true, .amount = 1}).value == 2);
+  const Outcome last = perform(state, {.op = Change::Op::arrive, .amount = 1, .most = 3});
+  CHECK(last.value == 2);
+  CHECK(last.woken.size() == 1);
+  CHECK(state.phase == 3);
+  CHECK(state.count == 3);
 }
 
 TEST_CASE("collective messages survive the wire, with and without a value") {
