@@ -26,10 +26,11 @@ Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& 
 }
 
 Result<std::uint64_t> Objects::permits(std::uint64_t offset, std::uint64_t who, const Initial& initial) {
-  const Result<Object*> object = enter(offset, who, ObjectKind::semaphore, kForever, &initial);
-  if (!object) return object.status();
-  const std::uint64_t count = (*object)->state.count;
-  leave(**object, who);
+  Object& object = named(offset);
+  const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, kForever, &initial);
+  if (!entered) return entered.status();
+  const std::uint64_t count = object.state.count;
+  leave(object, who);
   return count;
 }
 

@@ -1,8 +1,10 @@
-// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer and a UserHeader for each user.
+// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer a UserHeader for each user and a WakingHeader for
+// each that is being woken.
 #include "sync/object_state.hpp"
 
 #include <algorithm>
-#include <cstring>
+
+#include "runtime/wire_codec.hpp"
 
 namespace netvm::sync {
 
@@ -17,7 +19,8 @@ struct ObjectHeader {
   std::uint64_t limit = 0;
   std::uint64_t phase = 0;
   std::uint32_t users = 0;
-  std::uint8_t reserved[4] = {};
+  std::uint16_t waking = 0;
+  std::uint8_t reserved[2] = {};
 };
 static_assert(sizeof(ObjectHeader) == 40);
 
@@ -45,18 +48,20 @@ struct AnswerHeader {
 };
 static_assert(sizeof(AnswerHeader) == 24);
 
-template <class Header>
-void append(Bytes& out, const Header& header) {
-  const auto bytes = std::as_bytes(std::span(&header, 1));
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
+struct WakingHeader {
+  std::uint64_t id = 0;
+  std::uint32_t node = 0;
+  std::uint32_t waker = 0;
+  std::uint8_t role = 0;
+  std::uint8_t reserved[7] = {};
+};
+static_assert(sizeof(WakingHeader) == 24);
+
+bool is_role(std::uint8_t role) { return role <= static_cast<std::uint8_t>(QueuedWaiter::Role::writer); }
 
 template <class Header>
-bool take(std::span<const std::byte>& rest, Header* header) {
-  if (rest.size() < sizeof(Header)) return false;
-  std::memcpy(header, rest.data(), sizeof(Header));
-  rest = rest.subspan(sizeof(Header));
-  return std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
+bool take(WireReader& reader, Header* header) {
+  return reader.raw(header) && std::ranges::all_of(header->reserved, [](std::uint8_t byte) { return byte == 0; });
 }
 
 }  // namespace
@@ -104,30 +109,33 @@ std::optional<RideAnswer> ObjectState::take_answer(NodeId node, std::uint64_t nu
 }
 
 void ObjectState::begin_anew() {
-  std::vector<RideAnswer> kept = std::move(answers);
+  std::vector<RideAnswer> kept_answers = std::move(answers);
+  std::vector<Waking> kept_waking = std::move(waking);
   *this = {};
-  answers = std::move(kept);
+  answers = std::move(kept_answers);
+  waking = std::move(kept_waking);
 }
 
 void encode_object(const ObjectState& state, Bytes& out) {
-  if (state.kind == ObjectKind::none && state.answers.empty()) return;
+  if (state.kind == ObjectKind::none && state.answers.empty() && state.waking.empty()) return;
   ObjectHeader header;
   header.kind = static_cast<std::uint8_t>(state.kind);
   header.broken = state.broken ? 1 : 0;
+  header.waking = static_cast<std::uint16_t>(state.waking.size());
   header.users = static_cast<std::uint32_t>(state.users.size());
   header.answers = static_cast<std::uint16_t>(state.answers.size());
   header.waiters = static_cast<std::uint32_t>(state.queue.size());
   header.count = state.count;
   header.limit = state.limit;
   header.phase = state.phase;
-  append(out, header);
+  put_raw(out, header);
   for (const QueuedWaiter& waiter : state.queue) {
     WaiterHeader entry;
     entry.id = waiter.id;
     entry.node = waiter.node.value;
     entry.request_bytes = static_cast<std::uint32_t>(waiter.request.size());
     entry.role = static_cast<std::uint8_t>(waiter.role);
-    append(out, entry);
+    put_raw(out, entry);
     out.insert(out.end(), waiter.request.begin(), waiter.request.end());
   }
   for (const RideAnswer& answer : state.answers) {
@@ -136,17 +144,27 @@ void encode_object(const ObjectState& state, Bytes& out) {
     entry.value = answer.value;
     entry.node = answer.node.value;
     entry.refused = answer.refused ? 1 : 0;
-    append(out, entry);
+    put_raw(out, entry);
   }
-  for (const ObjectUser& user : state.users) append(out, UserHeader{user.node.value, user.shares});
+  for (const ObjectUser& user : state.users) put_raw(out, UserHeader{user.node.value, user.shares});
+  for (const Waking& one : state.waking) {
+    WakingHeader entry;
+    entry.id = one.id;
+    entry.node = one.node.value;
+    entry.waker = one.waker.value;
+    entry.role = static_cast<std::uint8_t>(one.role);
+    put_raw(out, entry);
+  }
 }
 
 std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
   ObjectState state;
   if (bytes.empty()) return state;
+  WireReader reader(bytes);
   ObjectHeader header;
-  if (!take(bytes, &header)) return std::nullopt;
-  if (header.kind > static_cast<std::uint8_t>(ObjectKind::once) || (header.kind == 0 && header.answers == 0)) return std::nullopt;
+  if (!take(reader, &header)) return std::nullopt;
+  if (header.kind > static_cast<std::uint8_t>(ObjectKind::once) || (header.kind == 0 && header.answers == 0 && header.waking == 0))
+    return std::nullopt;
   if (header.broken > 1 || header.users > nodes) return std::nullopt;
   state.broken = header.broken != 0;
   state.kind = static_cast<ObjectKind>(header.kind);
@@ -155,25 +173,28 @@ std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::
   state.phase = header.phase;
   for (std::uint32_t i = 0; i < header.waiters; ++i) {
     WaiterHeader entry;
-    if (!take(bytes, &entry) || entry.node >= nodes || entry.request_bytes > bytes.size()) return std::nullopt;
-    if (entry.role > static_cast<std::uint8_t>(QueuedWaiter::Role::writer)) return std::nullopt;
-    const auto request = bytes.first(entry.request_bytes);
-    bytes = bytes.subspan(entry.request_bytes);
+    if (!take(reader, &entry) || entry.node >= nodes || !is_role(entry.role)) return std::nullopt;
+    const auto request = reader.bytes(entry.request_bytes);
+    if (!reader.ok()) return std::nullopt;
     state.queue.push_back(
         {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.role), Bytes(request.begin(), request.end())});
   }
   for (std::uint32_t i = 0; i < header.answers; ++i) {
     AnswerHeader entry;
-    if (!take(bytes, &entry) || entry.node >= nodes || entry.refused > 1) return std::nullopt;
+    if (!take(reader, &entry) || entry.node >= nodes || entry.refused > 1) return std::nullopt;
     state.answers.push_back({NodeId{entry.node}, entry.refused != 0, entry.number, entry.value});
   }
-  if (bytes.size() != header.users * sizeof(UserHeader)) return std::nullopt;
   for (std::uint32_t i = 0; i < header.users; ++i) {
     UserHeader entry;
-    std::memcpy(&entry, bytes.data() + i * sizeof entry, sizeof entry);
-    if (entry.node >= nodes) return std::nullopt;
+    if (!reader.raw(&entry) || entry.node >= nodes) return std::nullopt;
     state.users.push_back({NodeId{entry.node}, entry.shares});
   }
+  for (std::uint32_t i = 0; i < header.waking; ++i) {
+    WakingHeader entry;
+    if (!take(reader, &entry) || entry.node >= nodes || entry.waker >= nodes || !is_role(entry.role)) return std::nullopt;
+    state.waking.push_back({entry.id, NodeId{entry.node}, NodeId{entry.waker}, static_cast<QueuedWaiter::Role>(entry.role)});
+  }
+  if (!reader.at_end()) return std::nullopt;
   return state;
 }
 

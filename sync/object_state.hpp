@@ -39,6 +39,14 @@ struct RideAnswer {
   std::uint64_t value = 0;
 };
 
+/// A waiter that a node has taken out of the queue and is about to send its wake-up, or has sent it. Forgotten where it waited, once the token comes there.
+struct Waking {
+  std::uint64_t id = 0;
+  NodeId node{};  ///< where it waits
+  NodeId waker{};
+  QueuedWaiter::Role role = QueuedWaiter::Role::any;
+};
+
 struct ObjectUser {
   NodeId node{};
   std::uint32_t shares = 0;  ///< of a reader-writer lock
@@ -53,6 +61,7 @@ struct ObjectState {
   std::list<QueuedWaiter> queue;  // costs nothing while it is empty, unlike a deque
   std::vector<RideAnswer> answers;
   std::vector<ObjectUser> users;
+  std::vector<Waking> waking;
   bool broken = false;
 
   [[nodiscard]] QueuedWaiter take_first() {
@@ -66,7 +75,7 @@ struct ObjectState {
   ObjectUser& user(NodeId node);
   /// Takes it out, if it is there.
   std::optional<RideAnswer> take_answer(NodeId node, std::uint64_t number);
-  /// An object that nobody used yet, but for the answers.
+  /// An object that nobody used yet, but for what is on its way.
   void begin_anew();
 };
 

@@ -181,6 +181,7 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
     auto group = std::ranges::find_if(groups, [&](const Group& g) { return g.node == waiter.node; });
     if (group == groups.end()) group = groups.insert(groups.end(), Group{waiter.node, {}, &waiter.request});
     group->ids.push_back(waiter.id);
+    object.state.waking.push_back({waiter.id, waiter.node, nic_.node(), waiter.role});
   }
   std::vector<Bytes> bodies;
   if (!groups.empty()) {
@@ -211,6 +212,7 @@ bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
   Object& object = at(id);
   object.state = std::move(*state);
   object.deaths = 0;
+  if (!object.state.waking.empty()) forget_woken(object.state);
   if (object.state.kind != ObjectKind::none) (void)object.state.user(nic_.node());
   return true;
 }
@@ -403,6 +405,41 @@ void Objects::note_deaths(Object& object) {
     }
   }
   std::erase_if(state.users, [&](const ObjectUser& user) { return is_dead(user.node); });
+  std::erase_if(state.waking, [&](const Waking& one) { return is_dead(one.node); });
+}
+
+// Those of this node that have heard.
+void Objects::forget_woken(ObjectState& state) {
+  const std::lock_guard guard(waiting_guard_);
+  std::erase_if(state.waking, [this](const Waking& one) {
+    if (one.node != nic_.node()) return false;
+    const auto at = waiting_.find(one.id);
+    return at == waiting_.end() || at->second->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
+  });
+}
+
+// A dead node's wake-up never comes, unless it is here by now: what it gave with it is taken back, as nobody knows what it had written before.
+std::vector<std::uint64_t> Objects::never_woken(ObjectState& state) {
+  forget_woken(state);
+  std::vector<std::uint64_t> ids;
+  const std::lock_guard guard(waiting_guard_);
+  std::erase_if(state.waking, [&](const Waking& one) {
+    if (one.node != nic_.node() || !dead_[one.waker.value]) return false;
+    ids.push_back(one.id);
+    if (state.kind == ObjectKind::rwlock) {
+      state.broken = true;
+      if (one.role == QueuedWaiter::Role::writer) {
+        state.limit = 0;
+      } else {
+        --state.count;
+        --state.user(one.node).shares;
+      }
+    } else if (state.kind == ObjectKind::once && state.count == kOnceRuns && state.limit == one.node.value + 1) {
+      state.count = kOnceNotDone;
+    }
+    return true;
+  });
+  return ids;
 }
 
 void Objects::mend() {
@@ -435,7 +472,7 @@ void Objects::mend(Object& object) {
   note_deaths(object);
   ObjectState& state = object.state;
   Woken woken;
-  std::vector<std::uint64_t> told;
+  std::vector<std::uint64_t> told = never_woken(state);
   if (state.broken) {
     state.queue.remove_if([&](const QueuedWaiter& waiter) {
       if (waiter.node == nic_.node()) told.push_back(waiter.id);

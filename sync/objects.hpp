@@ -7,7 +7,8 @@
 //
 // Invariants
 //  1. ObjectState is read and changed by the holder of the object's token alone; pack() and unpack() run while nobody of this node can be.
-//  2. A waiter that was taken out of the queue is woken exactly once, after the token was let go. One that gives up takes the token and takes itself
+//  2. A waiter that was taken out of the queue is woken exactly once, after the token was let go; should the waker die before, the state names both, and
+//     the waiter's node tells it. One that gives up takes the token and takes itself
 //     out; if it is not there, its wake-up is on its way, and it takes that.
 //  3. What a waker grants is said while it has the token (hooks on_release, append_grant), so what different wakers of an object say never crosses.
 //  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
@@ -167,6 +168,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // What deaths that it does not know of mean to the object. The token is held.
   void note_deaths(Object& object);
   void mend(Object& object);
+  void forget_woken(ObjectState& state);
+  std::vector<std::uint64_t> never_woken(ObjectState& state);
   void tell_lost(std::uint64_t id);
   // False: nobody waits under this number.
   bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
