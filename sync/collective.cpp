@@ -43,8 +43,8 @@ TreePlace tree_place(std::uint32_t node, std::uint32_t nodes, std::uint32_t arit
   }
 }
 
-Collectives::Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
-    : nic_(nic), hook_(hook), stats_(stats), place_(tree_place(nic.node().value, nic.nodes(), arity)), arrival_(nic.env()) {
+Collectives::Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats, Waits& waits)
+    : nic_(nic), hook_(hook), stats_(stats), waits_(waits), place_(tree_place(nic.node().value, nic.nodes(), arity)), arrival_(nic.env()) {
   NETVM_CHECK(arity >= 1, "a tree whose nodes have no children");
   for (const std::uint32_t child : place_.children) inbox_.push_back({child, false, {}});
   if (place_.has_parent) inbox_.push_back({place_.parent, false, {}});
@@ -76,6 +76,8 @@ Status Collectives::run(const CollectiveCall& call, std::span<std::byte> value, 
   const auto ended = [&] { return number_.load(std::memory_order_acquire) != number; };  // acquire: partner is the leader's release below
   Status status = Status::ok;
   if (last) {
+    const Waits::Scope waits(waits_,
+                             {call.kind == CollectiveKind::farewell ? "end of the job" : to_string(call.kind), kEverybody, 0, begin});
     status = lead(op);
     stats_.add(Stat::barrier_imbalance_ns, threads_ * (waited_ns_ - std::min(waited_ns_, least_wait_ns_)));
     {

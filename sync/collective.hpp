@@ -22,6 +22,7 @@
 #include "nic/nic.hpp"
 #include "sync/coherence_hook.hpp"
 #include "sync/sync_wire.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::sync {
 
@@ -38,7 +39,8 @@ class Collectives final : public nic::MessageHandler {
  public:
   using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
 
-  Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats);
+  /// `waits`: where a node that waits for others is entered.
+  Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats, Waits& waits);
   ~Collectives() override;
 
   void set_local_threads(std::uint32_t threads);
@@ -70,6 +72,7 @@ class Collectives final : public nic::MessageHandler {
   nic::Nic& nic_;
   CoherenceHook& hook_;
   Stats& stats_;
+  Waits& waits_;
   TreePlace place_;
 
   // Of this node's threads. The mutex guards arrival; afterwards the leader alone touches these until it publishes.

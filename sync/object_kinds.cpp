@@ -9,7 +9,7 @@ namespace netvm::sync {
 
 // ---- semaphore ---------------------------------------------------------------------------------------------------------------
 
-Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline) {
+Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   const bool quick = at_rest(object, ObjectKind::semaphore, [](ObjectState& state) {
     if (state.count == 0) return false;
@@ -19,7 +19,7 @@ Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& 
   if (quick) return Status::ok;
   const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, deadline, &initial);
   if (!entered) return entered.status();
-  if (object.state.count == 0) return wait_in_line(object, who, deadline);  // woken: the permit is ours
+  if (object.state.count == 0) return wait_in_line(object, who, deadline, give_up);  // woken: the permit is ours
   --object.state.count;
   leave(object, who);
   return Status::ok;
@@ -53,7 +53,7 @@ Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) 
   return ticket;
 }
 
-Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline) {
+Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline, const std::atomic<bool>* give_up) {
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
@@ -61,7 +61,7 @@ Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t tick
     if (found == waiting_.end()) return Status::invalid;
     waiter = found->second;
   }
-  return await(named(offset), waiter, who, deadline);
+  return await(named(offset), waiter, who, deadline, give_up);
 }
 
 Result<std::uint64_t> Objects::wake(std::uint64_t offset, std::uint64_t who, std::uint64_t most) {
@@ -80,12 +80,13 @@ Result<std::uint64_t> Objects::arrive(std::uint64_t offset, std::uint64_t who, c
   return make(named(offset), who, change_of(arrival), &initial, arrival.on_completion);
 }
 
-Status Objects::await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline) {
+Status Objects::await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline,
+                            const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::barrier, [&](ObjectState& state) { return state.phase != phase; })) return Status::ok;
   const Result<Object*> entered = enter(object, who, ObjectKind::barrier, deadline);
   if (!entered) return entered.status();
-  if (object.state.phase == phase) return wait_in_line(object, who, deadline);
+  if (object.state.phase == phase) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
   return Status::ok;
 }
@@ -105,12 +106,13 @@ Status Objects::count_down(std::uint64_t offset, std::uint64_t who, const Initia
   return make(named(offset), who, {.op = Change::Op::count_down, .amount = by}, &initial).status();
 }
 
-Status Objects::await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline) {
+Status Objects::await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline,
+                            const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::latch, [](ObjectState& state) { return state.count == 0; })) return Status::ok;
   const Result<Object*> entered = enter(object, who, ObjectKind::latch, deadline, &initial);
   if (!entered) return entered.status();
-  if (object.state.count != 0) return wait_in_line(object, who, deadline);
+  if (object.state.count != 0) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
   return Status::ok;
 }
@@ -121,12 +123,12 @@ Status Objects::set_flag(std::uint64_t offset, std::uint64_t who, bool value) {
   return make(named(offset), who, {.op = value ? Change::Op::set_flag : Change::Op::clear_flag}).status();
 }
 
-Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::flag, [](ObjectState& state) { return state.count != 0; })) return Status::ok;
   const Result<Object*> entered = enter(object, who, ObjectKind::flag, deadline);
   if (!entered) return entered.status();
-  if (object.state.count == 0) return wait_in_line(object, who, deadline);
+  if (object.state.count == 0) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
   return Status::ok;
 }
@@ -148,7 +150,7 @@ Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who) {
   ObjectState& state = object.state;
   if (state.count == kOnceRuns) {
     std::uint64_t outcome = kOnceNotDone;
-    const Status status = wait_in_line(object, who, kForever, QueuedWaiter::Role::any, &outcome);
+    const Status status = wait_in_line(object, who, kForever, nullptr, QueuedWaiter::Role::any, &outcome);
     if (!ok(status)) return status;
     return outcome != kOnceDone;
   }

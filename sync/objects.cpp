@@ -265,12 +265,13 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
   return waiter;
 }
 
-Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value) {
+Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up,
+                      std::uint64_t* value) {
   const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
   const Nanos begin = nic_.env().now();
   const Waits::Scope waits(mutexes_.waits(), {short_name(object.kind.load()), object.id(), who, begin});
   Status status = nic_.wait_until(
-      waiter->word, [&] { return state() != Waiter::State::waiting; }, deadline);
+      waiter->word, [&] { return state() != Waiter::State::waiting || (give_up != nullptr && give_up->load()); }, deadline);
   if (state() == Waiter::State::lost) {
     status = Status::owner_dead;
   } else if (state() != Waiter::State::woken && status != Status::cancelled) {
@@ -298,8 +299,9 @@ Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uin
   return was_there;
 }
 
-Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role, std::uint64_t* value) {
-  if (deadline != kForever && deadline <= nic_.env().now()) {
+Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up, QueuedWaiter::Role role,
+                             std::uint64_t* value) {
+  if ((deadline != kForever && deadline <= nic_.env().now()) || (give_up != nullptr && give_up->load())) {
     leave(object, who);
     found_nothing();
     return Status::timeout;
@@ -310,7 +312,7 @@ Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, 
   }
   Waiter* waiter = line_up(object, role);
   leave(object, who);
-  return await(object, waiter, who, deadline, value);
+  return await(object, waiter, who, deadline, give_up, value);
 }
 
 void Objects::forget(Waiter* waiter) {
@@ -334,6 +336,18 @@ bool Objects::wake_local(std::uint64_t id, std::uint64_t value, const std::share
   }
   waiter->word.announce(nic_.env());
   return true;
+}
+
+void Objects::look_again(std::uint64_t offset) {
+  const SyncId object = SyncId::of_object(offset);
+  std::vector<Waiter*> told;
+  {
+    const std::lock_guard guard(waiting_guard_);
+    for (const auto& [id, waiter] : waiting_) {
+      if (waiter->object == object) told.push_back(waiter);
+    }
+  }
+  for (Waiter* waiter : told) waiter->word.announce(nic_.env());
 }
 
 void Objects::interrupt(std::uint64_t ticket) {

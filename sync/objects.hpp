@@ -44,7 +44,7 @@ class Mutexes;
 
 /// Common to all operations. `offset` names the object, `who` the calling thread, as for a mutex. `deadline` (absolute): E_TIMEOUT after it, with nothing
 /// changed; a deadline that has passed means: do not wait for others. E_INVALID: misuse, as the operation says, or the object is used as another
-/// kind (kind_of() tells). E_EXHAUSTED: the lock table is full. E_OWNER_DEAD, E_PEER_DEAD: a node that mattered is gone. E_CANCELLED: the job ends.
+/// kind (kind_of() tells). Where `give_up` is given and becomes true (and look_again() is called then), a wait ends with E_TIMEOUT, too. E_EXHAUSTED: the lock table is full. E_OWNER_DEAD, E_PEER_DEAD: a node that mattered is gone. E_CANCELLED: the job ends.
 class Objects final : public nic::MessageHandler, public TokenCargo {
  public:
   /// The count of an object that nobody used yet; asked for at its first use, while its token is held. May block.
@@ -55,11 +55,14 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
 
   /// Begins anew as that kind with that count, whatever it was. E_INVALID: threads wait for it, or somebody has the reader-writer lock.
   Status init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count);
+  /// Those who wait for it at this node look at their `give_up`. Does not block.
+  void look_again(std::uint64_t offset);
   /// As this node knows it, without asking anybody: for messages to people.
   [[nodiscard]] ObjectKind kind_of(std::uint64_t offset) const;
 
   // ---- counting semaphore: first come, first served; a permit that is given while somebody waits is his ----------------------------------
-  Status acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever);
+  Status acquire(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever,
+                 const std::atomic<bool>* give_up = nullptr);
   /// E_INVALID: there would be more than `most` permits; nothing is changed.
   Status release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial);
 
@@ -68,8 +71,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
 
   // ---- reader-writer lock: in order of arrival; readers next to each other in the queue enter together ----------------------------------
   /// E_INVALID: this thread has it already, either way.
-  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
-  Status lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
+  Status lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
   /// E_PERM: this thread does not have it so.
   Status unlock(std::uint64_t offset, std::uint64_t who);
   Status unlock_shared(std::uint64_t offset, std::uint64_t who);
@@ -78,7 +81,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// This thread waits from now on: a wake() that comes after this finds it. Must be followed by wait() or leave().
   Result<std::uint64_t> enqueue(std::uint64_t offset, std::uint64_t who);
   /// Blocks until woken. E_TIMEOUT: the deadline, or interrupt(); then this thread is no longer in the queue.
-  Status wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline = kForever);
+  Status wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline = kForever,
+              const std::atomic<bool>* give_up = nullptr);
   /// Makes wait() of that ticket return. Any thread of this node, at any time; never blocks.
   void interrupt(std::uint64_t ticket);
   /// Wakes up to `most` of those who wait, in their order. Returns how many.
@@ -96,7 +100,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// Returns the phase. Does not wait for others. E_INVALID: more arrivals than are missing.
   Result<std::uint64_t> arrive(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival);
   /// Until the phase has ended.
-  Status await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline = kForever);
+  Status await_phase(std::uint64_t offset, std::uint64_t who, std::uint64_t phase, Nanos deadline = kForever,
+                     const std::atomic<bool>* give_up = nullptr);
   /// Both in one; E_TIMEOUT does not take the arrival back.
   Status arrive_and_wait(std::uint64_t offset, std::uint64_t who, const Initial& initial, const Arrival& arrival,
                          Nanos deadline = kForever);
@@ -104,11 +109,12 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // ---- latch: open when the count is 0, for good -----------------------------------------------------------------------------------------
   /// E_INVALID: more than are missing.
   Status count_down(std::uint64_t offset, std::uint64_t who, const Initial& initial, std::uint64_t by);
-  Status await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever);
+  Status await_latch(std::uint64_t offset, std::uint64_t who, const Initial& initial, Nanos deadline = kForever,
+                     const std::atomic<bool>* give_up = nullptr);
 
   // ---- flag ----------------------------------------------------------------------------------------------------------------------------
   Status set_flag(std::uint64_t offset, std::uint64_t who, bool value);
-  Status await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
+  Status await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
 
   // ---- once ----------------------------------------------------------------------------------------------------------------------------
   /// True: this thread must do it and then call end_once(). False: it has been done.
@@ -159,7 +165,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // The calling thread waits from now on. The token is held.
   Waiter* line_up(Object& object, QueuedWaiter::Role role = QueuedWaiter::Role::any);
   // The token is not held. The waiter is used up.
-  Status await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, std::uint64_t* value = nullptr);
+  Status await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr,
+               std::uint64_t* value = nullptr);
   // True: it was taken out of the queue. False: it has been woken.
   Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
   void forget(Waiter* waiter);
@@ -175,8 +182,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
   void apply(Grant& grant);
   // lines up, lets the token go, waits: unless the deadline has passed.
-  Status wait_in_line(Object& object, std::uint64_t who, Nanos deadline, QueuedWaiter::Role role = QueuedWaiter::Role::any,
-                      std::uint64_t* value = nullptr);
+  Status wait_in_line(Object& object, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr,
+                      QueuedWaiter::Role role = QueuedWaiter::Role::any, std::uint64_t* value = nullptr);
 
   // Of once: the state's count.
   static constexpr std::uint64_t kOnceNotDone = 0;

@@ -40,7 +40,7 @@ bool has(const std::unique_ptr<Readers>& readers, std::uint64_t who) {
 }  // namespace
 
 // Nodes' shares and readers change together: a guard is held from the look at the one to the change of the other, unless the token has to be fetched.
-Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   {
     const std::lock_guard guard(object.guard);
@@ -61,7 +61,7 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
   if (state.limit == 0 && state.count == 0 && state.queue.empty()) {
     state.limit = nic_.node().value + 1;
     leave(object, who);
-  } else if (const Status status = wait_in_line(object, who, deadline, Role::writer); !ok(status)) {
+  } else if (const Status status = wait_in_line(object, who, deadline, give_up, Role::writer); !ok(status)) {
     return status;
   }
   const std::lock_guard guard(object.guard);
@@ -90,7 +90,7 @@ Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
   return Status::ok;
 }
 
-Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
+Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   const auto count_in = [&] {
     object.readers->inside.push_back(who);
@@ -123,7 +123,7 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
     ++state.count;
     ++state.user(nic_.node()).shares;
     leave(object, who);
-  } else if (const Status status = wait_in_line(object, who, deadline, Role::reader); !ok(status)) {
+  } else if (const Status status = wait_in_line(object, who, deadline, give_up, Role::reader); !ok(status)) {
     return status;
   }
   const std::lock_guard guard(object.guard);

@@ -15,7 +15,7 @@ class Sync::Impl {
       : nodes(nic.nodes()),
         objects(mutexes, nic, hook, stats, config.cohort),
         mutexes(config, nic, hook, stats, &objects),
-        collectives(config.arity, nic, hook, stats),
+        collectives(config.arity, nic, hook, stats, mutexes.waits()),
         recovery(
             mutexes, nic,
             [this](NodeId node) {

@@ -12,6 +12,9 @@
 
 namespace netvm::sync {
 
+/// What a node waits for whose threads have all come to a collective.
+inline constexpr SyncId kEverybody{~SyncId::kObjectBit};
+
 struct Wait {
   const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters
   SyncId object;

@@ -100,6 +100,11 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
     if (standing.holds || standing.node != node || standing.age < limit) continue;
     const Thread waiter{node, standing.who};
     const std::string who = standing.who == 0 ? fmt::format("node {}", node.value) : name_of(waiter);
+    if (standing.object == kEverybody) {
+      lines.push_back(fmt::format("{} has waited {:.1f} s at the {} of all nodes; all of its own threads have come", who,
+                                  static_cast<double>(standing.age) / 1e9, standing.what));
+      continue;
+    }
     std::string line = fmt::format("{} has waited {:.1f} s for the {} {}", who, static_cast<double>(standing.age) / 1e9, standing.what,
                                    name(standing.object));
     for (const Thread& holder : holders[standing.object]) {

@@ -1,6 +1,8 @@
 // netvm/sync.hpp: std's shapes over sync::Objects.
 #include <fmt/format.h>
 
+#include <atomic>
+#include <stop_token>
 #include <system_error>
 
 #include "dsm/api/job_runtime.hpp"
@@ -106,6 +108,20 @@ auto count_at(const std::int64_t* count) {
 
 }  // namespace
 
+namespace {
+/// wait(give_up), until the token is asked to stop, if there is one.
+template <class Wait>
+Status until_stop(const Call& call, const std::stop_token* stop, Wait&& wait) {
+  if (stop == nullptr) return wait(nullptr);
+  std::atomic<bool> asked{false};
+  const std::stop_callback on_stop(*stop, [&] {
+    asked.store(true);
+    call.objects->look_again(call.offset);
+  });
+  return wait(&asked);
+}
+}  // namespace
+
 void object_init(const void* object, ObjectKind kind, std::int64_t count, std::int64_t most) {
   require_argument(count >= 0 && count <= most, "a synchronisation object with a count below 0 or above its most");
   std::uint64_t offset = 0;
@@ -116,9 +132,12 @@ void object_init(const void* object, ObjectKind kind, std::int64_t count, std::i
              std::errc::device_or_resource_busy, "threads wait for what lives at this address, or hold it");
 }
 
-bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64_t limit) {
+bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::semaphore);
-  return call.check_timed(call.objects->acquire(call.offset, call.who, count_at(count), call.deadline(limit)), "acquire()");
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return call.objects->acquire(call.offset, call.who, count_at(count), call.deadline(limit), give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), "acquire()");
 }
 
 void semaphore_release(const void* object, const std::int64_t* count, std::int64_t permits, std::int64_t most) {
@@ -129,12 +148,14 @@ void semaphore_release(const void* object, const std::int64_t* count, std::int64
       "release()", std::errc::invalid_argument, "there would be more permits than max()");
 }
 
-bool rwlock_lock(const void* object, bool shared, std::int64_t limit) {
+bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::rwlock);
   const Nanos deadline = call.deadline(limit);
-  const Status status =
-      shared ? call.objects->lock_shared(call.offset, call.who, deadline) : call.objects->lock(call.offset, call.who, deadline);
-  return call.check_timed(status, shared ? "lock_shared()" : "lock()", std::errc::resource_deadlock_would_occur,
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return shared ? call.objects->lock_shared(call.offset, call.who, deadline, give_up)
+                  : call.objects->lock(call.offset, call.who, deadline, give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), shared ? "lock_shared()" : "lock()", std::errc::resource_deadlock_would_occur,
                           "this thread holds it already (a netvm::shared_mutex is not recursive)");
 }
 
@@ -156,10 +177,12 @@ std::uint64_t queue_enter(const void* object) {
   return *ticket;
 }
 
-bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit) {
+bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::wait_queue);
-  return call.check_timed(call.objects->wait(call.offset, call.who, ticket, call.deadline(limit)), "wait()", std::errc::invalid_argument,
-                          "this place in the queue has been used up");
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return call.objects->wait(call.offset, call.who, ticket, call.deadline(limit), give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), "wait()", std::errc::invalid_argument, "this place in the queue has been used up");
 }
 
 void queue_interrupt(std::uint64_t ticket) {
@@ -194,9 +217,12 @@ void barrier_arrive_and_wait(const void* object, const BarrierCall& arrival) {
              std::errc::invalid_argument, kWrongCount);
 }
 
-bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit) {
+bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::barrier);
-  return call.check_timed(call.objects->await_phase(call.offset, call.who, phase, call.deadline(limit)), "wait()");
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return call.objects->await_phase(call.offset, call.who, phase, call.deadline(limit), give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), "wait()");
 }
 
 void latch_count_down(const void* object, const std::int64_t* count, std::int64_t by) {
@@ -206,9 +232,12 @@ void latch_count_down(const void* object, const std::int64_t* count, std::int64_
              std::errc::invalid_argument, "its count is less");
 }
 
-bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit) {
+bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::latch);
-  return call.check_timed(call.objects->await_latch(call.offset, call.who, count_at(count), call.deadline(limit)), "wait()");
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return call.objects->await_latch(call.offset, call.who, count_at(count), call.deadline(limit), give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), "wait()");
 }
 
 void flag_set(const void* object, bool value) {
@@ -216,9 +245,12 @@ void flag_set(const void* object, bool value) {
   call.check(call.objects->set_flag(call.offset, call.who, value), value ? "set()" : "clear()");
 }
 
-bool flag_wait(const void* object, std::int64_t limit) {
+bool flag_wait(const void* object, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::flag);
-  return call.check_timed(call.objects->await_flag(call.offset, call.who, call.deadline(limit)), "wait()");
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    return call.objects->await_flag(call.offset, call.who, call.deadline(limit), give_up);
+  };
+  return call.check_timed(until_stop(call, stop, wait), "wait()");
 }
 
 bool once_begin(const void* object) {

@@ -131,6 +131,13 @@ void outlives_a_node(Job& job) {
   }
 }
 
+/// One node does not come to a barrier for a while.
+void late_for_a_barrier(Job& job) {
+  if (job.node() == 1) usleep(1'500'000);
+  job.barrier();
+  throw Error("everybody came");
+}
+
 void collective_mismatch(Job& job) {
   if (job.node() == 0) {
     static_cast<void>(job.allocate_all<int>(1));
@@ -155,6 +162,7 @@ std::vector<Scenario> failure_scenarios() {
           {"executes_shared_memory", executes_shared_memory},
           {"deadlock", deadlock},
           {"outlives_a_node", outlives_a_node},
+          {"late_for_a_barrier", late_for_a_barrier},
           {"collective_mismatch", collective_mismatch}};
 }
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <stdexcept>
+#include <stop_token>
 #include <system_error>
 #include <thread>
 
@@ -290,16 +291,69 @@ void misuse_of_objects(Job& job) {
   job.barrier();
 }
 
+/// Every wait ends with false when a stop is requested, leaves nothing behind, and is not begun after it; a wait that has what it wants is true.
+void stop_tokens(Job& job) {
+  struct Objects {
+    binary_semaphore permit;
+    shared_mutex guard;
+    wait_queue queue;
+    barrier<> meeting;
+    latch gate;
+    flag go;
+  };
+  auto* all = job.allocate_all<Objects>();
+  if (job.node() == 0) {
+    std::construct_at(&all->meeting, job.nodes() + 1);  // one of them never comes
+    std::construct_at(&all->gate, 1);
+    all->guard.lock();
+  }
+  job.barrier();
+  const auto is_stopped = [](auto&& wait) {
+    std::stop_source stop;
+    std::thread stopper([&stop] {
+      std::this_thread::sleep_for(5ms);
+      stop.request_stop();
+    });
+    const bool got = wait(stop.get_token());
+    stopper.join();
+    return !got && !wait(stop.get_token());
+  };
+  EXPECT(is_stopped([&](std::stop_token stop) { return all->permit.acquire(std::move(stop)); }));
+  if (job.node() != 0) {
+    EXPECT(is_stopped([&](std::stop_token stop) { return all->guard.lock(std::move(stop)); }));
+    EXPECT(is_stopped([&](std::stop_token stop) { return all->guard.lock_shared(std::move(stop)); }));
+  }
+  EXPECT(is_stopped([&](std::stop_token stop) { return all->queue.wait(all->queue.enqueue(), std::move(stop)); }));
+  EXPECT(is_stopped([&](std::stop_token stop) { return all->gate.wait(std::move(stop)); }));
+  EXPECT(is_stopped([&](std::stop_token stop) { return all->go.wait(std::move(stop)); }));
+  const auto phase = all->meeting.arrive();
+  EXPECT(is_stopped([&](std::stop_token stop) { return all->meeting.wait(phase, std::move(stop)); }));
+  job.barrier();
+  if (job.node() == 0) {
+    all->guard.unlock();
+    EXPECT(!all->queue.wake_one());  // nobody was left behind
+    all->permit.release();
+    all->gate.count_down();
+    all->go.set();
+    static_cast<void>(all->meeting.arrive());
+  }
+  job.barrier();
+  const std::stop_source never;
+  EXPECT(all->permit.acquire(never.get_token()));
+  all->permit.release();
+  EXPECT(all->guard.lock_shared(never.get_token()));
+  all->guard.unlock_shared();
+  EXPECT(all->gate.wait(never.get_token()));
+  EXPECT(all->go.wait(never.get_token()));
+  EXPECT(all->meeting.wait(phase, never.get_token()));
+}
+
 }  // namespace
 
 std::vector<Scenario> object_scenarios() {
-  return {{"semaphores", semaphores},
-          {"readers_and_writers", readers_and_writers},
-          {"condition_variables", condition_variables},
-          {"wait_queues", wait_queues},
-          {"barriers_of_some", barriers_of_some},
-          {"latches_flags_and_once", latches_flags_and_once},
-          {"misuse_of_objects", misuse_of_objects}};
+  return {{"semaphores", semaphores},   {"readers_and_writers", readers_and_writers}, {"condition_variables", condition_variables},
+          {"wait_queues", wait_queues}, {"barriers_of_some", barriers_of_some},       {"latches_flags_and_once", latches_flags_and_once},
+          {"stop_tokens", stop_tokens}, {"misuse_of_objects", misuse_of_objects}};
 }
 
 }  // namespace netvm::test

@@ -50,14 +50,15 @@ enum class ObjectKind : std::uint8_t { semaphore = 1, rwlock = 2, wait_queue = 3
 
 /// Begins an object anew if it lies in shared memory; else nothing happens: an object with static storage is taken as it lies.
 void object_init(const void* object, ObjectKind kind, std::int64_t count, std::int64_t most);
+// Those that wait return false after the limit, or when a stop is requested.
 // Where a count is asked for at the first use of an object that was not initialised by code, it is read from `*count`.
-bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64_t limit);
+bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop = nullptr);
 void semaphore_release(const void* object, const std::int64_t* count, std::int64_t permits, std::int64_t most);
-bool rwlock_lock(const void* object, bool shared, std::int64_t limit);
+bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std::stop_token* stop = nullptr);
 void rwlock_unlock(const void* object, bool shared);
 void rwlock_bind(const void* object, const void* first, std::size_t bytes);
 std::uint64_t queue_enter(const void* object);
-bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit);
+bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop = nullptr);
 void queue_interrupt(std::uint64_t ticket);
 std::uint64_t queue_wake(const void* object, std::uint64_t most);
 struct BarrierCall {
@@ -69,11 +70,11 @@ struct BarrierCall {
 };
 std::uint64_t barrier_arrive(const void* object, const BarrierCall& call);
 void barrier_arrive_and_wait(const void* object, const BarrierCall& call);
-bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit);
+bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit, const std::stop_token* stop = nullptr);
 void latch_count_down(const void* object, const std::int64_t* count, std::int64_t by);
-bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit);
+bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop = nullptr);
 void flag_set(const void* object, bool value);
-bool flag_wait(const void* object, std::int64_t limit);
+bool flag_wait(const void* object, std::int64_t limit, const std::stop_token* stop = nullptr);
 bool once_begin(const void* object);
 void once_end(const void* object, bool done);
 
@@ -101,6 +102,8 @@ class counting_semaphore {
   void release(std::ptrdiff_t update = 1) { detail::semaphore_release(this, &count_, update, LeastMaxValue); }
   /// Blocks until there is a permit.
   void acquire() { static_cast<void>(detail::semaphore_acquire(this, &count_, detail::kNoLimit)); }
+  /// Blocks until there is a permit (true) or a stop is requested (false).
+  [[nodiscard]] bool acquire(std::stop_token stop) { return detail::semaphore_acquire(this, &count_, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_acquire() { return detail::semaphore_acquire(this, &count_, 0); }
   template <class Rep, class Period>
   [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& time) {
@@ -126,6 +129,8 @@ class shared_mutex {
   shared_mutex& operator=(const shared_mutex&) = delete;
 
   void lock() { static_cast<void>(detail::rwlock_lock(this, false, detail::kNoLimit)); }
+  /// Blocks until it is this thread's (true) or a stop is requested (false).
+  [[nodiscard]] bool lock(std::stop_token stop) { return detail::rwlock_lock(this, false, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_lock() { return detail::rwlock_lock(this, false, 0); }
   /// Throws operation_not_permitted if this thread does not hold it so.
   void unlock() { detail::rwlock_unlock(this, false); }
@@ -139,6 +144,7 @@ class shared_mutex {
   }
 
   void lock_shared() { static_cast<void>(detail::rwlock_lock(this, true, detail::kNoLimit)); }
+  [[nodiscard]] bool lock_shared(std::stop_token stop) { return detail::rwlock_lock(this, true, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_lock_shared() { return detail::rwlock_lock(this, true, 0); }
   void unlock_shared() { detail::rwlock_unlock(this, true); }
   template <class Rep, class Period>
@@ -185,6 +191,8 @@ class wait_queue {
   [[nodiscard]] ticket enqueue() { return ticket(detail::queue_enter(this)); }
   /// Blocks until woken.
   void wait(ticket place) { static_cast<void>(detail::queue_wait(this, place.number_, detail::kNoLimit)); }
+  /// False: a stop was requested, and the place is given up.
+  [[nodiscard]] bool wait(ticket place, std::stop_token stop) { return detail::queue_wait(this, place.number_, detail::kNoLimit, &stop); }
   /// False: the time is over, and the place is given up.
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(ticket place, const std::chrono::duration<Rep, Period>& time) {
@@ -338,6 +346,10 @@ class barrier {
   [[nodiscard]] bool try_wait_for(const arrival_token& phase, const std::chrono::duration<Rep, Period>& time) const {
     return detail::barrier_wait(this, phase.phase_, detail::limit_of(time));
   }
+  /// False: a stop was requested; the arrival stays.
+  [[nodiscard]] bool wait(const arrival_token& phase, std::stop_token stop) const {
+    return detail::barrier_wait(this, phase.phase_, detail::kNoLimit, &stop);
+  }
   [[nodiscard]] bool try_wait(const arrival_token& phase) const { return detail::barrier_wait(this, phase.phase_, 0); }
   void arrive_and_wait() { with_completion({&count_, 0, 1, false, nullptr}, detail::barrier_arrive_and_wait); }
   /// The same, saying how many are expected: a barrier of zeroed memory gets its count from the first who arrives; one that is of another count throws
@@ -380,6 +392,8 @@ class latch {
   [[nodiscard]] bool try_wait() const { return detail::latch_wait(this, &count_, 0); }
   /// Blocks until it is open.
   void wait() const { static_cast<void>(detail::latch_wait(this, &count_, detail::kNoLimit)); }
+  /// Blocks until it is open (true) or a stop is requested (false).
+  [[nodiscard]] bool wait(std::stop_token stop) const { return detail::latch_wait(this, &count_, detail::kNoLimit, &stop); }
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return detail::latch_wait(this, &count_, detail::limit_of(time));
@@ -410,6 +424,8 @@ class flag {
   [[nodiscard]] bool is_set() const { return detail::flag_wait(this, 0); }
   /// Blocks until it is set.
   void wait() const { static_cast<void>(detail::flag_wait(this, detail::kNoLimit)); }
+  /// Blocks until it is set (true) or a stop is requested (false).
+  [[nodiscard]] bool wait(std::stop_token stop) const { return detail::flag_wait(this, detail::kNoLimit, &stop); }
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return detail::flag_wait(this, detail::limit_of(time));
