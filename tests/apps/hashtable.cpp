@@ -46,6 +46,23 @@ TEST_CASE("a table takes keys until it is full, and says so") {
   CHECK(table.contents(0).size() == 3 * kSlots);
 }
 
+TEST_CASE("a slot that somebody else took meanwhile is not taken again") {
+  netvm::Job job(1);
+  const Table table(job, 1);
+  Client client(job, table);
+  const Bucket empty{};  // what everybody saw at first
+  for (const std::uint64_t key : {10, 20, 10, 30, 20, 40}) CHECK(client.add_to_bucket(0, 0, empty, key, 1));
+  CHECK_FALSE(client.add_to_bucket(0, 0, empty, 50, 1));
+  client.flush();
+  const std::vector<Slot> contents = table.contents(0);
+  REQUIRE(contents.size() == kSlots);
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    CHECK(contents[i].key == 10 * (i + 1));
+    CHECK(contents[i].count == (i < 2 ? 2 : 1));
+  }
+  CHECK(client.lost() == 0 + 1 + 1 + 2 + 2 + 3 + 4);
+}
+
 TEST_CASE("any number of threads counts like one; a wrong table is seen") {
   for (const Parameters& parameters : {Parameters{6000, 500, 0.5}, Parameters{3000, 1, 1.0}, Parameters{3000, 4000, 1.0}}) {
     const SequentialRun sequential(parameters, 1);

@@ -47,27 +47,34 @@ Client::Client(netvm::Job& job, const Table& table) : table_(table), transfers_(
 void Client::add(std::uint64_t key, std::uint64_t by) {
   const auto [node, first] = home_of(key, table_.nodes(), table_.buckets());
   for (std::size_t step = 0; step < table_.buckets(); ++step) {
-    Bucket* const there = table_.bucket((first + step) % table_.buckets());
+    const std::size_t index = (first + step) % table_.buckets();
     Bucket seen;
-    netvm::get(node, there, &seen);
+    netvm::get(node, table_.bucket(index), &seen);
     ++fetched_;
-    for (std::size_t i = 0; i < kSlots; ++i) {
-      Slot& slot = (*there)[i];
-      if (seen[i].key == 0) {
-        seen[i].key = netvm::compare_swap(node, &slot.key, 0, key);
-        if (seen[i].key == 0)
-          seen[i].key = key;  // taken
-        else
-          ++lost_;  // by somebody else, maybe with the same key
-      }
-      if (seen[i].key == key) {
-        transfers_.fetch_add_async(node, &slot.count, by);
-        return;
-      }
-    }
+    if (add_to_bucket(node, index, seen, key, by)) return;
   }
   throw std::runtime_error(
       fmt::format("the table of node {} is full: {} slots; give it more room with --load", node, table_.buckets() * kSlots));
+}
+
+bool Client::add_to_bucket(int node, std::size_t index, const Bucket& seen, std::uint64_t key, std::uint64_t by) {
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    Slot& slot = (*table_.bucket(index))[i];
+    std::uint64_t owner = seen[i].key;
+    if (owner == 0) {
+      owner = netvm::compare_swap(node, &slot.key, 0, key);
+      if (owner == 0) {
+        owner = key;  // taken
+      } else {
+        ++lost_;  // to somebody else, maybe with the same key
+      }
+    }
+    if (owner == key) {
+      transfers_.fetch_add_async(node, &slot.count, by);
+      return true;
+    }
+  }
+  return false;
 }
 
 void Client::find(std::span<const std::uint64_t> keys, std::span<std::uint64_t> counts) {

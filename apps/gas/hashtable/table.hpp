@@ -55,6 +55,8 @@ class Client {
 
   /// Adds to the key's count, which begins at 0. `key` is not 0. Throws std::runtime_error if the node's table is full.
   void add(std::uint64_t key, std::uint64_t by);
+  /// The same in one bucket, which looked so a moment ago; others may have taken slots since. False: it is full.
+  bool add_to_bucket(int node, std::size_t index, const Bucket& seen, std::uint64_t key, std::uint64_t by);
   /// What was added takes effect.
   void flush() { transfers_.quiet(); }
   /// The counts of many keys, 0 for those that are not there; their gets are under way together.
