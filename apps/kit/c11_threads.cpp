@@ -69,7 +69,6 @@ int thrd_join(thrd_t thread, int* result) {
 }
 int thrd_detach(thrd_t thread) { return result_of(::pthread_detach(thread)); }
 thrd_t thrd_current() { return ::pthread_self(); }
-int thrd_equal(thrd_t one, thrd_t other) { return one == other ? 1 : 0; }
 void thrd_exit(int result) {
   if (netvm::kit::program_calls()) ::pthread_exit(reinterpret_cast<void*>(static_cast<std::intptr_t>(result)));
   real_thrd_exit(result);

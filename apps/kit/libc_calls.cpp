@@ -63,6 +63,20 @@ char* copy_for_program(const char* text, std::size_t length) {
   return copy;
 }
 
+/// The one copy of that text in shared memory. in_runtime().
+char* shared_copy_of(const char* text) {
+  static std::mutex mutex;
+  static auto* const copies = new std::map<std::string, char*>;
+  const std::lock_guard guard(mutex);
+  char*& copy = (*copies)[text];
+  if (copy == nullptr) {
+    const std::size_t bytes = std::strlen(text) + 1;
+    copy = static_cast<char*>(Heap::allocate(bytes, 16, false));
+    if (copy != nullptr) std::memcpy(copy, text, bytes);
+  }
+  return copy;
+}
+
 }  // namespace
 
 }  // namespace netvm::kit
@@ -179,19 +193,7 @@ int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
 char* getenv(const char* name) noexcept {
   char* const value = kit::real_getenv(name);
   if (value == nullptr || !kit::program_calls()) return value;
-  static std::map<std::string, char*>* copies = nullptr;
-  static std::mutex mutex;
-  return kit::in_runtime([value] {
-    const std::lock_guard guard(mutex);
-    if (copies == nullptr) copies = new std::map<std::string, char*>;
-    char*& copy = (*copies)[value];
-    if (copy == nullptr) {
-      const std::size_t bytes = std::strlen(value) + 1;
-      copy = static_cast<char*>(kit::Heap::allocate(bytes, 16, false));
-      std::memcpy(copy, value, bytes);
-    }
-    return copy;
-  });
+  return kit::in_runtime([value] { return kit::shared_copy_of(value); });
 }
 
 // What the C library allocates for the program.
@@ -232,6 +234,10 @@ ssize_t getdelim(char** line, std::size_t* bytes, int end, FILE* file) {
   }
   return kit::real_getdelim(line, bytes, end, file);
 }
-ssize_t getline(char** line, std::size_t* bytes, FILE* file) { return getdelim(line, bytes, '\n', file); }
+// Under these names the C library's headers have functions of their own, which programs get instead where they are optimised.
+ssize_t netvm_kit_getline(char** line, std::size_t* bytes, FILE* file) __asm__("getline");
+ssize_t netvm_kit_getline(char** line, std::size_t* bytes, FILE* file) { return getdelim(line, bytes, '\n', file); }
+ssize_t netvm_kit_getdelim(char** line, std::size_t* bytes, int end, FILE* file) __asm__("__getdelim");
+ssize_t netvm_kit_getdelim(char** line, std::size_t* bytes, int end, FILE* file) { return getdelim(line, bytes, end, file); }
 
 }  // extern "C"

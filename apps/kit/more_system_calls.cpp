@@ -222,11 +222,11 @@ FILE* popen(const char* command, const char* mode) {
   return file;
 }
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
-                char* const* argv, char* const* envp) noexcept {
+                char* const* argv, char* const* envp) {
   return kit::spawn(kit::real_posix_spawn, pid, path, actions, attributes, argv, envp);
 }
 int posix_spawnp(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
-                 char* const* argv, char* const* envp) noexcept {
+                 char* const* argv, char* const* envp) {
   return kit::spawn(kit::real_posix_spawnp, pid, path, actions, attributes, argv, envp);
 }
 

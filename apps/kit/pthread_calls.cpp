@@ -84,7 +84,6 @@ int pthread_detach(pthread_t thread) noexcept { return is_ours(thread) ? Pthread
 pthread_t pthread_self() noexcept {
   return netvm::kit::program_calls() ? reinterpret_cast<pthread_t>(netvm::kit::t_state.record) : real_pthread_self();
 }
-int pthread_equal(pthread_t one, pthread_t other) noexcept { return one == other ? 1 : 0; }
 
 void pthread_exit(void* result) {
   if (netvm::kit::program_calls()) Pthreads::find()->exit_thread(result);

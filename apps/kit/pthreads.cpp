@@ -276,7 +276,7 @@ int Pthreads::choose_node(ThreadRecord* record, bool here) {
     log_line(kLogError,
              "pthread_create(): thread %llu would be the %dth on node %d; a node has at most %d: start more nodes (netvmrun -n), or fewer "
              "threads at a time. It gets EAGAIN",
-             static_cast<unsigned long long>(control_->created + 1), kMostThreadsOfANode + 1, node, kMostThreadsOfANode);
+             static_cast<unsigned long long>(control_->created) + 1, kMostThreadsOfANode + 1, node, kMostThreadsOfANode);
     return -1;
   }
   record->number = static_cast<std::int32_t>(++control_->created);
