@@ -177,7 +177,7 @@ int start_thesis(const Options& options, const std::vector<std::string>& argumen
     return std::any_of(groups.begin(), groups.end(), [&](std::string_view group) { return wants(options, group); });
   };
   std::vector<JobPlan> plans;
-  if (any({"pinning", "dynamic", "minimum", "goodput", "notify"})) plans.push_back(direct);
+  if (any({"pinning", "dynamic", "minimum", "goodput", "sync", "notify"})) plans.push_back(direct);
   if (any({"minimum", "goodput"})) plans.push_back(packet);
   if (any({"faults"})) plans.push_back(faults);
   if (any({"peer"})) plans.insert(plans.end(), {direct_faults, packet_faults});
