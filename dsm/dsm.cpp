@@ -82,7 +82,10 @@ void Dsm::Impl::forget(const Extent& extent) {
 
 bool Dsm::Impl::needs_drain(const Extent& extent) const { return !protocols_[extent.protocol]->traits().one_sided; }
 
-void Dsm::Impl::withdraw(const Extent& extent) {
+void Dsm::Impl::withdraw(const Extent& extent) { (void)withdraw_units(extent); }
+
+std::vector<PageRange> Dsm::Impl::withdraw_units(const Extent& extent) {
+  std::vector<PageRange> runs;
   Protocol& protocol = *protocols_[extent.protocol];
   for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); p += extent.unit_pages()) {
     // A protocol may have left a note at any page of the unit.
@@ -90,17 +93,23 @@ void Dsm::Impl::withdraw(const Extent& extent) {
     bool touched = false;
     for (std::uint64_t i = p; i != unit.end(); ++i) touched = touched || !table_[PageId{i}].untouched();
     if (!touched) continue;
+    if (!runs.empty() && runs.back().end() == p) {
+      runs.back().count += unit.count;
+    } else {
+      runs.push_back(unit);
+    }
     // A release that is flushing the unit holds its lock.
     const PageGuard guard(env_, table_[PageId{p}]);
     protocol.on_detach(unit);
     envs_[extent.protocol]->set_access(PageId{p}, Access::none);
   }
+  return runs;
 }
 
 void Dsm::Impl::detach(const Extent& extent) {
-  withdraw(extent);
+  const std::vector<PageRange> touched = withdraw_units(extent);
   vm_.discard(extent.pages);
-  table_.detach(env_, extent.pages);
+  for (const PageRange& pages : touched) table_.detach(env_, pages);
   homes_.forget_claims(extent);
   sharing_.forget(extent.pages);
   protocols_[extent.protocol]->on_retire(extent.pages);

@@ -42,6 +42,8 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   // ---- PageOwner ---------------------------------------------------------------------------------------------------------
   Departure on_evict(PageId page) noexcept override;
 
+  /// Takes every right to the extent's pages; returns those of units that were touched here at all, as runs.
+  std::vector<PageRange> withdraw_units(const Extent& extent);
   void deliver(unsigned protocol, NodeId from, std::span<const std::byte> body);
 
   /// The live extent of a page: what this node knows, else node 0's answer. Blocks.

@@ -28,7 +28,7 @@ struct Plan {
     counters = regions + up(RegionTable::kBytes);
     shadow = counters + up(EventCounters::kBytes);
     announced = shadow + up(ShadowPageTable::bytes_needed(pages));
-    areas = announced + up(nodes * sizeof(std::uint32_t));
+    areas = announced + up(nodes * sizeof(AnnouncementUse));
     inbound = areas + nodes * sizeof(AnnouncementArea);
     end = inbound + up(nodes * ring_bytes);
   }
@@ -138,7 +138,7 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceConfig& config, int f
   header->version = kDeviceVersion;
   header->node = config.node.value;
   header->nodes = config.nodes;
-  header->light_fences = may_fence_lightly(config) && AsymmetricFence::available() ? 1 : 0;
+  header->light_fences = AsymmetricFence::available() && may_fence_lightly(config) ? 1 : 0;
   header->pages = config.pages;
   header->ring_bytes = config.ring_bytes;
   header->session = config.session;
@@ -195,7 +195,7 @@ AnnouncedPageLock Device::page_lock(NodeId initiator) const {
   const Plan plan(config_.nodes, config_.pages, config_.ring_bytes);
   const bool light = part<DeviceHeader>(memory_, 0)->light_fences != 0 && may_fence_lightly(config_);
   return {shadow_entries(),
-          {part<std::atomic<std::uint32_t>>(memory_, plan.announced), part<AnnouncementArea>(memory_, plan.areas), config_.nodes},
+          {part<AnnouncementUse>(memory_, plan.announced), part<AnnouncementArea>(memory_, plan.areas), config_.nodes},
           initiator,
           light ? AnnouncedPageLock::Fence::light : AnnouncedPageLock::Fence::full};
 }

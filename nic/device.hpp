@@ -46,7 +46,7 @@ struct DeviceHeader {
   CounterMarks marks;  ///< where initiators say that an event counter has reached what the owner waits for
 };
 inline constexpr std::uint64_t kDeviceMagic = 0x4349'4e4d'5654'454eULL;  // "NETVMNIC"
-inline constexpr std::uint32_t kDeviceVersion = 3;
+inline constexpr std::uint32_t kDeviceVersion = 4;
 
 struct DeviceConfig {
   NodeId node{};  ///< whose device it is

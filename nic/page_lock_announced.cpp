@@ -1,5 +1,7 @@
 #include "nic/page_lock_announced.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "nic/backoff.hpp"
@@ -20,9 +22,10 @@ void AnnouncedPageLock::Locker::leave_shared() { shared_slot_lock.unlock(); }
 std::uint64_t AnnouncedPageLock::Locker::first_use(const AnnouncedPageLock& scheme, std::uint8_t index, std::uint64_t word) {
   NETVM_CHECK(is_idle(word), "a thread locks a second page of a node's memory while it holds page %llu locked",
               static_cast<unsigned long long>(first_of(word)));
-  std::atomic<std::uint32_t>& used = scheme.memory_.used[scheme.initiator_.value];
-  std::uint32_t seen = used.load();
-  while (seen <= index && !used.compare_exchange_weak(seen, index + 1U)) {
+  AnnouncementUse& use = scheme.memory_.used[scheme.initiator_.value];
+  use.process.store(::getpid());
+  std::uint32_t seen = use.slots.load();
+  while (seen <= index && !use.slots.compare_exchange_weak(seen, index + 1U)) {
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // before the look at the entry; partner: await_unlocked()'s look at used
   return 1;
@@ -31,16 +34,22 @@ std::uint64_t AnnouncedPageLock::Locker::first_use(const AnnouncedPageLock& sche
 template <class Visit>
 void AnnouncedPageLock::each_slot(NodeId node, Visit&& visit) const {
   if (node.value >= memory_.nodes) return;
-  const std::uint32_t used = std::min<std::uint32_t>(memory_.used[node.value].load(), ThreadSlot::kCount);
+  const std::uint32_t used = std::min<std::uint32_t>(memory_.used[node.value].slots.load(), ThreadSlot::kCount);
   for (std::uint32_t i = 0; i < used; ++i) visit(memory_.areas[node.value][i].word);
 }
 
 void AnnouncedPageLock::await_unlocked(std::span<const PageRange> ranges) const {
-  std::uint32_t in_use = 0;
-  for (std::uint32_t node = 0; node < memory_.nodes; ++node) in_use |= memory_.used[node].load();
-  if (in_use == 0) return;  // whoever announces from now on sees what the caller has changed
+  const std::int32_t here = ::getpid();
+  bool in_use = false;
+  AsymmetricFence::Reach reach = AsymmetricFence::Reach::process;
+  for (std::uint32_t node = 0; node < memory_.nodes; ++node) {
+    if (memory_.used[node].slots.load() == 0) continue;
+    in_use = true;
+    if (memory_.used[node].process.load() != here) reach = AsymmetricFence::Reach::host;
+  }
+  if (!in_use) return;  // whoever announces from now on sees what the caller has changed
 #if !NETVM_TSAN
-  if (fence_ == Fence::light) AsymmetricFence::heavy();
+  if (fence_ == Fence::light) AsymmetricFence::heavy(reach);
   std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: the full fences of those who cannot have light ones
 #endif
   for (std::uint32_t node = 0; node < memory_.nodes; ++node) {

@@ -2,7 +2,7 @@
 // takes pages away changes their entries, and only then looks at those words. An asymmetric fence stands between the two steps of each side, so
 // that an access costs two plain stores and two loads a page, and an unmap (of any number of pages) one system call.
 //
-//   the target's device memory:  used[node] ...  |  area of node 0: 64 slots  |  area of node 1  | ...        a slot: one cache line
+//   the target's device memory:  use of node 0, 1 ...  |  area of node 0: 64 slots  |  area of node 1  | ...        a slot: one cache line
 //   a slot:                      | first page + 1, 0: none 33 | pages - 1: 4 | sequence 27 |
 //
 // Invariants
@@ -12,7 +12,8 @@
 //     Every unmap and revocation: change the entry or the key, fence (heavy), then wait for every slot that names one of the pages to
 //     change. Either the access sees the change, or the announcement is seen. A slot may name pages whose entries turned out not to allow
 //     the access: those are not touched.
-//  3. used[node] is above the index of every slot in which that node has ever announced; it is raised before the first announcement.
+//  3. AnnouncementUse::slots is above the index of every slot in which that node has ever announced; it is raised before the first
+//     announcement, and the process that announces is noted before that: fences for this process alone are cheaper.
 //  4. A slot belongs to a node. Once the node is dead release_dead() withdraws what it announced: nothing stays locked for ever.
 //  5. Where a process cannot enrol in the asymmetric fence, its announcements are full fences; where the target's cannot fence heavily,
 //     everybody's are. (Device decides.)
@@ -39,6 +40,11 @@ namespace netvm::nic {
 struct alignas(kCacheLine) AnnouncementSlot {
   std::atomic<std::uint64_t> word;
 };
+/// Of one node; 0: it has never announced anything.
+struct AnnouncementUse {
+  std::atomic<std::uint32_t> slots;
+  std::atomic<std::int32_t> process;
+};
 using AnnouncementArea = std::array<AnnouncementSlot, ThreadSlot::kCount>;
 static_assert(sizeof(AnnouncementArea) == kPageSize, "an area is a page: what a node does not use costs nothing");
 
@@ -46,8 +52,8 @@ class AnnouncedPageLock {
  public:
   /// The announcements at one target, as mapped here.
   struct Memory {
-    std::atomic<std::uint32_t>* used = nullptr;  ///< by node
-    AnnouncementArea* areas = nullptr;           ///< by node
+    AnnouncementUse* used = nullptr;    ///< by node
+    AnnouncementArea* areas = nullptr;  ///< by node
     std::uint32_t nodes = 0;
   };
   enum class Fence : std::uint8_t {

@@ -1,4 +1,4 @@
-// Streams on a queue pair: bandwidth (a window of operations, then all are waited for) and message rate (a sliding window).
+// Streams: bandwidth (a window of operations, then all are waited for) and message rate (a sliding window).
 #include <fmt/format.h>
 
 #include <cstring>
@@ -50,9 +50,16 @@ Stream measure_stream(Session& session, Arms& arms, bool drain, std::size_t byte
   return stream;
 }
 
+/// "put bandwidth on a queue pair, 64 in flight"
+std::string describe(const Options& options, bool drain) {
+  const char* const name = drain ? "bandwidth" : "message rate";
+  if (options.verbs == Verbs::blocking) return fmt::format("{} {} of blocking verbs", options.op, name);
+  const char* const how = options.verbs == Verbs::posted ? "of posted operations" : "on a queue pair";
+  return fmt::format("{} {} {}, {} in flight", options.op, name, how, options.window);
+}
+
 Table measure_streams(Session& session, bool drain) {
-  const std::string what =
-      fmt::format("{} {}, {} in flight", session.options().op, drain ? "bandwidth" : "message rate", session.options().window);
+  const std::string what = describe(session.options(), drain);
   Table table;
   table.title = title_of(session, what);
   table.columns = {
@@ -71,7 +78,7 @@ Table measure_streams(Session& session, bool drain) {
   std::vector<std::string> noisy;
   for (const std::uint64_t bytes : session.options().sizes) {
     session.say(fmt::format("{}, {} bytes", what, size_text(bytes)));
-    InFlight flight(session, session.options().window);
+    InFlight flight(session, session.options().window, session.options().verbs);
     Arms arms(session);
     const Stream s = measure_stream(session, arms, drain, bytes, shared, flight);
     if (!session.measures()) continue;

@@ -102,17 +102,19 @@ Page page_of(Command command) {
     case Command::bandwidth:
       return {"bytes a second of a stream, by size",
               {"Node A posts --window operations on a queue pair and polls for their completions, again and again, as osu_put_bw and "
-               "ib_write_bw do. "
+               "ib_write_bw do; --by compares other ways. "
                "All go to the same buffer. The floor is a memcpy into shared memory of the same size (direct), or the bare ring between "
                "two processes (packet)."},
               {{"netvm-perf bandwidth", "8 B to 4 MiB."},
                {"netvm-perf bandwidth --mode packet --op get --window 16", "Through the ring, 16 in flight."},
+               {"netvm-perf bandwidth --by wait --sizes 4K:1M", "One blocking put after the other."},
                {"netvm-perf bandwidth --csv bandwidth.csv --plot bandwidth.svg", "For other programs and for the eye."}}};
     case Command::message_rate:
       return {
           "operations a second, by size",
           {"Node A keeps --window operations of a queue pair in flight: when the window is full it polls completions, up to 16 at once, as "
-           "ib_write_bw --rate-limit and osu_mbw_mr count them. The floor is a bare store and copy (direct), or the bare ring (packet)."},
+           "ib_write_bw --rate-limit and osu_mbw_mr count them; --by compares other ways. The floor is a bare store and copy (direct), or "
+           "the bare ring (packet)."},
           {{"netvm-perf message-rate", "8 B to 4 KiB, 64 in flight."}, {"netvm-perf message-rate --sizes 8 --window 1", "One at a time."}}};
     case Command::atomics:
       return {

@@ -1,4 +1,5 @@
-// A stream of operations on a queue pair, so many of them in flight: what osu_put_bw, ib_write_bw and their like do.
+// A stream of operations, so many of them in flight, as osu_put_bw, ib_write_bw and their like keep it: on a queue pair, as posted operations with a
+// completion each, or, to compare, one after the other with a verb that blocks.
 #pragma once
 
 #include <array>
@@ -6,6 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <type_traits>
+#include <vector>
 
 #include "apps/netvm-perf/session.hpp"
 #include "nic/queue_pair.hpp"
@@ -14,19 +18,22 @@ namespace netvm::perf {
 
 class InFlight {
  public:
-  InFlight(Session& session, int window)
+  InFlight(Session& session, int window, Verbs verbs = Verbs::queue_pair)
       : session_(session),
+        verbs_(verbs),
         window_(static_cast<std::size_t>(window)),
-        pair_(nic::QueuePair::create(session.nic(), {session.peer().node, std::bit_ceil(static_cast<std::uint32_t>(window))}).value()) {}
+        pair_(nic::QueuePair::create(session.nic(), {session.peer().node, std::bit_ceil(static_cast<std::uint32_t>(window))}).value()),
+        completions_(verbs == Verbs::posted ? window_ : 0) {}
 
   /// One put or get of the data area. Waits for completions where the window is full.
   void post(bool put, std::size_t bytes) {
+    if (verbs_ == Verbs::blocking) return execute(put, bytes);
     if (in_flight_ == window_) reap();
-    const std::array<nic::Piece, 1> piece = {nic::Piece::source(session_.source(), bytes)};
-    const nic::QueuePair::Posted posted = pair_->post(put ? nic::QpRequest::write(session_.peer(), session_.data_offset(), piece)
-                                                          : nic::QpRequest::read(session_.peer(), session_.data_offset(), piece));
-    if (!ok(posted.status)) [[unlikely]]
-      session_.require(posted.status, "posting");
+    if (verbs_ == Verbs::posted) {
+      post_alone(put, bytes);
+    } else {
+      post_on_pair(put, bytes);
+    }
     ++in_flight_;
   }
   void finish_all() {
@@ -34,8 +41,53 @@ class InFlight {
   }
 
  private:
-  /// Takes completions: those that are there, else waits for some.
+  /// Room for a completion, which can be used once.
+  struct Place {
+    nic::Completion* make() { return new (bytes.data()) nic::Completion; }
+    nic::Completion& get() { return *std::launder(reinterpret_cast<nic::Completion*>(bytes.data())); }
+    alignas(nic::Completion) std::array<std::byte, sizeof(nic::Completion)> bytes;
+  };
+  static_assert(std::is_trivially_destructible_v<nic::Completion>);
+
+  void execute(bool put, std::size_t bytes) {
+    const Status status = put ? session_.nic().write(session_.peer(), session_.data_offset(), session_.source(), bytes)
+                              : session_.nic().read(session_.peer(), session_.data_offset(), session_.source(), bytes);
+    if (!ok(status)) [[unlikely]]
+      session_.require(status, "the stream");
+  }
+  void post_on_pair(bool put, std::size_t bytes) {
+    const std::array<nic::Piece, 1> piece = {nic::Piece::source(session_.source(), bytes)};
+    const nic::QueuePair::Posted posted = pair_->post(put ? nic::QpRequest::write(session_.peer(), session_.data_offset(), piece)
+                                                          : nic::QpRequest::read(session_.peer(), session_.data_offset(), piece));
+    if (!ok(posted.status)) [[unlikely]]
+      session_.require(posted.status, "posting");
+  }
+  void post_alone(bool put, std::size_t bytes) {
+    nic::Completion* const end = completions_[next_].make();
+    next_ = next_ + 1 == window_ ? 0 : next_ + 1;
+    if (put) {
+      session_.nic().post_write(session_.peer(), session_.data_offset(), session_.source(), bytes, end);
+    } else {
+      session_.nic().post_read(session_.peer(), session_.data_offset(), session_.source(), bytes, end);
+    }
+  }
+
   void reap() {
+    if (verbs_ == Verbs::posted) {
+      reap_oldest();
+    } else {
+      reap_pair();
+    }
+  }
+  void reap_oldest() {
+    const std::size_t oldest = (next_ + window_ - in_flight_) % window_;
+    const Status status = session_.nic().wait(completions_[oldest].get());
+    if (!ok(status)) [[unlikely]]
+      session_.require(status, "the stream");
+    --in_flight_;
+  }
+  /// Takes completions: those that are there, else waits for some.
+  void reap_pair() {
     std::array<nic::QpCompletion, 16> ends;
     std::size_t count = pair_->poll(ends);
     while (count == 0) {
@@ -51,9 +103,12 @@ class InFlight {
   }
 
   Session& session_;
+  Verbs verbs_;
   std::size_t window_;
   std::size_t in_flight_ = 0;
   std::unique_ptr<nic::QueuePair> pair_;
+  std::vector<Place> completions_;  // a ring; of posted operations
+  std::size_t next_ = 0;
 };
 
 }  // namespace netvm::perf

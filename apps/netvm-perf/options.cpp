@@ -32,6 +32,11 @@ constexpr OptionInfo kOnly = {
     "Default: all."};
 constexpr OptionInfo kWarmup = {"--warmup", "N", "Operations before the first batch of an arm. Default: 100."};
 constexpr OptionInfo kWindow = {"-w,--window", "N", "Operations in flight, 1 to 4096. Default: 64."};
+constexpr OptionInfo kVerbs = {
+    "--by", "qp|post|wait",
+    "How the operations are given: qp, on a queue pair; post, as posted operations with a completion each, the oldest "
+    "waited for when the window is full; wait, one after the other with a verb that blocks (--window means nothing). "
+    "Default: qp."};
 constexpr OptionInfo kOp = {"--op", "put|get", "The operation. Default: put."};
 constexpr OptionInfo kJson = {"--json", "FILE", "Also write the table, with the machine and the settings, as JSON."};
 constexpr OptionInfo kCsv = {"--csv", "FILE", "Also write the table as comma-separated values."};
@@ -72,6 +77,7 @@ struct Raw {
   std::vector<int> between;
   std::string sizes;
   std::string mode;
+  std::string verbs;
   std::string protocols;
   std::string only;
 };
@@ -83,6 +89,7 @@ void add(CLI::App& app, const OptionInfo& info, Options& o, Raw& raw) {
   if (name == "--between") app.add_option(flags, raw.between)->expected(2);
   if (name == "--sizes") app.add_option(flags, raw.sizes);
   if (name == "--mode") app.add_option(flags, raw.mode)->check(CLI::IsMember({"direct", "packet"}));
+  if (name == "--by") app.add_option(flags, raw.verbs)->check(CLI::IsMember({"qp", "post", "wait"}));
   if (name == "--batches") app.add_option(flags, o.batches)->check(CLI::Range(3, 1001));
   if (name == "--iterations") app.add_option(flags, o.iterations)->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}));
   if (name == "--seconds") app.add_option(flags, o.seconds)->check(CLI::Range(0.001, 3600.0));
@@ -195,7 +202,7 @@ std::vector<OptionInfo> options_of(Command command) {
   std::vector<OptionInfo> options = {kNodes, kBetween};
   if (has_sizes(command)) options.push_back(kSizes);
   if (command == Command::latency || command == Command::bandwidth || command == Command::message_rate) options.push_back(kOp);
-  if (command == Command::bandwidth || command == Command::message_rate) options.push_back(kWindow);
+  if (command == Command::bandwidth || command == Command::message_rate) options.insert(options.end(), {kVerbs, kWindow});
   options.insert(options.end(), {kMode, kBatches, kIterations, kSeconds, kWarmup, kJson, kCsv});
   if (has_sizes(command)) options.push_back(kPlot);
   options.insert(options.end(), {kQuick, kQuiet});
@@ -263,6 +270,7 @@ Options parse_options(int argc, char** argv) {
   o.only = parse_groups(raw.only);
   o.mode_given = !raw.mode.empty();
   if (raw.mode == "packet") o.mode = ShmMode::packet;
+  if (!raw.verbs.empty()) o.verbs = raw.verbs == "qp" ? Verbs::queue_pair : raw.verbs == "post" ? Verbs::posted : Verbs::blocking;
   o.protocols = parse_protocols(raw.protocols);
   check_outputs(o);
   if (o.command == Command::thesis && app.count("--seconds") == 0) o.seconds = 1;

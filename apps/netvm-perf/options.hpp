@@ -14,6 +14,9 @@ namespace netvm::perf {
 
 enum class Command : std::uint8_t { basic, dsm, sync, thesis, latency, bandwidth, message_rate, atomics, notify, faults };
 
+/// How a stream's operations are given to the NIC.
+enum class Verbs : std::uint8_t { queue_pair, posted, blocking };
+
 /// "message-rate"
 [[nodiscard]] std::string_view name_of(Command command);
 /// All, in the order of the help.
@@ -35,6 +38,7 @@ struct Options {
   std::array<int, 2> between = {0, 1};  ///< who measures, and towards whom
   std::vector<std::uint64_t> sizes;     ///< bytes
   std::string op;                       ///< of latency, bandwidth, message-rate: put | get
+  Verbs verbs = Verbs::queue_pair;      ///< of bandwidth, message-rate
   ShmMode mode = ShmMode::direct;
   bool mode_given = false;
   int batches = 31;

@@ -72,6 +72,9 @@ TEST_CASE("the command line: defaults, and what is wrong with a wrong one") {
   CHECK(parse({"latency"}).sizes.back() == 4U << 20);
   CHECK(parse({"latency", "--between", "0", "2"}).nodes == 3);
   CHECK(parse({"bandwidth", "-w", "8", "--mode=packet", "--op", "get"}).window == 8);
+  CHECK(parse({"bandwidth"}).verbs == Verbs::queue_pair);
+  CHECK(parse({"message-rate", "--by", "post"}).verbs == Verbs::posted);
+  CHECK(contains(refusal({"bandwidth", "--by", "magic"}), "--by"));
   CHECK(parse({"thesis"}).seconds == 1);
   CHECK(contains(refusal({"latencyy"}), "did you mean latency?"));
   CHECK(contains(refusal({"frobnicate"}), "message-rate"));

@@ -51,6 +51,8 @@ TEST_CASE("every sub-command that measures between two nodes starts, finishes, a
                                                           {"latency", "--op", "get", "--sizes", "8,64K"},
                                                           {"bandwidth", "--sizes", "64K"},
                                                           {"message-rate", "--sizes", "8"},
+                                                          {"message-rate", "--sizes", "8", "--by", "wait"},
+                                                          {"bandwidth", "--sizes", "4K", "--by", "post"},
                                                           {"atomics"},
                                                           {"notify"},
                                                           {"faults"}};

@@ -18,7 +18,7 @@ namespace {
 /// What the device holds for announcements, in private memory.
 struct Announcements {
   static constexpr std::uint32_t kNodes = 2;
-  std::array<std::atomic<std::uint32_t>, kNodes> used{};
+  std::array<AnnouncementUse, kNodes> used{};
   std::array<AnnouncementArea, kNodes> areas{};
 };
 
@@ -454,15 +454,15 @@ TEST_CASE("more threads than slots lock, and an unmap waits for those that share
   stop.store(true);
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong.load() == 0);
-  CHECK(t.announcements->used[0].load() == ThreadSlot::kCount);
-  CHECK(t.announcements->used[1].load() == 0);
+  CHECK(t.announcements->used[0].slots.load() == ThreadSlot::kCount);
+  CHECK(t.announcements->used[1].slots.load() == 0);
 }
 
 TEST_CASE("a thread that ends hands its slot on: any number of threads one after the other use few") {
   Table<Announced> t(1);
   t.table.on_map({PageId{0}, 1});
   for (unsigned i = 0; i < 3 * ThreadSlot::kCount; ++i) std::thread([&] { CHECK(lockable<LockFor::write>(t.table, 0)); }).join();
-  CHECK(t.announcements->used[0].load() < ThreadSlot::kCount);
+  CHECK(t.announcements->used[0].slots.load() < ThreadSlot::kCount);
 }
 
 TEST_CASE("the announcements' sequence wraps without touching the page's number") {

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 #include <thread>
@@ -17,6 +19,16 @@ TEST_CASE("every counter has a name of its own") {
   CHECK(names.size() == netvm::kStatCount);
   CHECK(names.count("unknown") == 0);
   CHECK(netvm::stat_name(Stat::kCount) == "unknown");
+}
+
+TEST_CASE("docs/statistics.md says what each counter counts") {
+  std::ifstream file(std::string(NETVM_SOURCE_DIR) + "/docs/statistics.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  REQUIRE(!page.empty());
+  for (std::size_t i = 0; i < netvm::kStatCount; ++i) {
+    const std::string name(netvm::stat_name(static_cast<Stat>(i)));
+    CHECK_MESSAGE(page.find("`" + name + "`") != std::string::npos, name << " is missing");
+  }
 }
 
 TEST_CASE("counters start at 0, count apart, and lose no addition") {
