@@ -3,7 +3,8 @@
 //
 // Invariants
 //  1. A source's bit is set after its record is committed, and cleared by the consumer before it looks at that ring: a record whose
-//     bit is clear has been seen.
+//     bit is clear has been seen. Or the consumer leaves the bit set and looks at that ring again and again, so that ringing and
+//     answering move no line but the ring's own.
 //  2. A sleeper announces itself, then looks at the bits, then parks on its sequence; a ringer sets the bit, then looks for sleepers.
 //     Both sides have a seq_cst fence between the two steps, so that at least one sees the other: no wake-up is lost.
 //  3. Ringing costs no system call when nobody sleeps, or while somebody polls. Of several sleepers one is woken: a thread of the
@@ -42,10 +43,12 @@ struct alignas(kCacheLine) Doorbell {
   void ring(NodeId source, Env& env);
   /// Wakes one sleeper, if any and if nobody polls: application first.
   void wake_one(Env& env);
-  /// Whether any bit is set.
-  [[nodiscard]] bool any() const;
-  /// Takes and clears the bits of word `index`.
-  [[nodiscard]] std::uint64_t take(std::uint32_t index);
+  /// The bits of word `index` that are set. A hint: one that is missed now is seen by the next look.
+  [[nodiscard]] std::uint64_t look(std::uint32_t index) const {
+    return sources[index].load(std::memory_order_relaxed);  // relaxed: see above; who clears a bit looks at the ring afterwards
+  }
+  /// Clears bits of word `index`; the rings are looked at afterwards.
+  void clear(std::uint32_t index, std::uint64_t bits) { sources[index].fetch_and(~bits, std::memory_order_seq_cst); }
 };
 
 static_assert(sizeof(Doorbell) == kCacheLine && std::is_trivially_destructible_v<Doorbell>);

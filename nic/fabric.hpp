@@ -40,6 +40,9 @@ class Fabric {
   /// Packets of one caller to one target keep their order (if in_order()).
   virtual void send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) = 0;
 
+  /// The same, where the caller sends another packet to that target at once: it may be kept back until then.
+  virtual void send_soon(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) { send(to, header, payload); }
+
   /// Delivers what has arrived to the sink and pushes out what is queued. Returns whether there was anything. One caller at a time
   /// (the NIC's driver lock). In the simulator packets come by themselves and this does nothing.
   virtual bool poll() = 0;

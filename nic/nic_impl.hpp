@@ -83,6 +83,12 @@ struct Posting {
   std::uint64_t increment = 0;
 };
 
+/// When a packet is shown to its target.
+enum class Leaves : std::uint8_t {
+  now,
+  soon,  ///< with one that follows at once
+};
+
 struct Nic::Impl final : PacketSink {
   Impl(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats);
 
@@ -144,9 +150,9 @@ struct Nic::Impl final : PacketSink {
 
   // ---- nic_transmit.cpp. With a Channel& as argument: the caller holds its lock.
   /// Encodes and hands to the fabric, with the newest credits and acknowledgement.
-  void put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
+  void put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, Leaves leaves = Leaves::now);
   /// Numbers the packet and sends it, or queues a copy.
-  void send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload);
+  void send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, Leaves leaves = Leaves::now);
   /// Notes that requests have begun or ceased to wait for credits.
   void watch_credits(Channel& channel);
   void send_ack(Channel& channel, NodeId to, AckCode code, std::uint32_t wanted_back);
@@ -184,6 +190,7 @@ struct Nic::Impl final : PacketSink {
   void retire_held(NodeId from, Inbound& channel);
   /// The head of the window has retired.
   void advance(NodeId from, Inbound& channel);
+  /// Leaves by send_answers().
   void answer(const PacketHeader& request, Status status, std::uint64_t old_value = 0);
   void answer_data(const PacketHeader& request, std::span<const std::byte> data);
 
@@ -242,7 +249,9 @@ struct Nic::Impl final : PacketSink {
   void resume(NodeId source);
 
   // ---- nic_progress.cpp
+  /// Answers go out together when everything that is there has been looked at.
   bool drive();
+  void send_answers();
   bool deliver_local();
   /// Parks on the word and on the arrival of packets, unless something has arrived.
   void park(ParkOn word, Nanos deadline);
@@ -281,6 +290,8 @@ struct Nic::Impl final : PacketSink {
   struct alignas(kCacheLine) {
     SpinLock role;                       // who drives; only ever tried
     std::atomic<std::uintptr_t> who{0};  // Env::context(), while somebody does
+    bool collects = false;               // drive() runs, and sends the answers at its end; the role's
+    std::vector<PacketHeader> answers;   // the role's
   } driver;
 
   /// Messages of this node to itself.

@@ -34,11 +34,15 @@ bool Nic::Impl::drive() {
   for (bool again = true; again;) {
     if (!driver.role.try_lock()) return any;                     // another thread is at it, or this very one is in a handler
     driver.who.store(env.context(), std::memory_order_relaxed);  // relaxed: only a thread that finds itself believes it
+    driver.collects = true;
     any = fabric.poll() || any;
+    send_answers();
     any = deliver_local() || any;
     any = finish_faults() || any;
     any = events->fire() || any;
     close_accounts();
+    send_answers();
+    driver.collects = false;
     const bool faults = redirects.underway() != 0;
     driver.who.store(0, std::memory_order_relaxed);  // relaxed: as above
     driver.role.unlock();

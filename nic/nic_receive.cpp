@@ -7,6 +7,10 @@
 
 namespace netvm::nic {
 
+namespace {
+constexpr std::size_t kMostAnswers = 32;  // that wait for each other
+}  // namespace
+
 void Nic::Impl::on_packet(NodeId from, std::span<const std::byte> bytes) noexcept {
   const Result<Packet> decoded = decode(from, bytes, {config.node, config.nodes, config.session, loses});
   if (!decoded) return count(decoded.status() == Status::stale_epoch ? dropped.stale : dropped.malformed);
@@ -89,9 +93,26 @@ void Nic::Impl::answer(const PacketHeader& request, Status status, std::uint64_t
   header.code = static_cast<std::uint8_t>(status);
   header.request = request.request;
   header.old_value = old_value;
+  if (driver.collects && !loses && request.bytes <= kPageSize) [[likely]] {  // behind long ones, others would wait for copies
+    driver.answers.push_back(header);
+    if (driver.answers.size() == kMostAnswers) send_answers();
+    return;
+  }
   Channel& channel = channels[request.source.value];
   const std::lock_guard guard(channel.lock);
   send_packet(channel, header, {});
+}
+
+void Nic::Impl::send_answers() {
+  const std::size_t count = driver.answers.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    PacketHeader& header = driver.answers[i];
+    const bool last = i + 1 == count || driver.answers[i + 1].target != header.target;
+    Channel& channel = channels[header.target.value];
+    const std::lock_guard guard(channel.lock);
+    send_packet(channel, header, {}, last ? Leaves::now : Leaves::soon);
+  }
+  driver.answers.clear();
 }
 
 void Nic::Impl::answer_data(const PacketHeader& request, std::span<const std::byte> data) {

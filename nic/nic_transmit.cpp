@@ -18,24 +18,26 @@ constexpr int kBurst = 32;  // packets that leave under the lock of a channel be
 
 // ---- sending ------------------------------------------------------------------------------------------------------------------------------
 
-void Nic::Impl::put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload) {
+void Nic::Impl::put_on_wire(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, Leaves leaves) {
   header.credits = channel.own_limit.load(std::memory_order_relaxed);       // relaxed: any value that was published is a right one
   channel.own_limit_told.store(header.credits, std::memory_order_relaxed);  // relaxed: a hint; an older one makes one ack more
   std::array<std::byte, kMaxHeader> bytes;
-  if (!loses) [[likely]]
-    return fabric.send(header.target, {bytes.data(), encode(header, bytes)}, payload);
+  if (!loses) [[likely]] {
+    const std::span<const std::byte> encoded(bytes.data(), encode(header, bytes));
+    return leaves == Leaves::now ? fabric.send(header.target, encoded, payload) : fabric.send_soon(header.target, encoded, payload);
+  }
   header.acknowledged = channel.acknowledger.acknowledged();
   const std::size_t length = encode(header, bytes, payload);
   channel.acknowledger.reported(header.opcode == Opcode::ack);
   fabric.send(header.target, {bytes.data(), length}, payload);
 }
 
-void Nic::Impl::send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload) {
+void Nic::Impl::send_packet(Channel& channel, PacketHeader& header, std::span<const std::byte> payload, Leaves leaves) {
   if (channel.dead.load(std::memory_order_relaxed)) return;  // relaxed: set before the lock was taken to clear what is kept
   const Nanos now = loses ? env.now() : 0;
   if (channel.transmitter.may_send(header.opcode)) [[likely]] {
     channel.transmitter.number(header, payload, now);
-    put_on_wire(channel, header, payload);
+    put_on_wire(channel, header, payload, leaves);
   } else {
     channel.transmitter.queue(header, {payload.begin(), payload.end()}, now);
     watch_credits(channel);

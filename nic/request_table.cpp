@@ -47,8 +47,8 @@ std::uint64_t RequestTable::issue(const Request& request, Status* refused) {
   slot.request = request;
   slot.used = true;
   if (++slot.generation == 0) slot.generation = 1;  // an id is never 0
-  peer.outstanding.fetch_add(1,
-                             std::memory_order_relaxed);  // relaxed: seen by this thread's later work, which is what order is promised for
+  // relaxed, both: changed under the lock only, and seen by this thread's later work, which is what order is promised for
+  peer.outstanding.store(peer.outstanding.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return std::uint64_t{slot.generation} << 32 | index;
 }
 
@@ -56,7 +56,9 @@ RequestTable::Request RequestTable::release(std::uint32_t index) {
   Slot& slot = slots_[index];
   slot.used = false;
   free_slots_.push_back(index);
-  peers_[slot.request.target.value].outstanding.fetch_sub(1, std::memory_order_release);  // release: partner is outstanding()'s acquire
+  std::atomic<std::uint32_t>& outstanding = peers_[slot.request.target.value].outstanding;
+  const std::uint32_t left = outstanding.load(std::memory_order_relaxed) - 1;  // relaxed: changed under the lock only
+  outstanding.store(left, std::memory_order_release);                          // release: partner is outstanding()'s acquire
   return slot.request;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <mutex>
+#include <utility>
 
 #include "nic/device.hpp"
 #include "nic/racy_copy.hpp"
@@ -16,14 +17,21 @@ constexpr std::uint32_t kPollBudget = 256;  // packets a poll() delivers at most
 constexpr std::uint32_t kBurst = 32;        // of one source before the next one's turn
 constexpr int kPatience = 256;  // pauses without any progress of the consumer, until a packet is queued: about a microsecond or a few
 constexpr int kHelp = 8;        // queued packets that a send() pushes at most before its own
+constexpr std::uint32_t kSilent = 1024;            // looks at a watched ring without anything, until its place may be another's
+constexpr std::uint64_t kClosed = UINT64_MAX;      // of taken_: nothing more is delivered
+constexpr std::uint64_t kNotBlocked = UINT64_MAX;  // of Outbound::blocked_at
+
+std::uint64_t bit_of(std::uint32_t node) { return std::uint64_t{1} << (node % 64); }
 }  // namespace
 
 // The sending side of one ring. The lock serialises this process's threads; nothing blocks under it.
 struct ShmFabric::Outbound {
   SpinLock lock;
   RingProducer ring;
-  std::deque<std::vector<std::byte>> queue;  // packets that found no room, oldest first
-  std::uint64_t stuck_at = UINT64_MAX;       // how far the consumer had come when somebody lost patience with it
+  std::deque<std::vector<std::byte>> queue;            // packets that found no room, oldest first
+  std::uint64_t stuck_at = UINT64_MAX;                 // how far the consumer had come when somebody lost patience with it
+  bool keeps_back = false;                             // records are not committed
+  std::atomic<std::uint64_t> blocked_at{kNotBlocked};  // how far the consumer had come when the queue found no room
 };
 
 ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Device*> devices)
@@ -37,11 +45,13 @@ ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Dev
               "%u nodes with %zu devices; the shared-memory fabric takes 1 to %u", nodes, devices_.size(), Doorbell::kMaxNodes);
   max_packet_ = SIZE_MAX;
   inbound_.reserve(nodes);
+  taken_.reset(new std::atomic<std::uint64_t>[nodes]);
   for (std::uint32_t i = 0; i < nodes; ++i) {
     const std::span<std::byte> to_peer = devices_[i]->inbound(node);
     const std::span<std::byte> from_peer = devices_[node.value]->inbound(NodeId{i});
     outbound_[i].ring = RingProducer(to_peer.data(), to_peer.size());
     inbound_.emplace_back(from_peer.data(), from_peer.size());
+    taken_[i].store(inbound_.back().position());
     max_packet_ = std::min(max_packet_, shm_ring::max_record(shm_ring::capacity_of(to_peer.size())));
   }
   NETVM_CHECK(max_packet_ >= 1024 + kPageSize, "rings so small that a packet is at most %zu bytes; it must hold a page and 1 KiB",
@@ -82,7 +92,10 @@ std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
   std::size_t pushed = 0;
   for (; pushed < most && !out.queue.empty(); ++pushed) {
     const auto result = wait ? push_or_wait(out, out.queue.front(), {}) : try_push(out, out.queue.front(), {});
-    if (result == RingProducer::Push::full) break;
+    if (result == RingProducer::Push::full) {
+      out.blocked_at.store(out.ring.consumed());
+      break;
+    }
     if (result == RingProducer::Push::broken) {
       pushed += out.queue.size();
       count_dropped(out.queue.size());
@@ -91,33 +104,40 @@ std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
     }
     out.queue.pop_front();
   }
+  if (out.queue.empty()) out.blocked_at.store(kNotBlocked);
   queued_packets_.fetch_sub(pushed, std::memory_order_relaxed);  // relaxed: a statistic
   return pushed;
 }
 
-void ShmFabric::send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) {
+void ShmFabric::hand_over(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload, bool soon) {
   NETVM_CHECK(to.value < nodes_, "a packet to node %u of %u", to.value, nodes_);
   NETVM_CHECK(header.size() + payload.size() <= max_packet_, "a packet of %zu bytes; this fabric takes %zu", header.size() + payload.size(),
               max_packet_);
   Outbound& out = outbound_[to.value];
-  std::size_t pushed = 0;
+  bool visible = false;  // something that was not
   {
     const std::lock_guard guard(out.lock);
+    if (soon && out.queue.empty() && out.ring.push(header, payload, RingProducer::Commit::later) == RingProducer::Push::done) {
+      out.keeps_back = true;
+      return;
+    }
+    visible = std::exchange(out.keeps_back, false);  // the next push() commits it, also where it finds no room
     // A queue must not feed on itself: as long as the consumer takes anything, who sends more first makes it shorter.
     if (!out.queue.empty()) [[unlikely]]
-      pushed = push_some(out, kHelp, true);
+      visible = push_some(out, kHelp, true) != 0 || visible;
     const auto result = out.queue.empty() ? push_or_wait(out, header, payload) : RingProducer::Push::full;
     if (result == RingProducer::Push::broken) {
       count_dropped(1);
       return;
     }
     if (result == RingProducer::Push::full) {
+      if (out.queue.empty()) out.blocked_at.store(out.ring.consumed());
       std::vector<std::byte>& packet = out.queue.emplace_back();
       packet.resize(header.size() + payload.size());
       std::copy(header.begin(), header.end(), packet.begin());
       if (!payload.empty()) racy_copy(packet.data() + header.size(), payload.data(), payload.size());  // as RingProducer::push()
       queued_packets_.fetch_add(1, std::memory_order_relaxed);                                         // relaxed: a statistic
-      if (pushed == 0) return;
+      if (!visible) return;
     }
   }
   devices_[to.value]->header().doorbell.ring(node_, env_);
@@ -152,6 +172,7 @@ std::uint32_t ShmFabric::drain(std::uint32_t source, std::uint32_t budget, bool*
       *left = true;
       break;
     }
+    taken_[source].store(ring.position(), std::memory_order_relaxed);  // relaxed: who misses it looks once too often
     sink_->on_packet(NodeId{source}, packet);
     ring.pop();
     unpublished += packet.size();
@@ -161,8 +182,53 @@ std::uint32_t ShmFabric::drain(std::uint32_t source, std::uint32_t budget, bool*
     }
   }
   if (ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
-  if (ring.broken()) close_inbound(source);
+  if (ring.broken()) {
+    taken_[source].store(kClosed);
+    close_inbound(source);
+  }
   return budget;
+}
+
+// ---- the bell -------------------------------------------------------------------------------------------------------------------------------
+
+bool ShmFabric::has_news(std::uint32_t source) const {
+  const std::uint64_t taken = taken_[source].load(std::memory_order_relaxed);  // relaxed: an older one makes one look more
+  if (taken != kClosed && inbound_[source].has_beyond(taken)) return true;
+  const Outbound& out = outbound_[source];
+  const std::uint64_t blocked = out.blocked_at.load();
+  return blocked != kNotBlocked && out.ring.moved_since(blocked);
+}
+
+bool ShmFabric::watch(std::uint32_t source) {
+  for (Watched& place : watched_) {
+    const std::uint32_t silent = place.source.load(std::memory_order_relaxed);  // relaxed: the driver's own
+    if (silent != kNobody && place.silent < kSilent) continue;
+    if (silent != kNobody) {
+      // As with any bit that is taken: cleared first, looked at afterwards.
+      watched_bits_[silent / 64].fetch_and(~bit_of(silent));
+      bell_.clear(silent / 64, bit_of(silent));
+      left_over_[silent / 64].fetch_or(bit_of(silent));
+    }
+    place.silent = 0;
+    place.source.store(source);
+    watched_bits_[source / 64].fetch_or(bit_of(source));
+    return true;
+  }
+  return false;
+}
+
+std::uint64_t ShmFabric::take_bits(std::uint32_t word) {
+  const std::uint64_t watched = watched_bits_[word].load(std::memory_order_relaxed);  // relaxed: the driver's own
+  const std::uint64_t bits = bell_.look(word) & ~watched;
+  if (bits == 0) return 0;
+  std::uint64_t clear = bits;
+  for (std::uint64_t turn = bits; turn != 0; turn &= turn - 1) {
+    const std::uint32_t source = word * 64 + static_cast<std::uint32_t>(std::countr_zero(turn));
+    if (source >= nodes_ || !watch(source)) continue;
+    clear &= ~bit_of(source);
+  }
+  if (clear != 0) bell_.clear(word, clear);
+  return bits;
 }
 
 bool ShmFabric::poll() {
@@ -171,10 +237,21 @@ bool ShmFabric::poll() {
   const std::uint32_t words = (nodes_ + 63) / 64;
   bool found = false;
   for (std::uint32_t w = 0; w < words; ++w) {
-    bits[w] = bell_.take(w);
+    bits[w] = take_bits(w);
     // relaxed: only poll() writes it, and a sleeper that misses it is woken by the wake_one() below
     if (left_over_[w].load(std::memory_order_relaxed) != 0) bits[w] |= left_over_[w].exchange(0, std::memory_order_relaxed);
     found |= bits[w] != 0;
+  }
+  for (Watched& place : watched_) {
+    const std::uint32_t source = place.source.load(std::memory_order_relaxed);  // relaxed: the driver's own
+    if (source == kNobody) continue;
+    if (!has_news(source)) {
+      ++place.silent;
+      continue;
+    }
+    place.silent = 0;
+    bits[source / 64] |= bit_of(source);
+    found = true;
   }
   if (!found) return false;
 
@@ -200,19 +277,23 @@ bool ShmFabric::poll() {
   }
   next_source_ = (next_source_ + 1) % nodes_;
   if (more) {
-    for (std::uint32_t w = 0; w < words; ++w) left_over_[w].store(bits[w], std::memory_order_seq_cst);
+    for (std::uint32_t w = 0; w < words; ++w) left_over_[w].fetch_or(bits[w]);
     bell_.wake_one(env_);
   }
   return true;
 }
 
 bool ShmFabric::pending() const {
-  if (bell_.any()) return true;
-  const std::uint32_t words = (nodes_ + 63) / 64;
-  for (std::uint32_t w = 0; w < words; ++w) {
-    if (left_over_[w].load(std::memory_order_seq_cst) != 0) return true;
+  // seq_cst, all: second half of a sleeper's announce-then-look
+  for (const Watched& place : watched_) {
+    const std::uint32_t source = place.source.load();
+    if (source != kNobody && has_news(source)) return true;
   }
-  return false;
+  std::uint64_t bits = 0;
+  for (std::uint32_t w = 0; w <= (nodes_ - 1) / 64; ++w) {
+    bits |= (bell_.sources[w].load() & ~watched_bits_[w].load()) | left_over_[w].load();
+  }
+  return bits != 0;
 }
 
 SleepWord& ShmFabric::sleep_word(Sleeper who) { return who == Sleeper::application ? bell_.application : bell_.engine; }

@@ -7,7 +7,9 @@
 //  2. While packets wait for room, the target knows (RingProducer::wait_for_room) and rings back when it has made some; the poll()
 //     that finds that bell pushes them.
 //  3. poll() delivers a bounded number of packets, round robin over the sources; if it leaves any it wakes a sleeper to go on.
-//  4. A channel whose shared memory holds anything impossible is closed (one direction of one pair); everything else goes on.
+//  4. Of up to kMostWatched sources the bell's bit stays set: poll() and pending() look at their rings, and at what is queued for them, themselves.
+//     (A source joins by ringing; one that has long been silent makes room for another.)
+//  5. A channel whose shared memory holds anything impossible is closed (one direction of one pair); everything else goes on.
 // Threads: send() and pending() any; poll() one at a time.
 #pragma once
 
@@ -33,7 +35,12 @@ class ShmFabric final : public Fabric {
   [[nodiscard]] std::size_t max_packet() const override { return max_packet_; }
   [[nodiscard]] bool in_order() const override { return true; }
   [[nodiscard]] bool reliable() const override { return true; }
-  void send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) override;
+  void send(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) override {
+    hand_over(to, header, payload, false);
+  }
+  void send_soon(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload) override {
+    hand_over(to, header, payload, true);
+  }
   bool poll() override;
   [[nodiscard]] bool pending() const override;
   [[nodiscard]] Device* device_of(NodeId node) override { return devices_[node.value]; }
@@ -43,7 +50,7 @@ class ShmFabric final : public Fabric {
   void withdraw_poll() override { bell_.pollers.fetch_sub(1, std::memory_order_seq_cst); }  // partner: wake_one()'s look
   void pass_on() override { bell_.wake_one(env_); }
 
-  /// Channels closed because of invariant 4, and packets dropped for it.
+  /// Channels closed because of invariant 5, and packets dropped for it.
   [[nodiscard]] std::uint64_t broken_channels() const { return broken_channels_.load(std::memory_order_relaxed); }  // relaxed: a statistic
   [[nodiscard]] std::uint64_t dropped_packets() const { return dropped_packets_.load(std::memory_order_relaxed); }  // relaxed: a statistic
   /// Packets that wait on this side for room in some ring.
@@ -52,7 +59,21 @@ class ShmFabric final : public Fabric {
  private:
   struct Outbound;
 
+  static constexpr std::uint32_t kMostWatched = 4;
+  static constexpr std::uint32_t kNobody = UINT32_MAX;
+  /// A source whose bit stays set.
+  struct Watched {
+    std::atomic<std::uint32_t> source{kNobody};
+    std::uint32_t silent = 0;  // looks without anything; the driver's
+  };
+
+  void hand_over(NodeId to, std::span<const std::byte> header, std::span<const std::byte> payload, bool soon);
   [[nodiscard]] SleepWord& sleep_word(Sleeper who);
+  // The bits that are set and not watched; each is cleared, or its source is watched from now on.
+  std::uint64_t take_bits(std::uint32_t word);
+  // False: all places are taken by sources that are not silent.
+  bool watch(std::uint32_t source);
+  [[nodiscard]] bool has_news(std::uint32_t source) const;
   // Returns what is left of `budget`; sets *left if it stopped before the ring was empty.
   std::uint32_t drain(std::uint32_t source, std::uint32_t budget, bool* left);
   void close_inbound(std::uint32_t source);
@@ -72,7 +93,10 @@ class ShmFabric final : public Fabric {
   std::unique_ptr<Outbound[]> outbound_;                                  // by target
   std::vector<RingConsumer> inbound_;                                     // by source
   std::array<std::atomic<std::uint64_t>, Doorbell::kWords> left_over_{};  // bits taken from the bell whose rings are not empty yet
-  std::uint32_t next_source_ = 0;                                         // where the next poll() begins
+  std::unique_ptr<std::atomic<std::uint64_t>[]> taken_;                   // by source: how far its ring has been looked at; kClosed
+  std::array<Watched, kMostWatched> watched_;
+  std::array<std::atomic<std::uint64_t>, Doorbell::kWords> watched_bits_{};
+  std::uint32_t next_source_ = 0;  // where the next poll() begins
   std::atomic<std::uint64_t> broken_channels_{0};
   std::atomic<std::uint64_t> dropped_packets_{0};
   std::atomic<std::size_t> queued_packets_{0};

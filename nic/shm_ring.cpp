@@ -35,7 +35,7 @@ std::size_t shm_ring::capacity_of(std::size_t area_bytes) {
 RingProducer::RingProducer(std::byte* area, std::size_t area_bytes)
     : shared_(reinterpret_cast<ShmRingHeader*>(area)), data_(area + sizeof(ShmRingHeader)), capacity_(shm_ring::capacity_of(area_bytes)) {
   // relaxed: only this side writes it; what an earlier producer left
-  tail_ = shared_->tail.load(std::memory_order_relaxed);
+  tail_ = committed_ = shared_->tail.load(std::memory_order_relaxed);
   cached_head_ = shared_->head.load(std::memory_order_acquire);  // acquire: partner is publish()'s release
   NETVM_CHECK(tail_ - cached_head_ <= capacity_, "a ring's area holds head %llu and tail %llu: it was not zero at the start",
               static_cast<unsigned long long>(cached_head_), static_cast<unsigned long long>(tail_));
@@ -53,7 +53,13 @@ bool RingProducer::room_for(std::uint64_t bytes) {
   return tail_ + bytes - cached_head_ <= capacity_;
 }
 
-RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::span<const std::byte> second) {
+void RingProducer::commit() {
+  if (committed_ == tail_) return;
+  committed_ = tail_;
+  shared_->tail.store(tail_, std::memory_order_release);  // release: the records are whole; partner is front()'s acquire
+}
+
+RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::span<const std::byte> second, Commit when) {
   if (broken_) return Push::broken;
   const std::uint64_t length = first.size() + second.size();
   NETVM_CHECK(length != 0 && length <= shm_ring::max_record(capacity_), "a record of %llu bytes; a ring of %llu takes 1 to %llu",
@@ -62,7 +68,11 @@ RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::spa
   const std::uint64_t bytes = record_bytes(length);
   std::uint64_t at = tail_ & (capacity_ - 1);
   const std::uint64_t skip = at + bytes > capacity_ ? capacity_ - at : 0;
-  if (!room_for(skip + bytes)) return broken_ ? Push::broken : Push::full;
+  if (!room_for(skip + bytes)) {
+    if (broken_) return Push::broken;
+    commit();  // the consumer makes room of what it sees
+    return Push::full;
+  }
   if (skip != 0) {
     store_header(data_ + at, record_header(kSkip, 0));
     at = 0;
@@ -72,7 +82,7 @@ RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::spa
   if (!first.empty()) std::memcpy(to, first.data(), first.size());
   if (!second.empty()) racy_copy(to + first.size(), second.data(), second.size());
   tail_ += skip + bytes;
-  shared_->tail.store(tail_, std::memory_order_release);  // release: the record is whole; partner is front()'s acquire
+  if (when == Commit::now) commit();
   return Push::done;
 }
 

@@ -6,7 +6,7 @@
 //
 // Invariants
 //  1. head <= tail <= head + capacity. Each side keeps its own position privately and never reads it back from shared memory.
-//  2. A record is whole before tail passes it; its space is free before head passes it. One word commits: a process killed at any
+//  2. A record is whole before tail passes it (which may be some records later: Commit::later); its space is free before head passes it. One word commits: a process killed at any
 //     instruction leaves a valid ring.
 //  3. What comes from the other side (its position, lengths) is read once into a local and validated. Anything impossible marks the ring
 //     broken, for good: the consumer delivers nothing more of it, the producer drops what it is given. Nothing crashes.
@@ -48,16 +48,24 @@ inline constexpr std::size_t kDefaultAreaBytes = area_bytes(kDefaultRingCapacity
 class RingProducer {
  public:
   enum class Push : std::uint8_t { done, full, broken };
+  enum class Commit : std::uint8_t { now, later };
 
   RingProducer() = default;
   /// `area` is 64-byte aligned, `area_bytes` long, and zero or just left by an earlier producer of this process.
   RingProducer(std::byte* area, std::size_t area_bytes);
 
   /// Copies a record in, gathered from two pieces of at most max_record() together, not empty. The second one, a packet's payload, may be
-  /// memory that others write meanwhile: then it arrives as any mixture.
-  Push push(std::span<const std::byte> first, std::span<const std::byte> second);
+  /// memory that others write meanwhile: then it arrives as any mixture. `later`: the consumer sees it with the next push() that is not, with
+  /// commit(), or when a push() finds no room.
+  Push push(std::span<const std::byte> first, std::span<const std::byte> second, Commit commit = Commit::now);
+  void commit();
   /// How far the consumer has come, as the last push() saw it: whether it is at work.
   [[nodiscard]] std::uint64_t consumed() const { return cached_head_; }
+  /// Whether it has come further since then, or has given up. Any thread.
+  [[nodiscard]] bool moved_since(std::uint64_t consumed) const {
+    // seq_cst: a sleeper's look after it has announced itself; partner: the fence in Doorbell::ring()
+    return shared_->head.load(std::memory_order_seq_cst) != consumed || shared_->broken.load(std::memory_order_seq_cst) != 0;
+  }
   /// After `full`: asks the consumer to say when there is room, and looks once more. False: there is room already, push again.
   bool wait_for_room();
 
@@ -68,6 +76,7 @@ class RingProducer {
   std::byte* data_ = nullptr;
   std::uint64_t capacity_ = 0;
   std::uint64_t tail_ = 0;
+  std::uint64_t committed_ = 0;
   std::uint64_t cached_head_ = 0;
   bool broken_ = false;
 };
@@ -84,6 +93,13 @@ class RingConsumer {
   /// Gives the space of popped records back. Returns whether the producer waits for it (it must then be rung).
   [[nodiscard]] bool publish();
   [[nodiscard]] bool broken() const { return broken_; }
+  /// Up to the end of the record that front() has returned.
+  [[nodiscard]] std::uint64_t position() const { return head_ + front_bytes_; }
+  /// Whether anything lies behind that position. Any thread.
+  [[nodiscard]] bool has_beyond(std::uint64_t position) const {
+    // seq_cst: a sleeper's look after it has announced itself; partner: the fence in Doorbell::ring()
+    return shared_->tail.load(std::memory_order_seq_cst) != position;
+  }
 
  private:
   std::span<const std::byte> fail();

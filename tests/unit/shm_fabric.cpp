@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -140,6 +142,76 @@ TEST_CASE("shm fabric: who sends on while its packets are queued makes the queue
   }
   CHECK(next == sent);
   CHECK(in_order);
+}
+
+TEST_CASE("shm fabric: sources that send stay in the bell, a few of them; whoever is silent for long gives way") {
+  constexpr std::uint32_t kNodes = 8;
+  Host host(kNodes);
+  std::vector<std::uint64_t> got(kNodes);
+  host.sinks[0].act = [&](NodeId from, std::span<const std::byte>) { ++got[from.value]; };
+  ShmFabric& target = *host.fabrics[0];
+  const auto& bits = host.devices[0]->header().doorbell.sources[0];
+  const std::uint64_t number = 1;
+  const auto send = [&](std::uint32_t from) { host.fabrics[from]->send(NodeId{0}, bytes_of(number), {}); };
+  const auto round = [&] {
+    const std::uint64_t before = got[1];
+    for (std::uint32_t from = 1; from < kNodes; ++from) send(from);
+    CHECK(target.pending());
+    while (target.poll()) {
+    }
+    CHECK_FALSE(target.pending());
+    CHECK(std::all_of(got.begin() + 1, got.end(), [&](std::uint64_t n) { return n == before + 1; }));
+  };
+  for (int i = 0; i < 3; ++i) round();
+  CHECK(std::popcount(bits.load()) == 4);  // nobody clears them, nobody sets them
+  const std::uint64_t watched = bits.load();
+  std::uint32_t other = 1;
+  while ((watched >> other & 1) != 0) ++other;
+  send(other);
+  CHECK(target.poll());
+  CHECK(bits.load() == watched);  // no place for it
+  for (int i = 0; i < 2000; ++i) CHECK_FALSE(target.poll());
+  send(other);
+  CHECK(target.pending());
+  CHECK(target.poll());
+  CHECK((bits.load() >> other & 1) != 0);
+  CHECK(std::popcount(bits.load()) == 4);
+  while (target.poll()) {
+  }
+  got.assign(kNodes, 0);
+  for (int i = 0; i < 3; ++i) round();  // whoever gave way is heard as before
+}
+
+TEST_CASE("shm fabric: what is sent soon shows with what follows, in order; where there is no room it shows before") {
+  Host host(2);
+  std::vector<std::uint64_t> got;
+  host.sinks[1].act = [&](NodeId, std::span<const std::byte> packet) { got.push_back(number_in(packet)); };
+  std::uint64_t sent = 0;
+  const auto send = [&](bool soon) {
+    const std::uint64_t number = sent++;
+    if (soon) {
+      host.fabrics[0]->send_soon(NodeId{1}, bytes_of(number), {});
+    } else {
+      host.fabrics[0]->send(NodeId{1}, bytes_of(number), {});
+    }
+  };
+  send(true);
+  send(true);
+  CHECK_FALSE(host.fabrics[1]->pending());
+  CHECK_FALSE(host.fabrics[1]->poll());
+  send(false);
+  CHECK(host.fabrics[1]->pending());
+  while (got.size() < sent && host.fabrics[1]->poll()) {
+  }
+  CHECK(got == std::vector<std::uint64_t>{0, 1, 2});
+  while (host.fabrics[0]->queued_packets() == 0) send(true);
+  CHECK(host.fabrics[1]->pending());
+  for (int turn = 0; turn < 10'000 && got.size() < sent; ++turn) {
+    host.fabrics[1]->poll();
+    host.fabrics[0]->poll();
+  }
+  REQUIRE(got.size() == sent);
+  for (std::uint64_t i = 0; i < sent; ++i) CHECK(got[i] == i);
 }
 
 TEST_CASE("shm fabric: one poll's work is bounded, it says that more is pending, and no source waits for another's flood") {
