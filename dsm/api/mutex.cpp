@@ -56,10 +56,10 @@ void mutex::lock() {
   if (status != Status::ok) fail(status, "lock()", place);
 }
 
-bool mutex::lock(std::stop_token stop) {
+bool mutex::lock(const std::stop_token& stop) {
   const Place place = place_of(this);
   std::atomic<bool> give_up{false};
-  const std::stop_callback on_stop(std::move(stop), [&] {
+  const std::stop_callback on_stop(stop, [&] {
     give_up.store(true);
     place.runtime->sync->look_again(place.offset);
   });

@@ -357,7 +357,7 @@ class mutex {
   /// owner_dead (a node died that had it: nobody gets it any more), operation_canceled (the job ends). So do the others.
   void lock();
   /// Blocks until it is this thread's (true) or a stop is requested (false).
-  bool lock(std::stop_token stop);
+  bool lock(const std::stop_token& stop);
   /// Never waits for a holder.
   bool try_lock();
   /// Throws std::system_error(operation_not_permitted) if this thread does not hold it.

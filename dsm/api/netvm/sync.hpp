@@ -103,7 +103,7 @@ class counting_semaphore {
   /// Blocks until there is a permit.
   void acquire() { static_cast<void>(detail::semaphore_acquire(this, &count_, detail::kNoLimit)); }
   /// Blocks until there is a permit (true) or a stop is requested (false).
-  [[nodiscard]] bool acquire(std::stop_token stop) { return detail::semaphore_acquire(this, &count_, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool acquire(const std::stop_token& stop) { return detail::semaphore_acquire(this, &count_, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_acquire() { return detail::semaphore_acquire(this, &count_, 0); }
   template <class Rep, class Period>
   [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& time) {
@@ -130,7 +130,7 @@ class shared_mutex {
 
   void lock() { static_cast<void>(detail::rwlock_lock(this, false, detail::kNoLimit)); }
   /// Blocks until it is this thread's (true) or a stop is requested (false).
-  [[nodiscard]] bool lock(std::stop_token stop) { return detail::rwlock_lock(this, false, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool lock(const std::stop_token& stop) { return detail::rwlock_lock(this, false, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_lock() { return detail::rwlock_lock(this, false, 0); }
   /// Throws operation_not_permitted if this thread does not hold it so.
   void unlock() { detail::rwlock_unlock(this, false); }
@@ -144,7 +144,7 @@ class shared_mutex {
   }
 
   void lock_shared() { static_cast<void>(detail::rwlock_lock(this, true, detail::kNoLimit)); }
-  [[nodiscard]] bool lock_shared(std::stop_token stop) { return detail::rwlock_lock(this, true, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool lock_shared(const std::stop_token& stop) { return detail::rwlock_lock(this, true, detail::kNoLimit, &stop); }
   [[nodiscard]] bool try_lock_shared() { return detail::rwlock_lock(this, true, 0); }
   void unlock_shared() { detail::rwlock_unlock(this, true); }
   template <class Rep, class Period>
@@ -192,7 +192,9 @@ class wait_queue {
   /// Blocks until woken.
   void wait(ticket place) { static_cast<void>(detail::queue_wait(this, place.number_, detail::kNoLimit)); }
   /// False: a stop was requested, and the place is given up.
-  [[nodiscard]] bool wait(ticket place, std::stop_token stop) { return detail::queue_wait(this, place.number_, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool wait(ticket place, const std::stop_token& stop) {
+    return detail::queue_wait(this, place.number_, detail::kNoLimit, &stop);
+  }
   /// False: the time is over, and the place is given up.
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(ticket place, const std::chrono::duration<Rep, Period>& time) {
@@ -256,7 +258,7 @@ class condition_variable {
   }
   /// The same, until the token is asked to stop.
   template <class Lock, class Predicate>
-  bool wait(Lock& lock, std::stop_token stop, Predicate holds) {
+  bool wait(Lock& lock, const std::stop_token& stop, Predicate holds) {
     while (!holds()) {
       if (stop.stop_requested()) return false;
       static_cast<void>(wait_limited(lock, detail::kNoLimit, &stop));
@@ -264,7 +266,7 @@ class condition_variable {
     return true;
   }
   template <class Lock, class Clock, class Duration, class Predicate>
-  bool wait_until(Lock& lock, std::stop_token stop, const std::chrono::time_point<Clock, Duration>& moment, Predicate holds) {
+  bool wait_until(Lock& lock, const std::stop_token& stop, const std::chrono::time_point<Clock, Duration>& moment, Predicate holds) {
     while (!holds()) {
       if (stop.stop_requested()) return false;
       if (wait_limited(lock, detail::limit_until(moment), &stop) == std::cv_status::timeout) return holds();
@@ -272,7 +274,7 @@ class condition_variable {
     return true;
   }
   template <class Lock, class Rep, class Period, class Predicate>
-  bool wait_for(Lock& lock, std::stop_token stop, const std::chrono::duration<Rep, Period>& time, Predicate holds) {
+  bool wait_for(Lock& lock, const std::stop_token& stop, const std::chrono::duration<Rep, Period>& time, Predicate holds) {
     return wait_until(lock, std::move(stop), std::chrono::steady_clock::now() + time, std::move(holds));
   }
 
@@ -347,7 +349,7 @@ class barrier {
     return detail::barrier_wait(this, phase.phase_, detail::limit_of(time));
   }
   /// False: a stop was requested; the arrival stays.
-  [[nodiscard]] bool wait(const arrival_token& phase, std::stop_token stop) const {
+  [[nodiscard]] bool wait(const arrival_token& phase, const std::stop_token& stop) const {
     return detail::barrier_wait(this, phase.phase_, detail::kNoLimit, &stop);
   }
   [[nodiscard]] bool try_wait(const arrival_token& phase) const { return detail::barrier_wait(this, phase.phase_, 0); }
@@ -393,7 +395,7 @@ class latch {
   /// Blocks until it is open.
   void wait() const { static_cast<void>(detail::latch_wait(this, &count_, detail::kNoLimit)); }
   /// Blocks until it is open (true) or a stop is requested (false).
-  [[nodiscard]] bool wait(std::stop_token stop) const { return detail::latch_wait(this, &count_, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool wait(const std::stop_token& stop) const { return detail::latch_wait(this, &count_, detail::kNoLimit, &stop); }
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return detail::latch_wait(this, &count_, detail::limit_of(time));
@@ -425,7 +427,7 @@ class flag {
   /// Blocks until it is set.
   void wait() const { static_cast<void>(detail::flag_wait(this, detail::kNoLimit)); }
   /// Blocks until it is set (true) or a stop is requested (false).
-  [[nodiscard]] bool wait(std::stop_token stop) const { return detail::flag_wait(this, detail::kNoLimit, &stop); }
+  [[nodiscard]] bool wait(const std::stop_token& stop) const { return detail::flag_wait(this, detail::kNoLimit, &stop); }
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return detail::flag_wait(this, detail::limit_of(time));
