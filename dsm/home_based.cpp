@@ -166,7 +166,11 @@ bool HomeBased::is_stale(PageId page) {
 
 void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
   // Every lock is taken, also of pages without access: a fetch that another thread has begun may carry the old content.
-  for (const PageId page : pages) env_.entry(page).lock.lock(env_.env());
+  const auto each_lock = [&](auto&& use) {
+    if (!waits_for_fetches()) return;
+    for (const PageId page : pages) use(env_.entry(page).lock);
+  };
+  each_lock([this](PageLock& lock) { lock.lock(env_.env()); });
   std::vector<PageId> stale;
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(stale), [this](PageId page) { return is_stale(page); });
   env_.set_access(stale, Access::none);
@@ -180,7 +184,7 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
     if (owes_early_flush()) owed_.push_back(page);
   }
   flush.finish();
-  for (const PageId page : pages) env_.entry(page).lock.unlock(env_.env());
+  each_lock([this](PageLock& lock) { lock.unlock(env_.env()); });
 }
 
 // The home has what a clean copy holds, and what it holds may be newer.

@@ -47,6 +47,8 @@ class HomeBased : public Protocol, public HomeKeeper {
   [[nodiscard]] virtual bool is_stale(PageId page);
   /// Whether a page that was flushed before the release is named in the next flush's notices.
   [[nodiscard]] virtual bool owes_early_flush() const { return true; }
+  /// Whether a page is given up under its lock: a fetch that has begun is waited for.
+  [[nodiscard]] virtual bool waits_for_fetches() const { return true; }
   /// Whether a first read tells the home, and the home looks who did.
   [[nodiscard]] virtual bool announces_reads() const { return true; }
 

@@ -30,6 +30,14 @@ class HlrcForgetsEarlyFlush final : public Hlrc {
   [[nodiscard]] bool owes_early_flush() const override { return false; }
 };
 
+class HlrcTakesNoPageLock final : public Hlrc {
+ public:
+  using Hlrc::Hlrc;
+
+ private:
+  [[nodiscard]] bool waits_for_fetches() const override { return false; }
+};
+
 class ScopeDropsInvalidation final : public Scope {
  public:
   using Scope::Scope;
@@ -93,6 +101,7 @@ const std::vector<Canary>& canaries() {
     std::vector<Canary> made = {
         {"drops an invalidation", "hlrc", make_canary<HlrcDropsInvalidation>},
         {"forgets the notice of a page that was flushed early", "hlrc", make_canary<HlrcForgetsEarlyFlush>},
+        {"gives a page up while another thread fetches it", "hlrc", make_canary<HlrcTakesNoPageLock>},
         {"drops an invalidation", "scope", make_canary<ScopeDropsInvalidation>},
         {"does not pass on the notices of third nodes", "scope", make_canary<ScopeKeepsNoticesToItself>},
         {"tells a lock only what its own release flushed", "scope", make_canary<ScopeTellsLastFlushOnly>},
