@@ -51,9 +51,14 @@ bool Dsm::Impl::serve(PageId head, bool write, bool* missed) {
 Departure Dsm::Impl::on_evict(PageId page) noexcept {
   if (!table_.contains(page)) return Departure::save;
   PageEntry& entry = table_[page];
-  if (!entry.attached() || entry.unit_shift() != 0 || !entry.lock.try_lock()) return Departure::save;
-  const Departure departure = entry.attached() ? protocols_[entry.protocol()]->on_evict(page) : Departure::save;
-  entry.lock.unlock(env_);
+  if (!entry.attached()) return Departure::save;
+  const std::uint32_t region = entry.region();
+  Departure departure = Departure::save;
+  if (entry.unit_shift() == 0 && entry.lock.try_lock()) {
+    if (entry.attached()) departure = protocols_[entry.protocol()]->on_evict(page);
+    entry.lock.unlock(env_);
+  }
+  if (departure != Departure::keep) regions_.stats(region).add(Stat::evictions);  // the pager counts the node's
   return departure;
 }
 

@@ -238,7 +238,9 @@ void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change
     Flushes::Message& flush = flushes.to[entry.home()];
     if (flush.body.empty()) flush.number = ++last_flush_;
     begin_change({page, pages_of(page), false, 0, {}}, encoded_diff_bytes(runs), flush.body);
+    const std::size_t before = flush.body.size();
     encode_diff(runs, env_.frame(page), flush.body);
+    env_.count_carried(page, flush.body.size() - before);
     Record& record = record_of(entry);
     record.flush = flush.number;
     record.on_their_way = runs;

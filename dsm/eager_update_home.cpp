@@ -81,7 +81,8 @@ void EagerUpdate::fill(NodeId to, PageId page, std::uint32_t pages, const std::b
                        const std::shared_ptr<std::atomic<bool>>& filled) {
   auto* operation = new Fill(to, page, filled);
   const nic::Segment whole{env_.offset_of(page), bytes, static_cast<std::uint32_t>(pages * kPageSize)};
-  env_.post_segments(to, {&whole, 1}, whole.bytes, &operation->completion);
+  env_.post_segments(to, {&whole, 1}, &operation->completion);
+  env_.count(page, Stat::data_bytes, whole.bytes);
 }
 
 void EagerUpdate::handle_used(NodeId from, const Header& message) {
@@ -172,10 +173,11 @@ void EagerUpdate::route(const Delivery& delivery, const Change& change, Record& 
     }
     const bool may_leave = member.watches && member.updates >= 2 * member.limit;
     if (pushes_to_readers() && !member.writer && !may_leave && member.filled->load()) {
-      Outbox::Pieces& pieces = outbox.pieces[member.node];
-      pieces.bytes += append_diff_segments(change.diff, env_.offset_of(change.page), pieces.segments);
+      std::vector<nic::Segment>& pieces = outbox.pieces[member.node];
+      env_.count(change.page, Stat::data_bytes, append_diff_segments(change.diff, env_.offset_of(change.page), pieces));
     } else {
       append_change({change.page, change.pages, may_leave, member.taken, change.diff}, outbox.changes[member.node]);
+      env_.count_carried(change.page, change.diff.size());
     }
   }
 }
@@ -195,7 +197,7 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
   }
   for (const auto& [node, pieces] : outbox.pieces) {
     auto* push = new Push(*this, node, delivery);
-    env_.post_segments(node, pieces.segments, pieces.bytes, &push->completion);
+    env_.post_segments(node, pieces, &push->completion);
   }
   for (const auto& [node, page] : outbox.watches) {
     Header message;

@@ -69,11 +69,7 @@ struct EagerUpdate::Flushes {
 /// What goes out for one chunk of pages: by node, messages' bodies and one-sided pieces.
 struct EagerUpdate::Outbox {
   std::map<NodeId, Bytes> changes;
-  struct Pieces {
-    std::vector<nic::Segment> segments;
-    std::uint64_t bytes = 0;
-  };
-  std::map<NodeId, Pieces> pieces;
+  std::map<NodeId, std::vector<nic::Segment>> pieces;
   std::vector<std::pair<NodeId, PageId>> watches;
 };
 

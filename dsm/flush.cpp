@@ -11,7 +11,9 @@ void DiffFlush::add(PageId page, NodeId home) {
   env_.drop_twin(page);
   if (count == 0) return;
   Batch& batch = batches_[home];
-  batch.bytes += append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
+  const std::size_t bytes = append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
+  env_.count(page, Stat::data_bytes, bytes);
+  batch.bytes += bytes;
   if (batch.segments.size() >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
   pinned_pages_ += pins.pages().count;
   pins_.push_back(std::move(pins));
@@ -29,7 +31,7 @@ void DiffFlush::post_all() {
 void DiffFlush::post(NodeId home, Batch& batch) {
   posted_.emplace_back();
   posted_.back().home = home;
-  env_.post_segments(home, batch.segments, batch.bytes, &posted_.back().completion);
+  env_.post_segments(home, batch.segments, &posted_.back().completion);
   batch.segments.clear();
   batch.bytes = 0;
 }

@@ -192,9 +192,8 @@ void ProtocolEnv::post_put(PageRange pages, NodeId to, nic::Completion* completi
   count_data(pages, false);
 }
 
-void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, std::uint64_t bytes, nic::Completion* completion) {
+void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion) {
   parts_.nic.post_write_vector(parts_.config.shared[to.value], segments, completion);
-  count(Stat::data_bytes, bytes);
 }
 
 void ProtocolEnv::wait(nic::Completion& completion, const char* what, NodeId peer) {
@@ -219,6 +218,11 @@ void ProtocolEnv::count(PageId page, Stat stat, std::uint64_t by) {
   parts_.stats.add(stat, by);
   const PageEntry& e = entry(page);
   if (e.attached()) parts_.regions.stats(e.region()).add(stat, by);
+}
+
+void ProtocolEnv::count_carried(PageId page, std::uint64_t bytes) {
+  count(page, Stat::data_bytes, bytes);
+  parts_.stats.add(Stat::protocol_bytes, ~bytes + 1);
 }
 
 void ProtocolEnv::stop(Status status, const char* what) const {

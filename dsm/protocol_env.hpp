@@ -139,9 +139,9 @@ class ProtocolEnv final {
   void put_page(PageId page, NodeId to);
   /// The same without waiting. The source may change, and need be pinned no longer, when the call returns.
   void post_put(PageRange pages, NodeId to, nic::Completion* completion);
-  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). `bytes`: all of them together. Does not
-  /// wait.
-  void post_segments(NodeId to, std::span<const nic::Segment> segments, std::uint64_t bytes, nic::Completion* completion);
+  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). Does not wait. The
+  /// caller counts the bytes (Stat::data_bytes), by page.
+  void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);
   /// Offset of a page in every node's shared region.
   [[nodiscard]] std::uint64_t offset_of(PageId page) const { return (page.value - parts_.table.range().first.value) * kPageSize; }
   /// Blocks until the completion's end; stops the process if the operation failed. `what` and `peer` are for the message.
@@ -163,6 +163,8 @@ class ProtocolEnv final {
   void count(Stat stat, std::uint64_t by = 1) { parts_.stats.add(stat, by); }
   /// Counts for the node and for the region that the page belongs to.
   void count(PageId page, Stat stat, std::uint64_t by = 1);
+  /// Contents of the page that travel in a message or with a lock: data, and not the protocol's own bytes, as which what carries them is counted.
+  void count_carried(PageId page, std::uint64_t bytes);
 
   [[nodiscard]] const DsmParts& parts() const { return parts_; }
 

@@ -22,18 +22,16 @@ class Entry::Changes {
     const std::uint64_t base = env_.table().range().first.value * kPageSize;
     Batch& batch = to_[home];
     batch.segments.push_back({where.offset - base, from, static_cast<std::uint32_t>(where.bytes)});
-    batch.bytes += where.bytes;
   }
   /// Blocks until all of them are placed.
   void finish() {
-    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, batch.bytes, &batch.done);
+    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, &batch.done);
     for (auto& [home, batch] : to_) env_.wait(batch.done, "writing bound data to their home", home);
   }
 
  private:
   struct Batch {
     std::vector<nic::Segment> segments;
-    std::uint64_t bytes = 0;
     nic::Completion done;
   };
   ProtocolEnv& env_;
@@ -190,7 +188,9 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
     changes.add(entry.home(), where, lock.data.image(block));
     changed += where.bytes;
   }
-  if (changed != 0) env().count(page, Stat::diff_bytes, changed);
+  if (changed == 0) return;
+  env().count(page, Stat::diff_bytes, changed);
+  env().count(page, Stat::data_bytes, changed);
 }
 
 void Entry::append_acquire_request(SyncId object, Bytes& out) {
@@ -218,6 +218,7 @@ void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
     put_varint(out, lock->data.version(block));
     out.insert(out.end(), lock->data.image(block), lock->data.image(block) + where.bytes);
     end = where.offset + where.bytes;
+    env().count_carried(PageId{where.offset / kPageSize}, where.bytes);
     ++count;
   }
   env().count(Stat::notices_sent, count);

@@ -174,9 +174,11 @@ bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
       reply.flags = Message::kWithCopy;
       reply.after = record->changes.newest();
       append_copy(page, entry, *record, request.up_to, body);
+      env_.count_carried(page, env_.unit_bytes(page));
       put_varint(body, 0);
     } else if (record != nullptr) {
       reply.after = record->changes.encode_told(request.after, request.up_to, body);
+      env_.count_carried(page, body.size());
     } else {
       put_varint(body, 0);
     }

@@ -156,5 +156,47 @@ TEST_CASE("traffic of typical patterns") {
   MESSAGE(table);
 }
 
+// Whatever carries them: transfers, messages, locks.
+TEST_CASE("contents of pages count as data, of the node and of the region alike, and never as the protocol's bytes") {
+  constexpr std::uint64_t kWords = 4 * kPageSize / 8;
+  constexpr std::uint64_t kRounds = 8;
+  for_each_protocol([](std::string_view protocol) {
+    CAPTURE(protocol);
+    SimClusterOptions options;
+    options.protocol = protocol;
+    options.read_ahead = false;
+    SimCluster cluster(options);
+    const Place at = cluster.allocate(kWords * 8, {});
+    const Place lock = cluster.allocate(8, {});
+    const Ending ending = cluster.run([&](Worker& me) {
+      if (me.local() == 0) me.bind(lock, at, kPageSize);
+      for (std::uint64_t round = 1; round <= kRounds; ++round) {
+        me.lock(lock);
+        for (std::uint64_t w = me.node(); w < kPageSize / 8; w += 2) me.store(at + 8 * w, round);
+        me.unlock(lock);
+        me.barrier();
+        if (round % 2 == me.node()) {
+          for (std::uint64_t w = 0; w < kWords; ++w) me.store(at + 8 * w, ~round * (w + 1));
+        }
+        me.barrier();
+        for (std::uint64_t w = 0; w < kWords; w += 64) CHECK(me.load<std::uint64_t>(at + 8 * w) == ~round * (w + 1));
+        me.barrier();
+      }
+    });
+    CHECK_MESSAGE(ending.well, ending.text);
+    std::uint64_t all = 0;
+    for (std::uint32_t node = 0; node < 2; ++node) {
+      const Stats& stats = cluster.node(node).stats;
+      std::uint64_t in_regions = 0;
+      for (const dsm::RegionReport& region : cluster.node(node).dsm->report())
+        in_regions += region.stats[static_cast<std::size_t>(Stat::data_bytes)];
+      CHECK(stats.get(Stat::data_bytes) == in_regions);
+      CHECK(stats.get(Stat::protocol_bytes) < kRounds * kPageSize);
+      all += in_regions;
+    }
+    CHECK(all >= kRounds * kWords * 8 * 3 / 4);
+  });
+}
+
 }  // namespace
 }  // namespace netvm::test
