@@ -171,6 +171,13 @@ void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
   count_data(pages, true);
 }
 
+void ProtocolEnv::read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to) {
+  const NodeId home = entry(page).home();
+  const Status status = parts_.nic.read(parts_.config.shared[home.value], offset_of(page) + offset, to.data(), to.size());
+  NETVM_CHECK(ok(status), "page %llu cannot be read at its home, node %u: %s", number(page), home.value, describe(status).data());
+  count(page, Stat::data_bytes, to.size());
+}
+
 void ProtocolEnv::post_fetch(PageRange pages, NodeId from, nic::Completion* completion) {
   pages = whole_units(pages);
   (void)pin(pages, true);  // the caller's pins keep them; this one says that they change

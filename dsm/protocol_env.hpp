@@ -135,6 +135,8 @@ class ProtocolEnv final {
   void fetch_pages(PageRange pages, NodeId from);
   /// The same without waiting: the completion ends when the bytes are here. The caller keeps the pages pinned until then.
   void post_fetch(PageRange pages, NodeId from, nic::Completion* completion);
+  /// Reads bytes of the page's frame at its home, which is known and another node, from `offset` in the unit. Blocks.
+  void read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to);
   /// Writes this node's frame (pinned) of the page over the frame at `to`; blocks until placed.
   void put_page(PageId page, NodeId to);
   /// The same without waiting. The source may change, and need be pinned no longer, when the call returns.

@@ -44,6 +44,7 @@ void Entry::Lock::begin(std::uint64_t next) {
   data.forget();
   version = 0;
   epoch = next;
+  doubtful.clear();  // who wrote a page has told so at the barrier
 }
 
 // ---- bindings --------------------------------------------------------------------------------------------------------------------
@@ -233,15 +234,18 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   NETVM_CHECK(epoch <= barriers_.epoch() + 1, "node %u is more than one barrier ahead", granter.value);
   if (epoch < barriers_.epoch() || (epoch == barriers_.epoch() && arrived_)) return;  // what the barrier brings is newer
   Lock* lock = nullptr;
+  std::set<PageId> doubtful;
   {
     const std::scoped_lock log_guard(log_lock_);
     locks_.try_emplace(object);
     lock = find(object);
     lock->begin(epoch);
+    doubtful.swap(lock->doubtful);
     if (lock->epoch > epoch) return;  // one that has left the barrier has had it since
   }
   std::erase_if(grant.runs, [&](const BoundRun& run) { return run.version <= lock->version; });  // invariant 8
   for (const BoundRun& run : grant.runs) patch(run);
+  for (const PageId page : doubtful) read_again(lock->data, page);
   env().count(Stat::notices_received, grant.runs.size());
   const std::scoped_lock log_guard(log_lock_);
   lock->version = std::max(lock->version, grant.version);
@@ -253,6 +257,58 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   std::ranges::stable_sort(grant.runs, {}, &BoundRun::version);  // as BoundData likes them
   for (const BoundRun& run : grant.runs) lock->data.note(run.where, run.bytes, run.version);
   count_memory(*lock);
+}
+
+// ---- copies that were fetched while somebody had a lock ---------------------------------------------------------------------------
+
+void Entry::fetch(PageId page, PageEntry& entry) {
+  note_fetched(env().unit(page));
+  HomeBased::fetch(page, entry);
+}
+
+void Entry::fetch_run(std::span<const PageId> run, NodeId home) {
+  for (const PageId page : run) note_fetched(env().unit(page));
+  HomeBased::fetch_run(run, home);
+}
+
+void Entry::note_fetched(PageRange unit) {
+  const std::scoped_lock guard(log_lock_);
+  for (auto at = locks_of_.lower_bound(unit.first); at != locks_of_.end() && unit.contains(at->first); ++at) {
+    for (const SyncId object : at->second) {
+      Lock& lock = locks_[object];
+      lock.begin(barriers_.epoch());
+      lock.doubtful.insert(unit.first);
+    }
+  }
+}
+
+// The holder changes what is bound to the lock no more, nor does anybody else: the home's frame has it.
+void Entry::read_again(const BoundData& data, PageId page) {
+  PageEntry& entry = env().entry(page);
+  const PageGuard guard(env().env(), entry);
+  const bool ours = entry.attached() && entry.protocol() == env().protocol();
+  if (!ours || entry.access() == Access::none || entry.home() == env().node()) return;
+  const PageRange unit = env().unit(page);
+  const FramePins pins = env().pin(unit, true);
+  // Of a reader-writer lock a thread of this node may be the writer already: it waits, and what it wrote stays.
+  const Access right = entry.access();
+  if (right == Access::write) env().set_access(page, Access::read);
+  std::vector<std::byte> fresh;
+  for (const BoundRange& range : data.ranges()) {
+    const std::uint64_t first = std::max(range.offset, page.value * kPageSize);
+    const std::uint64_t end = std::min(range.offset + range.bytes, unit.end() * kPageSize);
+    if (first >= end) continue;
+    const std::uint64_t into = first - page.value * kPageSize;
+    fresh.resize(end - first);
+    env().read_bytes(page, into, fresh);
+    std::byte* const frame = env().frame(page) + into;
+    for (std::size_t b = 0; b < fresh.size(); ++b) {
+      if (frame[b] == fresh[b] || (entry.twin != nullptr && entry.twin[into + b] != frame[b])) continue;
+      nic::racy_copy(frame + b, &fresh[b], 1);
+      if (entry.twin != nullptr) entry.twin[into + b] = fresh[b];
+    }
+  }
+  if (right == Access::write) env().set_access(page, Access::write);
 }
 
 void Entry::patch(const BoundRun& run) {

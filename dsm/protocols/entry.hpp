@@ -19,7 +19,9 @@
 //  7. Bytes are bound to one lock at a node: to the one that they were bound to last.
 //  8. What a node has seen of a lock it does not patch again: a reader-writer lock may be given while the node's request for its token is under way, and what
 //     comes with the token then is older than what the thread that has the lock writes.
-//  9. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+//  9. A page that is fetched may carry bytes that the home's threads write under a lock and have not released. If they are changed back, nothing is told. So who
+//     gets a lock reads what is bound to it once more, of pages that it has fetched since it had the lock last.
+// 10. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 
@@ -79,12 +81,18 @@ class Entry : public HomeBased {
     std::uint64_t epoch = 0;
     std::uint64_t version = 0;
     std::vector<BoundRange> gone;  // freed meanwhile; guarded by log_lock_
+    std::set<PageId> doubtful;     // invariant 9: units fetched since the lock came; guarded by log_lock_
     std::uint64_t counted = 0;     // of its memory, in memory_
 
     /// Forgets what belongs to an earlier epoch.
     void begin(std::uint64_t next);
   };
   class Changes;
+
+  void fetch(PageId page, PageEntry& entry) override;
+  void fetch_run(std::span<const PageId> run, NodeId home) override;
+  void note_fetched(PageRange unit);
+  void read_again(const BoundData& data, PageId page);
 
   /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
   Lock* find(SyncId object);
