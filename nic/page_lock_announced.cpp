@@ -41,7 +41,7 @@ void AnnouncedPageLock::each_slot(NodeId node, Visit&& visit) const {
 void AnnouncedPageLock::await_unlocked(std::span<const PageRange> ranges) const {
   const std::int32_t here = ::getpid();
   bool in_use = false;
-  AsymmetricFence::Reach reach = AsymmetricFence::Reach::process;
+  [[maybe_unused]] AsymmetricFence::Reach reach = AsymmetricFence::Reach::process;  // ThreadSanitizer's builds fence otherwise
   for (std::uint32_t node = 0; node < memory_.nodes; ++node) {
     if (memory_.used[node].slots.load() == 0) continue;
     in_use = true;

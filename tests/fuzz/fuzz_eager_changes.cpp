@@ -19,12 +19,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     end = change.page.value + change.pages;
     std::vector<std::byte> unit(change.pages * kPageSize);
     static_cast<void>(apply_diff(change.diff, unit.data(), nullptr, unit.size()));
-    append_change(change.page, change.pages, change.may_leave, change.diff, told);
+    append_change(change, told);
   }
   std::vector<EagerChange> again;
   FUZZ_REQUIRE(decode_eager_changes(told, kShared, again) && again.size() == changes.size());
   for (std::size_t i = 0; i < again.size(); ++i) {
-    FUZZ_REQUIRE(again[i].page == changes[i].page && again[i].pages == changes[i].pages && again[i].may_leave == changes[i].may_leave);
+    FUZZ_REQUIRE(again[i].page == changes[i].page && again[i].pages == changes[i].pages && again[i].may_leave == changes[i].may_leave &&
+                 again[i].flushes == changes[i].flushes);
     FUZZ_REQUIRE(again[i].diff.size() == changes[i].diff.size());
   }
   return 0;

@@ -509,14 +509,13 @@ TEST_CASE("who drives now and then, and not again, leaves no answer behind") {
   netvm::test::ThreadNicWorld world(WorldKind::packet, options);
   Nic& target = world.nic(1);
   const RemoteRegion region = world.whole(1);
-  std::atomic<std::uint64_t> posted{0};
   std::atomic<std::uint64_t> answered{0};
   world.run({{1,
               [&] {
                 for (std::uint64_t i = 1; i <= 100; ++i) {
                   // Drives until the bytes are there, and then for a while not at all: the answer may have been put off.
                   const std::atomic_ref<std::uint64_t> word(*reinterpret_cast<std::uint64_t*>(world.frame(1)));
-                  CHECK(comes_true(target, [&] { return word.load() == i; }));
+                  CHECK(comes_true(target, [&] { return word.load() >= i; }));  // the engine may have been faster
                   while (answered.load() < i) std::this_thread::yield();
                 }
               }},
