@@ -53,7 +53,8 @@ Seen run_everything(std::uint64_t seed) {
 TEST_CASE("everything at once, over a bad network and with pages that leave: no wrong byte, nothing lost or doubled, and an end") {
   Seen sum;
   // Under ThreadSanitizer a seed costs forty times as much, and one thread runs it all; under AddressSanitizer four times.
-  netvm::test::for_each_seed(NETVM_TSAN ? 20 : NETVM_ASAN ? 60 : 200, [&](std::uint64_t seed) {
+  constexpr std::uint64_t kSeeds = NETVM_TSAN ? 20 : NETVM_ASAN ? 60 : 200;
+  netvm::test::for_each_seed(kSeeds, [&](std::uint64_t seed) {
     const Seen seen = run_everything(seed);
     sum.redirects += seen.redirects;
     sum.lost += seen.lost;
