@@ -68,7 +68,7 @@ class MemberBootstrap final : public Bootstrap {
     return all;
   }
 
-  void watch_deaths(std::function<void(NodeId)> listener) override {
+  void watch_deaths(std::function<void(NodeId)>&& listener) override {
     const std::lock_guard reads(reading_);
     on_death_ = std::move(listener);
     send(FrameType::watching, {});

@@ -56,7 +56,7 @@ class Bootstrap {
   [[nodiscard]] virtual bool outlives_nodes() const { return false; }
   /// From now on this node can go on without others. The listener is told of each that dies, where the launcher lets the job go on: from inside
   /// look_for_deaths() or exchange(), in the thread that calls it. A dead node gives nothing to an exchange. Call once, after all nodes have started.
-  virtual void watch_deaths(std::function<void(NodeId)> /*listener*/) {}
+  virtual void watch_deaths(std::function<void(NodeId)>&& /*listener*/) {}
   /// Looks whether the launcher has told of any. Does not block; any thread.
   virtual void look_for_deaths() {}
 

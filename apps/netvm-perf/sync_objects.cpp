@@ -104,6 +104,7 @@ void measure_let_go(Job& job, const Options& options, const std::vector<ObjectAr
 
 void measure_contended(Job& job, const Options& options, const std::vector<ObjectArm>& objects, std::vector<Row>& rows) {
   std::vector<Contender> arms;
+  arms.reserve(objects.size());
   for (const ObjectArm& arm : objects) arms.push_back({arm.name, arm.acquire, arm.release});
   const std::vector<Contest> contests = contend(job, options, arms);
   if (job.node() != 0) return;

@@ -275,7 +275,7 @@ class condition_variable {
   }
   template <class Lock, class Rep, class Period, class Predicate>
   bool wait_for(Lock& lock, const std::stop_token& stop, const std::chrono::duration<Rep, Period>& time, Predicate holds) {
-    return wait_until(lock, std::move(stop), std::chrono::steady_clock::now() + time, std::move(holds));
+    return wait_until(lock, stop, std::chrono::steady_clock::now() + time, std::move(holds));
   }
 
  private:
