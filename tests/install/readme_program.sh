@@ -1,18 +1,11 @@
 #!/usr/bin/env bash
 # Usage: readme_program.sh SOURCE_DIR BUILD_DIR COMPILER
 set -euo pipefail
-source_dir=$1
-build_dir=$2
-compiler=$3
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-prefix=$folder/prefix
-
-cmake --install "$build_dir" --prefix "$prefix" >"$folder/install.log"
+. "$(dirname "$0")/installed.sh"
 mkdir "$folder/user"
 cd "$folder/user"
 # The program is the one in README.md, word for word.
-awk '/^```cpp/ {inside = 1; next} /^```/ {inside = 0} inside' "$source_dir/README.md" >histogram.cpp
+program_of README.md >histogram.cpp
 grep -q 'netvm::Job' histogram.cpp
 lines=$(wc -l <histogram.cpp)
 [ "$lines" -le 32 ] || { echo "README.md's program has grown to $lines lines"; exit 1; }
@@ -27,9 +20,7 @@ CMAKE
 cmake -S . -B by_cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$compiler" >cmake.log
 cmake --build by_cmake >build.log
 
-export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-# shellcheck disable=SC2046  # flags are several words
-"$compiler" -std=c++20 -O2 -Wall -Wextra -Wpedantic -Werror histogram.cpp -o by_pkg_config $(pkg-config --cflags --libs netvm)
+compile histogram.cpp by_pkg_config
 
 # What the program must print: how often each last digit occurs among the squares of 0 .. 999,999.
 expected=$(printf '0: 100000\n1: 200000\n2: 0\n3: 0\n4: 200000\n5: 100000\n6: 200000\n7: 0\n8: 0\n9: 200000')
