@@ -18,7 +18,7 @@ namespace netvm::litmus {
 namespace {
 
 // Of each litmus test. Sanitizers look for other things, and take ten times as long.
-constexpr std::uint64_t kSeeds = NETVM_ASAN || NETVM_TSAN ? 8 : 100;
+constexpr std::uint64_t kSeeds = NETVM_ASAN || NETVM_TSAN ? 8 : 60;
 
 test::SimClusterOptions choose_cluster(const Litmus& litmus, std::string_view protocol, std::uint64_t seed) {
   SplitMix64 random(mix64(seed ^ 0xc105));
