@@ -22,7 +22,7 @@ std::vector<Run> run_all(const Options& options, const Runner& runner) {
   std::vector<Run> runs;
   for (std::uint32_t turn = 0; turn < options.runs; ++turn) {
     for (const Combination& what : all) {
-      if (interrupted() != 0) return runs;
+      if (tools::interrupted() != 0) return runs;
       progress.next(
           fmt::format("{} on {} nodes, {} {}", join_command(options.programs[what.program]), what.nodes, what.protocol, what.trap));
       runs.push_back(runner.run(what));
@@ -51,11 +51,11 @@ int run(int argc, char** argv) {
     json.open(options.json);
     if (!json) throw UsageError(fmt::format("netvm-compare: --json {}: cannot be written\n", options.json), 2);
   }
-  const TemporaryFolder folder;
+  const tools::TemporaryFolder folder("netvm-compare");
   const Runner runner(options, find_netvmrun(options), folder);
-  watch_signals();
+  tools::watch_signals();
   const std::vector<Run> runs = run_all(options, runner);
-  if (const int number = interrupted(); number != 0) return 128 + number;
+  if (const int number = tools::interrupted(); number != 0) return 128 + number;
 
   const std::vector<Row> rows = summarise(options, runs);
   fmt::print("{}", to_table(options, rows));
@@ -75,7 +75,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return netvm::compare::run(argc, argv);
-  } catch (const netvm::compare::UsageError& error) {
+  } catch (const netvm::tools::UsageError& error) {
     std::fputs(error.what(), error.exit_status() == 0 ? stdout : stderr);
     return error.exit_status();
   } catch (const std::exception& error) {

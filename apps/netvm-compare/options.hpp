@@ -2,21 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "apps/common/usage_error.hpp"
+
 namespace netvm::compare {
 
-/// The command line is wrong, or asks for help: what to print, and the exit status.
-class UsageError : public std::runtime_error {
- public:
-  UsageError(const std::string& text, int exit_status) : std::runtime_error(text), exit_status_(exit_status) {}
-  [[nodiscard]] int exit_status() const { return exit_status_; }
-
- private:
-  int exit_status_;
-};
+using tools::UsageError;
 
 /// A program with its arguments.
 using Command = std::vector<std::string>;

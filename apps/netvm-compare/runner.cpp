@@ -22,10 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-volatile std::sig_atomic_t received_signal = 0;
-
-void note_signal(int number) { received_signal = number; }
-
 std::string read_file(const fs::path& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
@@ -60,7 +56,7 @@ int start_and_wait(const Command& command, const std::string& output) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "waitpid");
-    ::kill(child, received_signal != 0 ? received_signal : SIGTERM);  // the terminal told it too; a plain kill told only us
+    ::kill(child, tools::interrupted() != 0 ? tools::interrupted() : SIGTERM);  // the terminal told it too; a plain kill told only us
   }
   return status;
 }
@@ -73,43 +69,14 @@ std::string describe_status(int status, double timeout_s) {
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() {
-  std::error_code none;
-  fs::path parent = fs::temp_directory_path(none);
-  if (none) parent = "/tmp";
-  path_ = (parent / "netvm-compare-XXXXXX").string();
-  if (::mkdtemp(path_.data()) == nullptr)
-    throw std::system_error(errno, std::generic_category(), "no temporary folder in " + parent.string());
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 std::string find_netvmrun(const Options& options) {
   if (!options.netvmrun.empty()) {
     if (::access(options.netvmrun.c_str(), X_OK) == 0) return fs::absolute(options.netvmrun).string();
     throw UsageError(fmt::format("netvm-compare: --netvmrun {}: {}\n", options.netvmrun, std::strerror(errno)), 2);
   }
-  std::error_code unknown;
-  const fs::path beside = fs::read_symlink("/proc/self/exe", unknown).parent_path() / "netvmrun";
-  if (!unknown && ::access(beside.c_str(), X_OK) == 0) return beside.string();
-  std::istringstream folders(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    const fs::path candidate = fs::path(folder.empty() ? "." : folder) / "netvmrun";
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
-  }
+  if (std::string found = tools::find_netvmrun(); !found.empty()) return found;
   throw UsageError("netvm-compare: there is no netvmrun beside this program nor in PATH; name it with --netvmrun\n", 2);
 }
-
-void watch_signals() {
-  struct sigaction action {};
-  action.sa_handler = note_signal;  // without SA_RESTART: waitpid() returns and passes it on
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
-}
-
-int interrupted() { return received_signal; }
 
 Command Runner::command(const Combination& what, const std::string& report) const {
   Command words = {netvmrun_, "-n", std::to_string(what.nodes), "--protocol", what.protocol};

@@ -3,35 +3,17 @@
 
 #include <string>
 
+#include "apps/common/job_host.hpp"
 #include "apps/netvm-compare/results.hpp"
 
 namespace netvm::compare {
 
-/// A folder of its own for reports and output; gone with the object.
-class TemporaryFolder {
- public:
-  /// Under TMPDIR, or /tmp. Throws std::system_error.
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 /// Path of the netvmrun to use. Throws UsageError.
 [[nodiscard]] std::string find_netvmrun(const Options& options);
 
-/// From here on, SIGINT, SIGTERM and SIGHUP are left to netvmrun, which ends its job; interrupted() then tells.
-void watch_signals();
-/// The number of the signal that came, or 0.
-[[nodiscard]] int interrupted();
-
 class Runner {
  public:
-  Runner(const Options& options, std::string netvmrun, const TemporaryFolder& folder)
+  Runner(const Options& options, std::string netvmrun, const tools::TemporaryFolder& folder)
       : options_(options), netvmrun_(std::move(netvmrun)), folder_(folder) {}
 
   /// Runs it once and waits. Never throws on a program that fails: the Run says so.
@@ -44,7 +26,7 @@ class Runner {
 
   const Options& options_;
   std::string netvmrun_;
-  const TemporaryFolder& folder_;
+  const tools::TemporaryFolder& folder_;
 };
 
 }  // namespace netvm::compare

@@ -4,39 +4,14 @@
 #include <string>
 #include <string_view>
 
+#include "apps/common/manual.hpp"
 #include "apps/netvm-perf/options.hpp"
 
 namespace netvm::perf {
 namespace {
 
-constexpr std::size_t kWidth = 96;
-constexpr std::size_t kIndent = 7;
-constexpr std::size_t kDeepIndent = 14;
-
-/// Breaks a text at blanks into lines of kWidth, each indented.
-std::string paragraph(std::string_view text, std::size_t indent) {
-  std::string out;
-  std::string line(indent, ' ');
-  bool empty = true;
-  while (!text.empty()) {
-    const auto end = text.find(' ');
-    const auto word = text.substr(0, end);
-    if (!empty && line.size() + 1 + word.size() > kWidth) {
-      out += line + "\n";
-      line.assign(indent, ' ');
-      empty = true;
-    }
-    if (!empty) line += ' ';
-    line += word;
-    empty = false;
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  }
-  return out + line + "\n";
-}
-
-std::string entry(std::string_view title, std::string_view text) {
-  return std::string(kIndent, ' ') + std::string(title) + "\n" + paragraph(text, kDeepIndent) + "\n";
-}
+using tools::entry;
+using tools::paragraph;
 
 struct Page {
   std::string_view purpose;
@@ -157,9 +132,9 @@ constexpr std::string_view kExit =
 
 std::string help_text(Command command) {
   const Page page = page_of(command);
-  std::string out = "NAME\n" + paragraph(fmt::format("netvm-perf {} - {}", name_of(command), page.purpose), kIndent);
-  out += "\nSYNOPSIS\n" + paragraph(fmt::format("netvm-perf {} [OPTIONS]", name_of(command)), kIndent) + "\nDESCRIPTION\n";
-  for (const std::string_view text : page.description) out += paragraph(text, kIndent) + "\n";
+  std::string out = "NAME\n" + paragraph(fmt::format("netvm-perf {} - {}", name_of(command), page.purpose));
+  out += "\nSYNOPSIS\n" + paragraph(fmt::format("netvm-perf {} [OPTIONS]", name_of(command))) + "\nDESCRIPTION\n";
+  for (const std::string_view text : page.description) out += paragraph(text) + "\n";
   out += "OPTIONS\n";
   for (const OptionInfo& info : options_of(command)) {
     std::string text(info.help);
@@ -171,31 +146,30 @@ std::string help_text(Command command) {
     out += entry(info.value.empty() ? title : fmt::format("{} {}", title, info.value), text);
   }
   out += entry("-h, --help", "Prints this page.");
-  out += "EXIT STATUS\n" + paragraph(kExit, kIndent) + "\n" + examples_section(page);
+  out += "EXIT STATUS\n" + paragraph(kExit) + "\n" + examples_section(page);
   return out;
 }
 
 std::string help_text() {
-  std::string out = "NAME\n" + paragraph("netvm-perf - measures NetVM, each figure beside its floor", kIndent);
-  out += "\nSYNOPSIS\n" + paragraph("netvm-perf [SUB-COMMAND] [OPTIONS]", kIndent) + "\nDESCRIPTION\n";
+  std::string out = "NAME\n" + paragraph("netvm-perf - measures NetVM, each figure beside its floor");
+  out += "\nSYNOPSIS\n" + paragraph("netvm-perf [SUB-COMMAND] [OPTIONS]") + "\nDESCRIPTION\n";
   out +=
       paragraph(
           "Starts jobs on this machine and measures between two of their nodes, as perftest (ib_write_lat, ib_write_bw) and the OSU "
           "micro-benchmarks do. Beside each figure stands a floor where there is one: what the bare machine does without NetVM, measured "
           "in "
           "turns with it in the same run. Ratios have 95 % confidence intervals (bootstrap over batches); a table says when they are too "
-          "wide to be believed.",
-          kIndent) +
+          "wide to be believed.") +
       "\n";
-  out += paragraph("Started by netvmrun it measures inside that job instead. Ctrl-C ends everything.", kIndent) + "\n";
+  out += paragraph("Started by netvmrun it measures inside that job instead. Ctrl-C ends everything.") + "\n";
   out += "SUB-COMMANDS\n";
   for (const Command command : all_commands()) {
     std::string text(page_of(command).purpose);
     text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
     out += entry(name_of(command), text + (command == Command::basic ? " (without a sub-command: this)." : "."));
   }
-  out += "OPTIONS\n" + paragraph("Each sub-command has its own: netvm-perf SUB-COMMAND --help.", kIndent) + "\n";
-  out += "EXIT STATUS\n" + paragraph(kExit, kIndent) + "\nEXAMPLES\n";
+  out += "OPTIONS\n" + paragraph("Each sub-command has its own: netvm-perf SUB-COMMAND --help.") + "\n";
+  out += "EXIT STATUS\n" + paragraph(kExit) + "\nEXAMPLES\n";
   out += entry("netvm-perf latency --sizes 8:64K", "Put latency by size.");
   out += entry("netvm-perf bandwidth --mode packet --plot bandwidth.png", "Throughput through the ring, with a picture.");
   out += entry("netvm-perf thesis --json thesis.json", "The table of docs/thesis.md.");

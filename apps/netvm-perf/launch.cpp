@@ -28,16 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-volatile std::sig_atomic_t received_signal = 0;
-
-void note_signal(int number) { received_signal = number; }
-
-std::string find_netvmrun() {
-  std::error_code unknown;
-  const fs::path beside = fs::read_symlink("/proc/self/exe", unknown).parent_path() / "netvmrun";
-  return !unknown && ::access(beside.c_str(), X_OK) == 0 ? beside.string() : "netvmrun";
-}
-
 pid_t spawn(std::vector<std::string>& words) {
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
@@ -62,8 +52,8 @@ int watch(pid_t child, int pipe, ProgressLine& progress) {
   std::string text;
   int passed_on = 0;
   for (;;) {
-    if (received_signal != passed_on) {
-      passed_on = received_signal;
+    if (tools::interrupted() != passed_on) {
+      passed_on = tools::interrupted();
       ::kill(child, passed_on);  // the terminal told it too; a plain kill told only us
     }
     std::array<pollfd, 2> wait = {pollfd{ended.get(), POLLIN, 0}, pollfd{pipe, POLLIN, 0}};
@@ -96,29 +86,6 @@ int node_of_environment() {
   return node != nullptr ? std::atoi(node) : 0;
 }
 
-void watch_signals() {
-  struct sigaction action {};
-  action.sa_handler = note_signal;  // without SA_RESTART: poll() returns and passes it on
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);  // a reader that goes away shows as a write that fails
-}
-
-int interrupted() { return received_signal; }
-
-TemporaryFolder::TemporaryFolder() {
-  std::error_code none;
-  fs::path parent = fs::temp_directory_path(none);
-  if (none) parent = "/tmp";
-  path_ = (parent / "netvm-perf-XXXXXX").string();
-  if (::mkdtemp(path_.data()) == nullptr)
-    throw std::system_error(errno, std::generic_category(), "netvm-perf: no temporary folder in " + parent.string());
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 ProgressLine::ProgressLine(bool quiet) : on_(!quiet && ::isatty(STDERR_FILENO) != 0) {}
 
 void ProgressLine::show(std::string_view text) {
@@ -145,7 +112,7 @@ void ProgressPipe::say(const std::string& text) {
   if (fd_ >= 0 && ::write(fd_, line.data(), line.size()) < 0) return;  // a full pipe: this line is not worth waiting for
 }
 
-int run_job(const JobPlan& plan, const TemporaryFolder& folder, ProgressLine& progress, std::string* collected) {
+int run_job(const JobPlan& plan, const tools::TemporaryFolder& folder, ProgressLine& progress, std::string* collected) {
   const std::string file = folder.path() + "/table.json";
   const std::string pipe_name = folder.path() + "/progress";
   std::error_code ignored;
@@ -153,7 +120,8 @@ int run_job(const JobPlan& plan, const TemporaryFolder& folder, ProgressLine& pr
   if (::mkfifo(pipe_name.c_str(), 0600) != 0 && errno != EEXIST)
     throw std::system_error(errno, std::generic_category(), "netvm-perf: no pipe in " + folder.path());
   const UniqueFd pipe(::open(pipe_name.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  std::vector<std::string> words = {find_netvmrun(), "-n", std::to_string(plan.nodes)};
+  const std::string netvmrun = tools::find_netvmrun();
+  std::vector<std::string> words = {netvmrun.empty() ? "netvmrun" : netvmrun, "-n", std::to_string(plan.nodes)};
   words.insert(words.end(), plan.run_flags.begin(), plan.run_flags.end());
   words.insert(words.end(), {"--", fs::read_symlink("/proc/self/exe").string()});
   words.insert(words.end(), plan.arguments.begin(), plan.arguments.end());

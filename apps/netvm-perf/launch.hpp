@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/common/job_host.hpp"
 #include "apps/netvm-perf/options.hpp"
 
 namespace netvm::perf {
@@ -13,23 +14,6 @@ namespace netvm::perf {
 [[nodiscard]] bool inside_a_job();
 /// This process's node, as netvmrun says; 0 outside.
 [[nodiscard]] int node_of_environment();
-
-/// From here on SIGINT, SIGTERM and SIGHUP end the jobs that this process starts, not this process; interrupted() tells.
-void watch_signals();
-[[nodiscard]] int interrupted();
-
-/// A folder of its own, gone with the object. Throws std::system_error.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// A line on the terminal that says what is being measured. Nothing where standard error is no terminal.
 class ProgressLine {
@@ -68,6 +52,6 @@ struct JobPlan {
 
 /// Runs this program as a job with --collect and --progress added, until it ends. Returns its exit status; what the measuring node
 /// collected is in *collected. Throws std::runtime_error if it could not be started.
-int run_job(const JobPlan& plan, const TemporaryFolder& folder, ProgressLine& progress, std::string* collected);
+int run_job(const JobPlan& plan, const tools::TemporaryFolder& folder, ProgressLine& progress, std::string* collected);
 
 }  // namespace netvm::perf

@@ -144,13 +144,13 @@ int run_node(const Options& options) {
 
 /// Jobs of so many nodes, and their rows together.
 int start_rows(const Options& options, const std::vector<std::string>& arguments) {
-  const TemporaryFolder folder;
+  const tools::TemporaryFolder folder("netvm-perf");
   ProgressLine progress(options.quiet);
   std::vector<Row> rows;
   for (const int nodes : options.command != Command::basic ? std::vector<int>{2} : std::vector<int>{2, 4}) {
     std::string collected;
     const int status = run_job({.nodes = nodes, .run_flags = {}, .arguments = arguments}, folder, progress, &collected);
-    if (interrupted() != 0) return 128 + interrupted();
+    if (tools::interrupted() != 0) return 128 + tools::interrupted();
     if (status != 0) return status;
     for (Row& row : from_json(collected)) rows.push_back(std::move(row));
   }
@@ -164,7 +164,7 @@ constexpr const char* kFaultBudget = "8M";
 
 /// Jobs of either mode, without and with a memory budget, and their rows together.
 int start_thesis(const Options& options, const std::vector<std::string>& arguments) {
-  const TemporaryFolder folder;
+  const tools::TemporaryFolder folder("netvm-perf");
   ProgressLine progress(options.quiet);
   Table table = make_thesis_table();
   const JobPlan direct{.nodes = 2, .run_flags = {"--shm", "direct"}, .arguments = arguments};
@@ -184,7 +184,7 @@ int start_thesis(const Options& options, const std::vector<std::string>& argumen
   for (const JobPlan& plan : plans) {
     std::string collected;
     const int status = run_job(plan, folder, progress, &collected);
-    if (interrupted() != 0) return 128 + interrupted();
+    if (tools::interrupted() != 0) return 128 + tools::interrupted();
     if (status != 0) return status;
     table.append(read_json(collected));
   }
@@ -197,14 +197,14 @@ int start_thesis(const Options& options, const std::vector<std::string>& argumen
 }
 
 int start(const Options& options, const std::vector<std::string>& arguments) {
-  const TemporaryFolder folder;
+  const tools::TemporaryFolder folder("netvm-perf");
   ProgressLine progress(options.quiet);
   JobPlan plan{.nodes = options.nodes, .run_flags = {}, .arguments = arguments};
   if (options.mode_given) plan.run_flags = {"--shm", options.mode == ShmMode::packet ? "packet" : "direct"};
   if (options.command == Command::faults) plan.run_flags.insert(plan.run_flags.end(), {"--memory", kFaultBudget});
   std::string collected;
   const int status = run_job(plan, folder, progress, &collected);
-  if (interrupted() != 0) return 128 + interrupted();
+  if (tools::interrupted() != 0) return 128 + tools::interrupted();
   if (status != 0) return status;
   return present(options, read_json(collected));
 }
@@ -216,7 +216,7 @@ int run(int argc, char** argv) {
     for (const std::string& file : {options.json, options.csv, options.plot}) check_writable(file);
   }
   if (inside_a_job()) return rows ? run_rows_node(options) : run_node(options);
-  watch_signals();
+  tools::watch_signals();
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.empty() || arguments[0].starts_with('-')) arguments.insert(arguments.begin(), "basic");
   if (rows) return start_rows(options, arguments);
@@ -229,7 +229,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return netvm::perf::run(argc, argv);
-  } catch (const netvm::perf::UsageError& error) {
+  } catch (const netvm::tools::UsageError& error) {
     std::fputs(error.what(), error.exit_status() == 0 ? stdout : stderr);
     return error.exit_status();
   } catch (const std::exception& error) {

@@ -143,34 +143,26 @@ void check_between(Options& o, const Raw& raw, bool nodes_given) {
     refuse(fmt::format("--between {} {}: a job of {} nodes has nodes 0 to {}; raise --nodes", a, b, o.nodes, o.nodes - 1));
 }
 
-std::vector<std::string> parse_protocols(const std::string& list) {
-  std::vector<std::string_view> known;
-  for (const dsm::ProtocolEntry& entry : dsm::protocols()) known.push_back(entry.traits.name);
-  std::vector<std::string> names;
-  for (std::size_t at = 0; at < list.size();) {
-    const std::size_t end = std::min(list.find(',', at), list.size());
-    names.push_back(list.substr(at, end - at));
-    at = end + 1;
-    if (dsm::find_protocol(names.back()) >= 0) continue;
-    const std::string_view near = nearest(names.back(), known);
-    refuse(fmt::format("--protocol {}: no protocol is called '{}'; {}", list, names.back(),
-                       near.empty() ? fmt::format("there are: {}", fmt::join(known, ", ")) : fmt::format("did you mean {}?", near)));
-  }
-  return names;
-}
-
-std::vector<std::string> parse_groups(const std::string& list) {
-  const std::vector<std::string_view> known = thesis_groups();
-  std::vector<std::string> groups;
+/// The words of a list with commas between; each must be `known`. Throws UsageError: `what` says what such a word names.
+std::vector<std::string> parse_words(std::string_view flag, const std::string& list, std::string_view what,
+                                     const std::vector<std::string_view>& known) {
+  std::vector<std::string> words;
   for (std::size_t at = 0; at <= list.size() && !list.empty();) {
     const std::size_t end = std::min(list.find(',', at), list.size());
-    const std::string word = list.substr(at, end - at);
-    if (std::find(known.begin(), known.end(), word) == known.end())
-      refuse(fmt::format("--only {}: there is no group '{}'; there are: {}", list, word, fmt::join(known, ", ")));
-    groups.push_back(word);
+    words.push_back(list.substr(at, end - at));
     at = end + 1;
+    if (std::find(known.begin(), known.end(), words.back()) != known.end()) continue;
+    const std::string_view near = nearest(words.back(), known);
+    refuse(fmt::format("{} {}: there is no {} '{}'; {}", flag, list, what, words.back(),
+                       near.empty() ? fmt::format("there are: {}", fmt::join(known, ", ")) : fmt::format("did you mean {}?", near)));
   }
-  return groups;
+  return words;
+}
+
+std::vector<std::string_view> protocol_names() {
+  std::vector<std::string_view> names;
+  for (const dsm::ProtocolEntry& entry : dsm::protocols()) names.push_back(entry.traits.name);
+  return names;
 }
 
 void check_outputs(const Options& o) {
@@ -267,11 +259,11 @@ Options parse_options(int argc, char** argv) {
   const CLI::Option* nodes = app.get_option_no_throw("--nodes");
   check_between(o, raw, nodes != nullptr && nodes->count() > 0);
   if (has_sizes(o.command)) o.sizes = parse_sizes(raw.sizes.empty() ? default_sizes(o.command) : raw.sizes);
-  o.only = parse_groups(raw.only);
+  o.only = parse_words("--only", raw.only, "group", thesis_groups());
   o.mode_given = !raw.mode.empty();
   if (raw.mode == "packet") o.mode = ShmMode::packet;
   if (!raw.verbs.empty()) o.verbs = raw.verbs == "qp" ? Verbs::queue_pair : raw.verbs == "post" ? Verbs::posted : Verbs::blocking;
-  o.protocols = parse_protocols(raw.protocols);
+  o.protocols = parse_words("--protocol", raw.protocols, "protocol", protocol_names());
   check_outputs(o);
   if (o.command == Command::thesis && app.count("--seconds") == 0) o.seconds = 1;
   if (o.quick) {

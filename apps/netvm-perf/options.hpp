@@ -3,11 +3,11 @@
 
 #include <array>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "apps/common/usage_error.hpp"
 #include "runtime/settings.hpp"
 
 namespace netvm::perf {
@@ -22,15 +22,7 @@ enum class Verbs : std::uint8_t { queue_pair, posted, blocking };
 /// All, in the order of the help.
 [[nodiscard]] std::vector<Command> all_commands();
 
-/// The command line is wrong, or only asks for help: what to print (whole, with its line end), and the exit status.
-class UsageError : public std::runtime_error {
- public:
-  UsageError(const std::string& text, int exit_status) : std::runtime_error(text), exit_status_(exit_status) {}
-  [[nodiscard]] int exit_status() const { return exit_status_; }
-
- private:
-  int exit_status_;
-};
+using tools::UsageError;
 
 struct Options {
   Command command = Command::basic;

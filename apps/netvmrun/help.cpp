@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "apps/common/manual.hpp"
 #include "apps/netvmrun/options.hpp"
 #include "netvm/netvm.hpp"
 #include "runtime/job_wire.hpp"
@@ -11,34 +12,8 @@
 namespace netvm::run {
 namespace {
 
-constexpr std::size_t kWidth = 96;
-constexpr std::size_t kIndent = 7;
-constexpr std::size_t kDeepIndent = 14;
-
-/// Breaks a text at blanks into lines of kWidth, each indented.
-std::string paragraph(std::string_view text, std::size_t indent) {
-  std::string out;
-  std::string line(indent, ' ');
-  bool empty = true;
-  while (!text.empty()) {
-    const auto end = text.find(' ');
-    const auto word = text.substr(0, end);
-    if (!empty && line.size() + 1 + word.size() > kWidth) {
-      out += line + "\n";
-      line.assign(indent, ' ');
-      empty = true;
-    }
-    if (!empty) line += ' ';
-    line += word;
-    empty = false;
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  }
-  return out + line + "\n";
-}
-
-std::string entry(std::string_view title, std::string_view text) {
-  return std::string(kIndent, ' ') + std::string(title) + "\n" + paragraph(text, kDeepIndent) + "\n";
-}
+using tools::entry;
+using tools::paragraph;
 
 std::string setting_title(const SettingInfo& info) {
   if (info.value == "on|off") return fmt::format("{}, --no-{}", info.flag, info.flag.substr(2));
@@ -84,8 +59,7 @@ std::string environment_section() {
   std::string out = "ENVIRONMENT\n";
   out += paragraph(
       "Every setting can be given by a variable; an option on the command line wins. A variable NETVM_... that is not in this list is an "
-      "error.",
-      kIndent);
+      "error.");
   out += "\n";
   for (const SettingInfo& info : setting_list()) {
     const std::string flag = info.flag.empty() ? std::string() : fmt::format(" (option {})", info.flag);
@@ -126,9 +100,9 @@ constexpr std::string_view kExamples[][2] = {
 
 std::string help_text() {
   std::string out = "NAME\n";
-  out += paragraph("netvmrun - runs a program on several nodes that share memory", kIndent);
+  out += paragraph("netvmrun - runs a program on several nodes that share memory");
   out += "\nSYNOPSIS\n";
-  out += paragraph("netvmrun [OPTIONS] [--] PROGRAM [ARGUMENTS...]", kIndent);
+  out += paragraph("netvmrun [OPTIONS] [--] PROGRAM [ARGUMENTS...]");
   out += "\nDESCRIPTION\n";
   for (const std::string_view text : {
            std::string_view("Starts PROGRAM once for each node, as a process of its own, on this machine. A program built with the NetVM "
@@ -150,7 +124,7 @@ std::string help_text() {
                             "and the job's socket have no "
                             "name in any file system. SIGUSR1 and SIGUSR2 are passed on to the nodes."),
        }) {
-    out += paragraph(text, kIndent) + "\n";
+    out += paragraph(text) + "\n";
   }
   out += options_section() + environment_section();
   out += "EXIT STATUS\n";
@@ -158,18 +132,16 @@ std::string help_text() {
   out += "EXAMPLES\n";
   for (const auto& [command, text] : kExamples) out += entry(command, text);
   out += "NOTES\n";
-  out += paragraph("More nodes than cores is a normal case: waiting threads then give the processor away instead of spinning (see --spin).",
-                   kIndent) +
-         "\n";
+  out +=
+      paragraph("More nodes than cores is a normal case: waiting threads then give the processor away instead of spinning (see --spin).") +
+      "\n";
   out += paragraph(
              "The nodes' memory is charged to the processes as shared memory, but is not limited by the size of /dev/shm, and nothing of "
              "it is locked: "
-             "neither ulimit -l nor a container's small /dev/shm matters.",
-             kIndent) +
+             "neither ulimit -l nor a container's small /dev/shm matters.") +
          "\n";
   out += paragraph(
-      "Every node must run the same build of PROGRAM, and the same version of NetVM as netvmrun; both are checked when a node joins.",
-      kIndent);
+      "Every node must run the same build of PROGRAM, and the same version of NetVM as netvmrun; both are checked when a node joins.");
   return out;
 }
 
