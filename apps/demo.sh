@@ -75,7 +75,7 @@ if [ $install -eq 1 ]; then
 fi
 step "Configuring build/release" cmake --preset release
 step "Building (some minutes the first time)" \
-  cmake --build build/release -j "$(nproc)" --target netvmrun netvm-compare netvm-perf radix fft lu ocean barnes
+  cmake --build build/release -j "$(nproc)" --target apps/all  # what is installed; no tests
 
 printf '\n36 combinations of program, nodes and protocol, %s run(s) each; every answer is checked.\n\n' "$runs"
 status=0

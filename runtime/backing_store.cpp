@@ -25,7 +25,6 @@ int call_fallocate(int fd, int mode, off_t offset, off_t bytes) { return ::fallo
 struct Opened {
   UniqueFd fd;
   std::string name;
-  bool named = false;
 };
 
 bool is_folder(const std::string& path) {
@@ -51,16 +50,17 @@ Opened open_file(const std::string& path, std::string* why) {
   if (path.empty()) {
     const char* chosen = std::getenv("TMPDIR");
     const std::string folder = chosen != nullptr && chosen[0] != '\0' ? chosen : "/var/tmp";
-    return {open_nameless(folder, why), "the nameless backing file in " + folder, false};
+    return {open_nameless(folder, why), "the nameless backing file in " + folder};
   }
-  if (is_folder(path)) return {open_nameless(path, why), "the nameless backing file in " + path, false};
+  if (is_folder(path)) return {open_nameless(path, why), "the nameless backing file in " + path};
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd) {
     *why = "the backing file " + path + " cannot be made" + because(errno);
-    *why += errno == EEXIST ? ". NetVM overwrites nothing: remove it (a job that was killed leaves its own behind), or name another"
-                            : ". Name another place with NETVM_BACKING";
+    *why += errno == EEXIST ? ". NetVM overwrites nothing: remove it, or name another" : ". Name another place with NETVM_BACKING";
+    return {std::move(fd), path};
   }
-  return {std::move(fd), path, true};
+  ::unlink(path.c_str());  // however the process ends, nothing is left
+  return {std::move(fd), "the backing file " + path};
 }
 
 // Beyond the limit a write would end the process by SIGXFSZ.
@@ -85,7 +85,7 @@ Result<std::unique_ptr<FileBackingStore>> FileBackingStore::open(const std::stri
   if (!fits_file_size_limit(pages * kPageSize, why)) return Status::exhausted;
   Opened file = open_file(path, why);
   if (!file.fd) return Status::exhausted;
-  std::unique_ptr<FileBackingStore> store(new FileBackingStore(std::move(file.fd), std::move(file.name), file.named, pages, calls));
+  std::unique_ptr<FileBackingStore> store(new FileBackingStore(std::move(file.fd), std::move(file.name), pages, calls));
   if (!store->reserved_.valid()) {
     *why = "no address space for the table of the backing file: lower NETVM_ADDRESS_SPACE";
     return Status::exhausted;
@@ -102,12 +102,8 @@ Result<std::unique_ptr<FileBackingStore>> FileBackingStore::open(const std::stri
   return store;
 }
 
-FileBackingStore::FileBackingStore(UniqueFd fd, std::string name, bool named, std::uint64_t pages, const BackingCalls& calls)
-    : fd_(std::move(fd)), name_(std::move(name)), named_(named), pages_(pages), calls_(calls), reserved_(pages / kExtent + 1) {}
-
-FileBackingStore::~FileBackingStore() {
-  if (named_) ::unlink(name_.c_str());
-}
+FileBackingStore::FileBackingStore(UniqueFd fd, std::string name, std::uint64_t pages, const BackingCalls& calls)
+    : fd_(std::move(fd)), name_(std::move(name)), pages_(pages), calls_(calls), reserved_(pages / kExtent + 1) {}
 
 int FileBackingStore::allocate(std::uint64_t first, std::uint64_t count) noexcept {
   for (;;) {

@@ -62,11 +62,10 @@ struct BackingCalls {
 /// A sparse file.
 class FileBackingStore final : public BackingStore {
  public:
-  /// For `pages` pages. `path`: a folder (the file in it has no name and goes with the process), the name of a file that does not exist yet (it is
-  /// removed at the end), or empty: a nameless file in $TMPDIR or /var/tmp. Not on failure: *why then says in a sentence what was wrong and what to do.
+  /// For `pages` pages. `path`: a folder (the file in it has no name and goes with the process), the name of a file that does not exist yet (it
+  /// loses its name at once), or empty: a nameless file in $TMPDIR or /var/tmp. Not on failure: *why then says in a sentence what was wrong and what to do.
   static Result<std::unique_ptr<FileBackingStore>> open(const std::string& path, std::uint64_t pages, std::string* why,
                                                         const BackingCalls& calls = system_backing_calls());
-  ~FileBackingStore() override;
   FileBackingStore(const FileBackingStore&) = delete;
   FileBackingStore& operator=(const FileBackingStore&) = delete;
 
@@ -81,13 +80,12 @@ class FileBackingStore final : public BackingStore {
  private:
   static constexpr std::uint64_t kExtent = 256;  // pages: 1 MiB is reserved at once
 
-  FileBackingStore(UniqueFd fd, std::string name, bool named, std::uint64_t pages, const BackingCalls& calls);
+  FileBackingStore(UniqueFd fd, std::string name, std::uint64_t pages, const BackingCalls& calls);
   int reserve(PageRange pages) noexcept;  // errno
   int allocate(std::uint64_t first, std::uint64_t count) noexcept;
 
   UniqueFd fd_;
   std::string name_;
-  bool named_;
   std::uint64_t pages_;
   BackingCalls calls_;
   SparseArray<std::atomic<std::uint8_t>> reserved_;  // by extent: whether all of it has disk blocks

@@ -193,7 +193,7 @@ constexpr std::array kInfos{
     SettingInfo{
         "NETVM_BACKING", "--backing", "PATH", "TMPDIR or /var/tmp",
         "With NETVM_MEMORY, where the rest goes: a folder, for a nameless file in it; or the name of a new file, to which each node adds a "
-        "point and its number, and which it removes at the end."},
+        "point and its number. Neither outlives the job, however it ends: a new file's name goes as soon as it is open."},
     SettingInfo{"NETVM_THREADS", "--threads", "N", "1", "Application threads of each node in parallel(), from 1 to 1024."},
     SettingInfo{"NETVM_PLACE", "--place", "PLACE", "cyclic",
                 "On which nodes the threads of a pthreads program run (netvm-cc): cyclic, one node after the other; block or block:N, N "

@@ -58,6 +58,8 @@ std::string_view stat_name(Stat stat) {
       return "second_chances";
     case Stat::nic_minor_faults:
       return "nic_minor_faults";
+    case Stat::thread_ns:
+      return "thread_ns";
     case Stat::nic_major_faults:
       return "nic_major_faults";
     case Stat::redirects:

@@ -42,6 +42,7 @@ enum class Stat : std::uint8_t {
   barriers,
   barrier_wait_ns,
   barrier_imbalance_ns,  // of barrier_wait_ns: what the last one to arrive did not wait
+  thread_ns,             // of application threads, while they run the program's code
   fault_ns,
   protocol_ns,
   handler_ns,  // in releases and acquires, of locks and barriers; in handlers of protocols' messages

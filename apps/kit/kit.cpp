@@ -290,7 +290,10 @@ void Kit::start_thread(Function f, const char* name, int number, const Place& pl
     SpinWatch::enter();
     const auto& cores = Kit::find()->runtime_->binding.application_cores;
     if (mine->local < cores.size()) bind_this_thread(cores[mine->local]);
-    mine->function();
+    {
+      const detail::CountedThread counted(*Kit::find()->runtime_);
+      mine->function();
+    }
     SpinWatch::leave();
     this_thread().number = ThreadContext::kNone;
     return nullptr;

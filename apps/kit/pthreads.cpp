@@ -14,6 +14,7 @@
 #include <iostream>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <thread>
 
 #include "apps/kit/atomic_code.hpp"
@@ -83,6 +84,9 @@ class SharedGuard {
   sync::Sync& sync_;
   std::uint64_t key_;
 };
+
+/// Of a thread that the program has created; ends before its guard's destructor returns.
+thread_local std::optional<detail::CountedThread> t_counted;
 
 struct Birth {
   ThreadRecord* record;
@@ -375,6 +379,7 @@ void* Pthreads::thread_body(void* argument) {
   ThreadRecord* const record = birth->record;
   record->real = ::pthread_self();
   become_program(record, "its start routine");
+  t_counted.emplace(Kit::find()->runtime());
   SharedStack stack = birth->stack;
   static thread_local SharedStack mine;
   mine = stack;
@@ -399,6 +404,7 @@ void Pthreads::end_of_thread(void* stack) {
     Pthreads& self = *find();
     ThreadRecord* const record = t_state.record;
     SpinWatch::leave();
+    t_counted.reset();
     forget_rwlocks();
     static_cast<SharedStack*>(stack)->give_back();
     const std::int32_t node = record->node;

@@ -6,7 +6,9 @@
 #include <fstream>
 #include <set>
 #include <system_error>
+#include <thread>
 
+#include "apps/common/gnuplot.hpp"
 #include "apps/netvm-compare/options.hpp"
 #include "apps/netvm-compare/report.hpp"
 #include "apps/netvm-compare/runner.hpp"
@@ -54,17 +56,21 @@ int run(int argc, char** argv) {
   const tools::TemporaryFolder folder("netvm-compare");
   const Runner runner(options, find_netvmrun(options), folder);
   tools::watch_signals();
+  runner.check_flags();
   const std::vector<Run> runs = run_all(options, runner);
   if (const int number = tools::interrupted(); number != 0) return 128 + number;
 
   const std::vector<Row> rows = summarise(options, runs);
   fmt::print("{}", to_table(options, rows));
+  if (const std::string notes = to_notes(options, rows, std::thread::hardware_concurrency()); !notes.empty()) fmt::print("\n{}", notes);
+  if (options.bars) fmt::print("\n{}", to_bars(options, rows));
   std::fflush(stdout);
   if (json.is_open()) {
     json << to_json(options, runs, rows);
     json.close();
     if (!json) throw std::runtime_error("writing " + options.json + " failed");
   }
+  if (!options.plot.empty()) tools::draw(bars_script(options, rows, options.plot), options.plot);
   print_troubles(runner, runs);
   return std::all_of(runs.begin(), runs.end(), [](const Run& one) { return one.right(); }) ? 0 : 1;
 }

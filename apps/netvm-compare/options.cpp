@@ -8,6 +8,8 @@
 #include <memory>
 #include <string_view>
 
+#include "apps/common/gnuplot.hpp"
+
 namespace netvm::compare {
 namespace {
 
@@ -16,17 +18,18 @@ speed-up over the sequential run, whether the answer was right, page faults, mes
 
 constexpr const char* kFooter =
     R"(Each combination runs --runs times; the runs of all combinations take turns, so that a disturbance of the machine does not
-hit one combination alone. The table shows medians. A program says what it measured with netvm::Job::annotate():
+hit one combination alone. The table shows medians and, of several runs, the fastest and the slowest. A program says what it measured with netvm::Job::annotate():
   "seconds"             the timed section; without it, the time of the whole job is shown, marked with *
   "sequential_seconds"  the same work by one processor without NetVM; the speed-up is the median of all of a program's by the seconds
   "verified"            "yes", or "no: why"
 page faults are read and write faults, messages are packets to a handler and one-sided operations on other nodes' memory, bytes are what
-both carried; all are sums over the nodes and the whole job, the checking of the answer included. --json has every statistic (docs/statistics.md).
+both carried; all are sums over the nodes and the whole job, the checking of the answer included, and so are the bars' times. --json has every statistic (docs/statistics.md).
 
 Exit status: 0; 1 if a run failed or its answer was not verified; 2 if the command line is wrong.
 
 Examples:
   netvm-compare --nodes 1,2,4 -- radix -n 1048576
+  netvm-compare --runs 5 --bars --protocols hlrc,lrc,sc-directory -- fft -m 16
   netvm-compare --program "radix -n 1048576" --program "fft -m 16" --protocols hlrc --runs 5 --json table.json)";
 
 class Formatter : public CLI::Formatter {
@@ -124,6 +127,9 @@ Options parse_options(int argc, char** argv) {
       ->option_text("FLAG")
       ->allow_extra_args(false);
   app.add_option("--json", options.json, "Also write every run and the table to FILE.")->option_text("FILE");
+  app.add_flag("--bars", options.bars,
+               "Also show for each row where the threads' time goes: computing, waiting for pages, for locks, at barriers.");
+  app.add_option("--plot", options.plot, "Draw these bars into FILE, .png or .svg (needs gnuplot).")->option_text("FILE");
   app.add_option("--netvmrun", options.netvmrun, "The netvmrun to use. Default: the one beside this program, then the one in PATH.")
       ->option_text("PATH");
   app.add_flag("-q,--quiet", options.quiet, "No progress on the terminal.");
@@ -136,6 +142,9 @@ Options parse_options(int argc, char** argv) {
     throw UsageError(app.help(), 0);
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("netvm-compare: {}\nSee netvm-compare --help.\n", error.what()), 2);
+  }
+  if (!options.plot.empty()) {
+    if (const std::string why = tools::why_no_plot(options.plot); !why.empty()) throw UsageError("netvm-compare: " + why + "\n", 2);
   }
   for (const std::string& text : programs) options.programs.push_back(split_command(text));
   const int words = program < argc && std::string_view(argv[program]) == "--" ? program + 1 : program;

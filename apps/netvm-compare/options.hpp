@@ -24,6 +24,8 @@ struct Options {
   std::uint32_t runs = 1;
   double timeout_s = 300;
   std::string json;      ///< file, or empty
+  bool bars = false;     ///< print where the threads' time goes
+  std::string plot;      ///< the same as a picture: file, or empty
   std::string netvmrun;  ///< path, or empty: beside this program, then PATH
   bool quiet = false;
 };

@@ -83,6 +83,8 @@ std::string to_json(const Options& options, const std::vector<Run>& runs, const 
     line["runs"] = row.runs;
     line["verified"] = row.verdict;
     if (row.speed_up > 0) line["speed_up"] = row.speed_up;
+    line["least_seconds"] = row.least_seconds;
+    line["most_seconds"] = row.most_seconds;
     add_figures(line, row);
     out["table"].push_back(std::move(line));
   }

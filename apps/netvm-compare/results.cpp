@@ -46,7 +46,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     ++row.runs;
     row.right += run.right() ? 1 : 0;
     if (row.verdict.empty() || (row.verdict == "yes" && !run.right())) row.verdict = verdict_of(run);
-    if (!run.finished && run.seconds <= 0) continue;
+    if (!run.finished) continue;  // what it did until then compares with nothing
     row.timed_by_program = run.timed_by_program;
     seconds.push_back(run.seconds);
     faults.push_back(run.page_faults);
@@ -55,6 +55,11 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     for (const auto& [name, value] : run.stats) stats[name].push_back(value);
   }
   if (row.runs > 1 && row.right > 0 && row.right < row.runs) row.verdict = fmt::format("{} of {}, {}", row.right, row.runs, row.verdict);
+  if (!seconds.empty()) {
+    const auto [least, most] = std::minmax_element(seconds.begin(), seconds.end());
+    row.least_seconds = *least;
+    row.most_seconds = *most;
+  }
   row.seconds = median(std::move(seconds));
   row.page_faults = median(std::move(faults));
   row.messages = median(std::move(messages));
@@ -67,6 +72,16 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
 }
 
 }  // namespace
+
+Times times_of(const Row& row) {
+  const auto stat = [&row](const char* name) {
+    const auto found = row.stats.find(name);
+    return found == row.stats.end() ? 0.0 : static_cast<double>(found->second);
+  };
+  Times times{0, stat("fault_ns"), stat("lock_wait_ns"), stat("barrier_wait_ns")};
+  times.compute = std::max(0.0, stat("thread_ns") - times.sum());
+  return times;
+}
 
 std::vector<Combination> combinations(const Options& options) {
   const std::vector<std::string> traps = options.traps.empty() ? std::vector<std::string>{""} : options.traps;

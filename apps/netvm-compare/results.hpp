@@ -44,13 +44,22 @@ struct Row {
   std::size_t right = 0;
   std::string verdict;  ///< "yes", "no: why", "failed: why", "not checked", with a count where runs differ
   bool timed_by_program = false;
-  double seconds = 0;
+  double seconds = 0;        ///< of the runs that ended well; 0: none did
+  double least_seconds = 0;  ///< the fastest and the slowest of them
+  double most_seconds = 0;
   double speed_up = 0;  ///< 0: unknown
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
   std::map<std::string, std::uint64_t> stats = {};
 };
+
+/// Where the threads' time went, in nanoseconds summed over threads and nodes (docs/statistics.md).
+struct Times {
+  double compute = 0, page = 0, lock = 0, barrier = 0;
+  [[nodiscard]] double sum() const { return compute + page + lock + barrier; }
+};
+[[nodiscard]] Times times_of(const Row& row);
 
 /// All combinations, in the order of the table.
 [[nodiscard]] std::vector<Combination> combinations(const Options& options);

@@ -50,7 +50,15 @@ int start_and_wait(const Command& command, const std::string& output) {
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   pid_t child = 0;
-  const int failed = ::posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  posix_spawnattr_t attributes;  // this process ignores SIGPIPE; the program is to find it as usual
+  ::posix_spawnattr_init(&attributes);
+  sigset_t usual;
+  ::sigemptyset(&usual);
+  ::sigaddset(&usual, SIGPIPE);
+  ::posix_spawnattr_setsigdefault(&attributes, &usual);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  const int failed = ::posix_spawnp(&child, arguments[0], &actions, &attributes, arguments.data(), environ);
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) throw std::system_error(failed, std::generic_category(), command[0]);
   int status = 0;
@@ -89,6 +97,18 @@ Command Runner::command(const Combination& what, const std::string& report) cons
   const Command& program = options_.programs[what.program];
   words.insert(words.end(), program.begin(), program.end());
   return words;
+}
+
+void Runner::check_flags() const {
+  const std::string output = folder_.path() + "/output";
+  for (const Combination& what : combinations(options_)) {
+    if (what.program != 0) break;
+    Command words = command(what, "");
+    words.resize(words.size() - options_.programs[0].size());
+    words.emplace_back("true");
+    if (WEXITSTATUS(start_and_wait(words, output)) == 2) throw UsageError("netvm-compare: " + read_file(output), 2);
+    if (tools::interrupted() != 0) return;
+  }
 }
 
 Run Runner::run(const Combination& what) const {

@@ -16,6 +16,8 @@ class Runner {
   Runner(const Options& options, std::string netvmrun, const tools::TemporaryFolder& folder)
       : options_(options), netvmrun_(std::move(netvmrun)), folder_(folder) {}
 
+  /// Has netvmrun look at every protocol, trap, granularity and further flag, with a program that does nothing. Throws UsageError with its message.
+  void check_flags() const;
   /// Runs it once and waits. Never throws on a program that fails: the Run says so.
   [[nodiscard]] Run run(const Combination& what) const;
   /// The command, without the report.

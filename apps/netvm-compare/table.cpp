@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <utility>
+
+#include "apps/common/gnuplot.hpp"
 
 namespace netvm::compare {
 namespace {
@@ -42,26 +45,65 @@ std::string seconds_cell(const Row& row) {
   return fmt::format("{:.6f}{}", row.seconds, row.timed_by_program ? "" : "*");
 }
 
+std::string range_cell(const Row& row) {
+  return row.most_seconds <= 0 ? "-" : fmt::format("{:.3g} to {:.3g}", row.least_seconds, row.most_seconds);
+}
+
+/// Three significant digits: 0.0123, 1.05, 12.3.
+std::string speed_up_cell(const Row& row) { return row.speed_up > 0 ? fmt::format("{:.3g}", row.speed_up) : "-"; }
+
+/// What tells rows of one program and one number of nodes apart.
+std::string choice_of(const Combination& what) {
+  std::string text = what.protocol;
+  if (!what.trap.empty()) text += ", " + what.trap;
+  if (!what.granularity.empty()) text += ", units of " + what.granularity;
+  return text;
+}
+
+/// The rows of a program and a number of nodes that are right, fastest first.
+std::vector<const Row*> ranking(const std::vector<Row>& rows, std::size_t program, std::uint32_t nodes) {
+  std::vector<const Row*> found;
+  for (const Row& row : rows) {
+    if (row.what.program == program && row.what.nodes == nodes && row.runs > 0 && row.right == row.runs && row.seconds > 0)
+      found.push_back(&row);
+  }
+  std::stable_sort(found.begin(), found.end(), [](const Row* a, const Row* b) { return a->seconds < b->seconds; });
+  return found;
+}
+
+/// "hlrc; within its spread: lrc, scope": whose runs overlap with those of the fastest cannot be told from it.
+std::string best_of(const std::vector<const Row*>& ranked) {
+  std::string text = choice_of(ranked.front()->what);
+  std::string others;
+  for (std::size_t i = 1; i < ranked.size(); ++i) {
+    if (ranked[i]->least_seconds <= ranked.front()->most_seconds)
+      others += fmt::format("{}{}", others.empty() ? "" : ", ", choice_of(ranked[i]->what));
+  }
+  return others.empty() ? text : text + "; not told apart from it by these runs: " + others;
+}
+
 }  // namespace
 
 std::string to_table(const Options& options, const std::vector<Row>& rows) {
-  std::vector<Column> columns = {{"program", true, {}},      {"nodes", false, {}},    {"protocol", true, {}},  {"trap", true, {}},
-                                 {"granularity", false, {}}, {"seconds", false, {}},  {"speed-up", false, {}}, {"verified", true, {}},
-                                 {"page faults", false, {}}, {"messages", false, {}}, {"bytes", false, {}}};
+  std::vector<Column> columns = {{"program", true, {}},      {"nodes", false, {}},       {"protocol", true, {}},    {"trap", true, {}},
+                                 {"granularity", false, {}}, {"seconds", false, {}},     {"min to max", false, {}}, {"speed-up", false, {}},
+                                 {"verified", true, {}},     {"page faults", false, {}}, {"messages", false, {}},   {"bytes", false, {}}};
   for (const Row& row : rows) {
-    const std::array<std::string, 11> cells = {join_command(options.programs[row.what.program]),
+    const std::array<std::string, 12> cells = {join_command(options.programs[row.what.program]),
                                                std::to_string(row.what.nodes),
                                                row.what.protocol,
                                                row.what.trap,
                                                row.what.granularity,
                                                seconds_cell(row),
-                                               row.speed_up > 0 ? fmt::format("{:.2f}", row.speed_up) : "-",
+                                               range_cell(row),
+                                               speed_up_cell(row),
                                                row.verdict.size() <= 40 ? row.verdict : row.verdict.substr(0, 37) + "...",
                                                grouped(row.page_faults),
                                                grouped(row.messages),
                                                scaled_bytes(row.bytes)};
     for (std::size_t i = 0; i < columns.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
+  if (options.runs == 1) columns.erase(columns.begin() + 6);
   if (options.granularities.empty()) columns.erase(columns.begin() + 4);
   if (options.traps.empty()) columns.erase(columns.begin() + 3);
 
@@ -82,6 +124,85 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
     table += (new_program ? "\n" : "") + lines[line] + "\n";
   }
   return table;
+}
+
+std::string to_notes(const Options& options, const std::vector<Row>& rows, unsigned processors) {
+  std::string notes;
+  for (std::size_t program = 0; program < options.programs.size(); ++program) {
+    for (const std::uint32_t nodes : options.nodes) {
+      const auto ranked = ranking(rows, program, nodes);
+      if (ranked.size() < 2) continue;
+      const std::string of = options.programs.size() > 1 ? fmt::format(" of {}", join_command(options.programs[program])) : "";
+      notes += fmt::format("fastest{} on {} node{}: {}\n", of, nodes, nodes == 1 ? "" : "s",
+                           options.runs == 1 ? choice_of(ranked.front()->what) : best_of(ranked));
+    }
+  }
+  if (options.runs == 1 && !notes.empty())
+    notes += "one run each, so chance may have chosen: --runs 5 shows medians and how far runs lie apart\n";
+  const std::uint32_t most = options.nodes.empty() ? 0 : *std::max_element(options.nodes.begin(), options.nodes.end());
+  if (processors != 0 && most > processors) {
+    notes += fmt::format(
+        "{} nodes share {} processor{} here: such rows show that the answer is right and what travels, not how fast it would be; where "
+        "nodes wait for "
+        "each other\nthey wait for a processor, too\n",
+        most, processors, processors == 1 ? "" : "s");
+  }
+  return notes;
+}
+
+std::string to_bars(const Options& options, const std::vector<Row>& rows) {
+  constexpr double kWidth = 60;
+  std::string out =
+      "Where the threads' time goes: # computing, p waiting for pages, l for locks, b at barriers; bars of a program to one scale\n";
+  std::size_t width = 0;
+  for (const Row& row : rows) width = std::max(width, choice_of(row.what).size());
+  for (std::size_t program = 0; program < options.programs.size(); ++program) {
+    double longest = 0;
+    for (const Row& row : rows) {
+      if (row.what.program == program) longest = std::max(longest, times_of(row).sum());
+    }
+    out += "\n" + join_command(options.programs[program]) + "\n";
+    for (const Row& row : rows) {
+      if (row.what.program != program) continue;
+      const Times times = times_of(row);
+      out += fmt::format("{:>4} {:<{}} ", row.what.nodes, choice_of(row.what), width);
+      if (times.sum() <= 0) {
+        out += "no times: the program has no parallel section, or did not end\n";
+        continue;
+      }
+      const double percent = 100 / times.sum();
+      out += fmt::format("{:>8.3g} s {:>4.0f} % # {:>3.0f} % p {:>3.0f} % l {:>3.0f} % b  ", times.sum() * 1e-9, times.compute * percent,
+                         times.page * percent, times.lock * percent, times.barrier * percent);
+      double before = 0;
+      for (const auto& [time, mark] : {std::pair{times.compute, '#'}, {times.page, 'p'}, {times.lock, 'l'}, {times.barrier, 'b'}}) {
+        const auto from = static_cast<std::size_t>(before / longest * kWidth + 0.5);  // ends are rounded, not lengths: the sum stays right
+        before += time;
+        out.append(static_cast<std::size_t>(before / longest * kWidth + 0.5) - from, mark);
+      }
+      out += "\n";
+    }
+  }
+  return out;
+}
+
+std::string bars_script(const Options& options, const std::vector<Row>& rows, const std::string& file) {
+  std::string script = "$data << END_OF_DATA\n";
+  for (const Row& row : rows) {
+    const Times times = times_of(row);
+    std::string name = fmt::format("{} {}", row.what.nodes, choice_of(row.what));
+    if (options.programs.size() > 1) name = join_command(options.programs[row.what.program]) + " " + name;
+    std::replace(name.begin(), name.end(), '"', '\'');
+    script += fmt::format("\"{}\" {} {} {} {}\n", name, times.compute * 1e-9, times.page * 1e-9, times.lock * 1e-9, times.barrier * 1e-9);
+  }
+  script += "END_OF_DATA\n" + tools::gnuplot_output(file);
+  script +=
+      "set title 'Where the threads\'\' time goes' noenhanced\nset style data histograms\nset style histogram rowstacked\nset style fill "
+      "solid 0.8 border -1\n"
+      "set boxwidth 0.7\nset grid y\nset key outside top center horizontal\nset yrange [0:*]\nset ylabel 'seconds, of all threads'\nset "
+      "xtics rotate by -40 noenhanced\n"
+      "plot $data using 2:xtic(1) title 'computing', '' using 3 title 'waiting for pages', '' using 4 title 'for locks', '' using 5 title "
+      "'at barriers'\n";
+  return script;
 }
 
 Progress::Progress(std::size_t total, bool quiet) : total_(total), shown_(!quiet && ::isatty(STDERR_FILENO) == 1) {}

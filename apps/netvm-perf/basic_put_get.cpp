@@ -78,13 +78,14 @@ void measure_busy_target(Job& job, const Options& options, std::vector<Row>& row
       volatile std::uint64_t x = 1;
       for (const std::int64_t end = clock_ns() + busy_ns; clock_ns() < end;) x = x * 3 + 1;
     } else if (job.node() == 0) {
+      const auto order = shuffled(kPages, 1);  // read in sequence they would come before they are asked for
       const std::int64_t begin = clock_ns();
       Series gets, misses;
       std::uint64_t value = 0;
       const std::int64_t step = busy_ns * 8 / 10 / static_cast<std::int64_t>(kPages);
       for (std::size_t p = 0; p < kPages; ++p) {
         gets.add(time_batch(1, [&](int) { get(1, word, &value); }));
-        misses.add(time_batch(1, [&](int) { value += *static_cast<volatile std::uint64_t*>(pages + p * 512); }));
+        misses.add(time_batch(1, [&](int) { value += *static_cast<volatile std::uint64_t*>(pages + order[p] * 512); }));
         while (clock_ns() < begin + static_cast<std::int64_t>(p + 1) * step) __builtin_ia32_pause();
       }
       const auto add = [&](const std::string& name, const Series& series) {

@@ -34,23 +34,28 @@ std::string time_text(double ns) {
   return fmt::format("{:.2f} ms", ns / 1e6);
 }
 
-std::string verdict(const Row& row) {
+std::string verdict_on(const Row& row) {
   if (row.aim <= 0) return row.note;
-  const bool met = row.higher_is_better ? row.ratio >= row.aim : row.ratio <= row.aim;
-  return fmt::format("{} {:.2f}: {}{}{}", row.higher_is_better ? ">=" : "<=", row.aim, met ? "met" : "not met",
-                     row.note.empty() ? "" : "; ", row.note);
+  const std::string_view met = row.ratio > 0 ? verdict(row.ratio_low, row.ratio_high, row.aim, row.higher_is_better) : "not measured";
+  return fmt::format("{} {:.2f}: {}{}{}", row.higher_is_better ? ">=" : "<=", row.aim, met, row.note.empty() ? "" : "; ", row.note);
 }
 
 }  // namespace
 
 void print_table(const std::vector<Row>& rows) {
   fmt::print("{:<44} {:>10}  {:<38} {:>10} {:>7} {:>15}  {}\n", "operation", "measured", "floor", "", "ratio", "middle half", "aim");
+  std::size_t noisy = 0;
   for (const Row& row : rows) {
     const std::string ratio = row.ratio > 0 ? fmt::format("{:.2f}", row.ratio) : "-";
     const std::string spread = row.ratio > 0 ? fmt::format("{:.2f} to {:.2f}", row.ratio_low, row.ratio_high) : "";
     fmt::print("{:<44} {:>10}  {:<38} {:>10} {:>7} {:>15}  {}\n", row.name, time_text(row.measured_ns), row.floor_name,
-               time_text(row.floor_ns), ratio, spread, verdict(row));
+               time_text(row.floor_ns), ratio, spread, verdict_on(row));
+    if (row.ratio > 0 && row.ratio_high > 2 * row.ratio_low) ++noisy;
   }
+  if (noisy != 0)
+    fmt::print(
+        "\nin {} of {} rows the middle half of the batches lies apart by more than a factor of 2: the machine was not quiet; run again\n",
+        noisy, rows.size());
 }
 
 std::string to_json(const std::vector<Row>& rows) {

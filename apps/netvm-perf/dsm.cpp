@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -21,14 +20,6 @@ namespace {
 
 constexpr std::size_t kWordsPerPage = 512;
 constexpr std::size_t kReleasedPages = 64;  // how many a release is measured with
-
-/// Pages in an order that no read-ahead guesses.
-std::vector<std::size_t> shuffled(std::size_t pages, unsigned seed) {
-  std::vector<std::size_t> order(pages);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::shuffle(order.begin(), order.end(), std::mt19937(seed));
-  return order;
-}
 
 /// The bare machine, measured in turns with the protocols.
 struct Floors {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "apps/netvm-perf/plot.hpp"
+#include "apps/common/gnuplot.hpp"
 #include "dsm/protocol.hpp"
 
 namespace netvm::perf {
@@ -166,12 +166,8 @@ std::vector<std::string_view> protocol_names() {
 }
 
 void check_outputs(const Options& o) {
-  if (o.plot.empty()) return;
-  if (!o.plot.ends_with(".png") && !o.plot.ends_with(".svg")) refuse(fmt::format("--plot {}: the name ends in .png or .svg", o.plot));
-  if (o.collect.empty() && !have_gnuplot()) {
-    refuse(
-        "--plot needs gnuplot, which is not installed (Debian: apt-get install gnuplot-nox); --csv or --json keep the figures without it");
-  }
+  if (o.plot.empty() || !o.collect.empty()) return;  // with --collect another process draws, and has looked
+  if (const std::string why = tools::why_no_plot(o.plot); !why.empty()) refuse(why);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Pictures of tables, by gnuplot: a program that is started if it is installed, never needed.
+// Pictures of tables, by gnuplot.
 #pragma once
 
 #include <string>
@@ -7,13 +7,10 @@
 
 namespace netvm::perf {
 
-/// Whether a program of that name is in PATH.
-[[nodiscard]] bool have_gnuplot();
-
 /// The script that draws the table's plan into `file` (.png or .svg).
 [[nodiscard]] std::string gnuplot_script(const Table& table, const std::string& file);
 
-/// Draws. Throws std::runtime_error with what gnuplot said.
+/// Draws, if the table has a plan. Throws std::runtime_error.
 void draw(const Table& table, const std::string& file);
 
 }  // namespace netvm::perf

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 
 namespace netvm::perf {
 
@@ -48,6 +50,20 @@ Interval paired_ratio(std::span<const double> above, std::span<const double> bel
     if (below[i] > 0) ratios.push_back(above[i] / below[i]);
   }
   return bootstrap_median(ratios, seed);
+}
+
+std::string_view verdict(double low, double high, double bound, bool at_least) {
+  const bool low_keeps = at_least ? low >= bound : low <= bound;
+  const bool high_keeps = at_least ? high >= bound : high <= bound;
+  if (low_keeps != high_keeps) return "undecided";
+  return low_keeps ? "met" : "not met";
+}
+
+std::vector<std::size_t> shuffled(std::size_t count, unsigned seed) {
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+  return order;
 }
 
 }  // namespace netvm::perf

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace netvm::perf {
@@ -50,6 +51,9 @@ struct Interval {
   [[nodiscard]] double spread() const { return value > 0 ? (high - low) / value : 0; }
 };
 
+/// Whether an interval keeps a bound: "met" or "not met" if all of it does or does not, else "undecided".
+[[nodiscard]] std::string_view verdict(double low, double high, double bound, bool at_least);
+
 /// An interval wider than this part of its value says that the machine was not quiet.
 inline constexpr double kNoisySpread = 0.10;
 
@@ -68,5 +72,8 @@ class Mixer {
  private:
   std::uint64_t state_;
 };
+
+/// 0 to count - 1 in an order that no read-ahead guesses.
+[[nodiscard]] std::vector<std::size_t> shuffled(std::size_t count, unsigned seed);
 
 }  // namespace netvm::perf

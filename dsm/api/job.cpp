@@ -51,6 +51,7 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
     if (static_cast<std::size_t>(local) < rt.binding.application_cores.size())
       bind_this_thread(rt.binding.application_cores[static_cast<std::size_t>(local)]);
     Thread me(node(), nodes(), local, rt.threads);
+    const detail::CountedThread counted(rt);
     try {
       rt.require(rt.sync->barrier(), "the barrier at the start of a parallel section");
       f(me);

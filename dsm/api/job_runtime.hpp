@@ -109,6 +109,19 @@ struct Runtime {
   void print_start_line() const;
 };
 
+/// While it lives, the calling thread is an application thread whose time counts (Stat::thread_ns).
+class CountedThread {
+ public:
+  explicit CountedThread(Runtime& runtime) : runtime_(runtime), since_(runtime.env->now()) {}
+  ~CountedThread() { runtime_.stats.add(Stat::thread_ns, static_cast<std::uint64_t>(runtime_.env->now() - since_)); }
+  CountedThread(const CountedThread&) = delete;
+  CountedThread& operator=(const CountedThread&) = delete;
+
+ private:
+  Runtime& runtime_;
+  Nanos since_;
+};
+
 /// Of the calling thread: unique in the process, never 0; names the holder of a mutex.
 std::uint64_t this_thread_id();
 /// Whether the calling thread runs inside parallel().

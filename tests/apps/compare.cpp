@@ -95,5 +95,46 @@ TEST_CASE("a row has medians, and is right only if every run was") {
   CHECK(to_json(options, runs, rows).find("\"verified\": \"2 of 3, no: wrong\"") != std::string::npos);
 }
 
+TEST_CASE("a run that failed has no seconds, whatever it did until then") {
+  const Options options = parse({"--nodes", "1", "--protocols", "hlrc", "--", "prog"});
+  Run failed = run_of(1, 0.5, "");
+  failed.finished = false;
+  failed.trouble = "exit status 1";
+  const std::vector<Row> rows = summarise(options, {failed});
+  CHECK(rows[0].seconds == 0);
+  CHECK(to_table(options, rows).find("0.5") == std::string::npos);
+}
+
+TEST_CASE("the fastest is named, with those that these runs do not tell apart from it, and what too few processors mean") {
+  const Options options = parse({"--nodes", "2,4", "--protocols", "hlrc,lrc,scope", "--runs", "3", "--", "prog"});
+  std::vector<Run> runs;
+  const auto add = [&](const char* protocol, std::vector<double> seconds) {
+    for (const double s : seconds) {
+      runs.push_back(run_of(2, s, "yes"));
+      runs.back().what.protocol = protocol;
+    }
+  };
+  add("hlrc", {1.0, 1.1, 1.5});
+  add("lrc", {1.4, 1.6, 1.7});
+  add("scope", {3, 3, 3});
+  const std::vector<Row> rows = summarise(options, runs);
+  CHECK(to_table(options, rows).find("1 to 1.5") != std::string::npos);
+  CHECK(to_notes(options, rows, 8) == "fastest on 2 nodes: hlrc; not told apart from it by these runs: lrc\n");
+  CHECK(to_notes(options, rows, 2).find("4 nodes share 2 processors here") != std::string::npos);
+}
+
+TEST_CASE("bars divide the threads' time, to the scale of the longest") {
+  const Options options = parse({"--nodes", "1,2", "--protocols", "hlrc", "--", "prog"});
+  Run one = run_of(1, 1, "yes");
+  one.stats = {{"thread_ns", 1'000'000'000}};
+  Run two = run_of(2, 1, "yes");
+  two.stats = {{"thread_ns", 2'000'000'000}, {"fault_ns", 500'000'000}, {"lock_wait_ns", 200'000'000}, {"barrier_wait_ns", 300'000'000}};
+  const std::string bars = to_bars(options, summarise(options, {one, two}));
+  CHECK(bars.find("   1 hlrc        1 s  100 % #   0 % p   0 % l   0 % b  " + std::string(30, '#') + "\n") != std::string::npos);
+  CHECK(bars.find("   2 hlrc        2 s   50 % #  25 % p  10 % l  15 % b  " + std::string(30, '#') + std::string(15, 'p') +
+                  std::string(6, 'l') + std::string(9, 'b') + "\n") != std::string::npos);
+  CHECK(bars_script(options, summarise(options, {one, two}), "it's.svg").find("set output 'it''s.svg'") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace netvm::compare

@@ -190,12 +190,14 @@ TEST_CASE("the thesis's table says what is met and counts what is missed") {
   Table table = make_thesis_table();
   add_figure(table, "good", "<= 1.05", {1.0, 0.99, 1.01}, {1.05, 1.01});
   add_figure(table, "bad", "0.945", {0.9, 0.89, 0.91}, {0.945, 0.995, true});
+  add_figure(table, "unclear", "-", {1.04, 0.99, 1.06}, {1.05, std::nullopt});
   add_figure(table, "free", "-", {9, 8, 10}, {});
   CHECK(missed(table) == 1);
   finish_thesis_table(table);
   const std::string text = to_text(table);
   CHECK(contains(text, "<= 1.05   met"));
   CHECK(contains(text, ">= 0.945  not met"));
+  CHECK(contains(text, "undecided"));
   CHECK(contains(text, "at free: the machine was not quiet"));
 }
 
