@@ -161,7 +161,7 @@ std::string to_bars(const Options& options, const std::vector<Row>& rows) {
     for (const Row& row : rows) {
       if (row.what.program == program) longest = std::max(longest, times_of(row).sum());
     }
-    out += "\n" + join_command(options.programs[program]) + "\n";
+    out += fmt::format("\n{}\n", join_command(options.programs[program]));
     for (const Row& row : rows) {
       if (row.what.program != program) continue;
       const Times times = times_of(row);
