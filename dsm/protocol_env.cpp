@@ -115,7 +115,9 @@ bool ProtocolEnv::move_home(PageId page, std::uint64_t serial, NodeId home) {
   return parts_.regions.while_known(page, serial, [&] { entry(page).learn_home(home); });
 }
 
-bool ProtocolEnv::all_threads_wait() const { return !parts_.config.all_threads_wait || parts_.config.all_threads_wait(); }
+bool ProtocolEnv::all_threads_wait() const {
+  return !parts_.threads_go_on.load() && (!parts_.config.all_threads_wait || parts_.config.all_threads_wait());
+}
 
 // ---- twins and diffs -----------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ struct DsmParts {
   SharingMap& sharing;
   TaskGroup& background;
   ExtentSource& extents;
+  const std::atomic<bool>& threads_go_on;  ///< see CoherenceHook::threads_go_on()
 };
 
 class ProtocolEnv final {
