@@ -85,8 +85,10 @@ void Job::broadcast_bytes(void* value, std::size_t bytes, int root) {
 
 void Thread::must_not_owe(const char* what) const {
   if (!owes_wait_) return;
-  throw std::logic_error(fmt::format(
-      "netvm: {} by a thread (rank {}) that has arrived at a barrier and not waited: call wait() with the token first", what, rank()));
+  throw std::system_error(
+      std::make_error_code(std::errc::operation_not_permitted),
+      fmt::format("netvm: {} by a thread (rank {}) that has arrived at a barrier and not waited: call wait() with the token first", what,
+                  rank()));
 }
 
 void Thread::barrier() {

@@ -42,7 +42,7 @@ for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' 
 expect any late_for_a_barrier 'watchdog: node 0 has waited .* at the barrier of all nodes' -n 2 --watchdog 0.5
 expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
 expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
-expect any collective_mismatch 'node [01], .*must call the same collectives in the same order' -n 2
+expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
 if ls /dev/shm/*netvm* >/dev/null 2>&1; then
   echo "FAILED: files left in /dev/shm"
