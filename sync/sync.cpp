@@ -19,8 +19,8 @@ class Sync::Impl {
         collectives(config.arity, nic, hook, stats, mutexes.waits()),
         recovery(
             mutexes, nic,
-            [this](NodeId node) {
-              objects.on_death(node);
+            [this](NodeId dead) {
+              objects.on_death(dead);
               collectives.give_up();
             },
             [this] { objects.mend(); }),
