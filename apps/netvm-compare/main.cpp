@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <set>
@@ -15,12 +16,17 @@
 namespace netvm::compare {
 namespace {
 
-/// All runs, the combinations taking turns. Ends early when a signal came.
+/// All runs, the combinations taking turns. Ends early when a signal came, and after a turn when there is no time for another.
 std::vector<Run> run_all(const Options& options, const Runner& runner) {
+  using Clock = std::chrono::steady_clock;
+  using Minutes = std::chrono::duration<double, std::ratio<60>>;
+  const Clock::time_point begin = Clock::now();
   const std::vector<Combination> all = combinations(options);
   Progress progress(all.size() * options.runs, options.quiet);
   std::vector<Run> runs;
   for (std::uint32_t turn = 0; turn < options.runs; ++turn) {
+    const double a_turn = turn == 0 ? 0 : Minutes(Clock::now() - begin).count() / turn;
+    if (options.minutes > 0 && a_turn * (turn + 1) > options.minutes) break;
     for (const Combination& what : all) {
       if (interrupted() != 0) return runs;
       progress.next(

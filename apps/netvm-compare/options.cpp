@@ -117,6 +117,9 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--runs", options.runs, "Run each combination N times and show medians.")
       ->option_text("N [1]")
       ->check(CLI::Range(1U, 1000U));
+  app.add_option("--minutes", options.minutes, "Begin no further turn that would end after M minutes. Each combination runs once at least.")
+      ->option_text("M")
+      ->check(CLI::Range(0.01, 1e6));
   app.add_option("--timeout", options.timeout_s, "End a run that has taken this long; it counts as failed.")
       ->option_text("SECONDS [300]")
       ->check(CLI::Range(0.1, 1e6));

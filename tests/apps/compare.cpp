@@ -55,6 +55,7 @@ TEST_CASE("a command line that cannot be obeyed is refused") {
   CHECK_THROWS_AS(parse({"--nodes", "0", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--nodes", "two", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--runs", "0", "--", "a"}), UsageError);
+  CHECK_THROWS_AS(parse({"--minutes", "0", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--no-such", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--program", "'open"}), UsageError);
   CHECK_THROWS_AS(parse({"--program", "$(date)"}), UsageError);
