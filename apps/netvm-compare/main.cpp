@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <set>
@@ -12,6 +13,8 @@
 #include "apps/netvm-compare/report.hpp"
 #include "apps/netvm-compare/runner.hpp"
 #include "apps/netvm-compare/table.hpp"
+#include "apps/netvm-compare/times.hpp"
+#include "apps/plotting/gnuplot.hpp"
 
 namespace netvm::compare {
 namespace {
@@ -65,7 +68,12 @@ int run(int argc, char** argv) {
 
   const std::vector<Row> rows = summarise(options, runs);
   fmt::print("{}", to_table(options, rows));
+  if (options.times) fmt::print("\n{}", to_times_table(options, rows));
   std::fflush(stdout);
+  if (!options.plot.empty()) {
+    std::signal(SIGPIPE, SIG_IGN);  // a gnuplot that ends early
+    plotting::run_gnuplot(times_script(options, rows, options.plot), options.plot);
+  }
   if (json.is_open()) {
     json << to_json(options, runs, rows);
     json.close();

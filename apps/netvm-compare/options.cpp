@@ -8,6 +8,8 @@
 #include <memory>
 #include <string_view>
 
+#include "apps/plotting/gnuplot.hpp"
+
 namespace netvm::compare {
 namespace {
 
@@ -22,12 +24,16 @@ hit one combination alone. The table shows medians. A program says what it measu
   "verified"            "yes", or "no: why"
 page faults are read and write faults, messages are packets to a handler and one-sided operations on other nodes' memory, bytes are what
 both carried; all are sums over the nodes and the whole job, the checking of the answer included. --json has every statistic (docs/statistics.md).
+--times and --plot divide the time of all threads, from each node's start to its end, into computing, page wait, lock wait, barriers, imbalance (what a
+barrier waited for the last thread) and protocol (finding and flushing changes, acting on notices); handlers of messages come on top. The first bar
+of each program is 100.
 
 Exit status: 0; 1 if a run failed or its answer was not verified; 2 if the command line is wrong.
 
 Examples:
   netvm-compare --nodes 1,2,4 -- radix -n 1048576
-  netvm-compare --program "radix -n 1048576" --program "fft -m 16" --protocols hlrc --runs 5 --json table.json)";
+  netvm-compare --program "radix -n 1048576" --program "fft -m 16" --protocols hlrc --runs 5 --json table.json
+  netvm-compare --nodes 2,4 --protocols hlrc,scope,sc-directory --times --plot times.png -- ocean -n 258)";
 
 class Formatter : public CLI::Formatter {
  public:
@@ -127,6 +133,9 @@ Options parse_options(int argc, char** argv) {
       ->option_text("FLAG")
       ->allow_extra_args(false);
   app.add_option("--json", options.json, "Also write every run and the table to FILE.")->option_text("FILE");
+  app.add_flag("--times", options.times, "Also print where the threads' time went, in per cent, and the mean latency of a lock.");
+  app.add_option("--plot", options.plot, "Also draw that as stacked bars, as FILE.png or FILE.svg. Needs gnuplot (Debian: gnuplot-nox).")
+      ->option_text("FILE");
   app.add_option("--netvmrun", options.netvmrun, "The netvmrun to use. Default: the one beside this program, then the one in PATH.")
       ->option_text("PATH");
   app.add_flag("-q,--quiet", options.quiet, "No progress on the terminal.");
@@ -145,6 +154,9 @@ Options parse_options(int argc, char** argv) {
   if (words < argc) options.programs.emplace_back(argv + words, argv + argc);
   if (options.programs.empty()) {
     throw UsageError("netvm-compare: no program given; for instance netvm-compare -- radix -n 1048576\nSee netvm-compare --help.\n", 2);
+  }
+  if (const std::string why = options.plot.empty() ? std::string() : plotting::cannot_plot(options.plot); !why.empty()) {
+    throw UsageError(fmt::format("netvm-compare: {}\n", why), 2);
   }
   return options;
 }

@@ -32,6 +32,8 @@ struct Options {
   double minutes = 0;  ///< begin no second run of anything after that; 0: no limit
   double timeout_s = 300;
   std::string json;      ///< file, or empty
+  std::string plot;      ///< file, or empty
+  bool times = false;    ///< the table of where the time went
   std::string netvmrun;  ///< path, or empty: beside this program, then PATH
   bool quiet = false;
 };

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "apps/netvm-compare/times.hpp"
+
 namespace netvm::compare {
 namespace {
 
@@ -64,6 +66,12 @@ bool read_report(const std::string& text, Run& run) {
   run.page_faults = stats_sum(report, {"read_faults", "write_faults"});
   run.messages = stats_sum(report, {"messages_sent", "one_sided_ops"});
   run.bytes = stats_sum(report, {"message_bytes", "one_sided_bytes"});
+  run.thread_seconds = 0;
+  if (const auto nodes = report.find("node"); nodes != report.end() && nodes->is_array()) {
+    for (const Json& node : *nodes) {
+      if (node.is_object()) run.thread_seconds += node.value("seconds", 0.0) * node.value("threads", 1.0);
+    }
+  }
   if (const auto stats = report.find("stats"); stats != report.end() && stats->is_object()) {
     for (const auto& [name, value] : stats->items()) {
       if (value.is_number_unsigned()) run.stats[name] = value.get<std::uint64_t>();
@@ -84,6 +92,7 @@ std::string to_json(const Options& options, const std::vector<Run>& runs, const 
     line["verified"] = row.verdict;
     if (row.speed_up > 0) line["speed_up"] = row.speed_up;
     add_figures(line, row);
+    for (const Share& share : shares_of(row)) line["thread_seconds"][std::string(share.name)] = share.seconds;
     out["table"].push_back(std::move(line));
   }
   out["runs"] = Json::array();

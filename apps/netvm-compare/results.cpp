@@ -37,6 +37,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
   Row row;
   row.what = what;
   std::vector<double> seconds;
+  std::vector<double> thread_seconds;
   std::vector<std::uint64_t> faults;
   std::vector<std::uint64_t> messages;
   std::vector<std::uint64_t> bytes;
@@ -49,6 +50,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     if (!run.finished && run.seconds <= 0) continue;
     row.timed_by_program = run.timed_by_program;
     seconds.push_back(run.seconds);
+    thread_seconds.push_back(run.thread_seconds);
     faults.push_back(run.page_faults);
     messages.push_back(run.messages);
     bytes.push_back(run.bytes);
@@ -56,6 +58,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
   }
   if (row.runs > 1 && row.right > 0 && row.right < row.runs) row.verdict = fmt::format("{} of {}, {}", row.right, row.runs, row.verdict);
   row.seconds = median(std::move(seconds));
+  row.thread_seconds = median(std::move(thread_seconds));
   row.page_faults = median(std::move(faults));
   row.messages = median(std::move(messages));
   row.bytes = median(std::move(bytes));

@@ -32,6 +32,7 @@ struct Run {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  double thread_seconds = 0;                        ///< how long the nodes ran, each times its threads; 0: the report does not say
   std::map<std::string, std::uint64_t> stats = {};  ///< every statistic of the report, summed over the nodes
 
   [[nodiscard]] bool right() const { return finished && verified == "yes"; }
@@ -49,6 +50,7 @@ struct Row {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  double thread_seconds = 0;  ///< 0: unknown
   std::map<std::string, std::uint64_t> stats = {};
 };
 

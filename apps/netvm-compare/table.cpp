@@ -31,12 +31,6 @@ std::string scaled_bytes(std::uint64_t bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
-struct Column {
-  std::string title;
-  bool left = false;
-  std::vector<std::string> cells;
-};
-
 std::string seconds_cell(const Row& row) {
   if (row.seconds <= 0) return "-";
   return fmt::format("{:.6f}{}", row.seconds, row.timed_by_program ? "" : "*");
@@ -45,9 +39,9 @@ std::string seconds_cell(const Row& row) {
 }  // namespace
 
 std::string to_table(const Options& options, const std::vector<Row>& rows) {
-  std::vector<Column> columns = {{"program", true, {}},      {"nodes", false, {}},    {"protocol", true, {}},  {"trap", true, {}},
-                                 {"granularity", false, {}}, {"seconds", false, {}},  {"speed-up", false, {}}, {"verified", true, {}},
-                                 {"page faults", false, {}}, {"messages", false, {}}, {"bytes", false, {}}};
+  std::vector<TextColumn> columns = {{"program", true, {}},      {"nodes", false, {}},    {"protocol", true, {}},  {"trap", true, {}},
+                                     {"granularity", false, {}}, {"seconds", false, {}},  {"speed-up", false, {}}, {"verified", true, {}},
+                                     {"page faults", false, {}}, {"messages", false, {}}, {"bytes", false, {}}};
   for (const Row& row : rows) {
     const std::array<std::string, 11> cells = {join_command(options.programs[row.what.program]),
                                                std::to_string(row.what.nodes),
@@ -65,8 +59,17 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
   if (options.granularities.empty()) columns.erase(columns.begin() + 4);
   if (options.traps.empty()) columns.erase(columns.begin() + 3);
 
-  std::vector<std::string> lines(rows.size() + 1);
-  for (const Column& column : columns) {
+  // Lines of a program: set its block apart.
+  std::vector<std::size_t> gaps;
+  for (std::size_t i = 1; i < rows.size() && rows.size() > options.programs.size(); ++i) {
+    if (rows[i].what.program != rows[i - 1].what.program) gaps.push_back(i);
+  }
+  return to_text(columns, gaps);
+}
+
+std::string to_text(const std::vector<TextColumn>& columns, const std::vector<std::size_t>& gaps) {
+  std::vector<std::string> lines(columns.front().cells.size() + 1);
+  for (const TextColumn& column : columns) {
     std::size_t width = column.title.size();
     for (const std::string& cell : column.cells) width = std::max(width, cell.size());
     for (std::size_t line = 0; line < lines.size(); ++line) {
@@ -75,11 +78,10 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
           (lines[line].empty() ? "" : "  ") + (column.left ? fmt::format("{:<{}}", text, width) : fmt::format("{:>{}}", text, width));
     }
   }
-  const bool several = rows.size() > options.programs.size();  // lines of a program: set its block apart
   std::string table;
   for (std::size_t line = 0; line < lines.size(); ++line) {
-    const bool new_program = several && line > 1 && rows[line - 1].what.program != rows[line - 2].what.program;
-    table += (new_program ? "\n" : "") + lines[line] + "\n";
+    const bool gap = line > 0 && std::find(gaps.begin(), gaps.end(), line - 1) != gaps.end();
+    table += (gap ? "\n" : "") + lines[line] + "\n";
   }
   return table;
 }

@@ -8,6 +8,14 @@
 
 namespace netvm::compare {
 
+struct TextColumn {
+  std::string title;
+  bool left = false;
+  std::vector<std::string> cells;
+};
+/// Columns side by side; an empty line before the rows named in `gaps`.
+[[nodiscard]] std::string to_text(const std::vector<TextColumn>& columns, const std::vector<std::size_t>& gaps);
+
 [[nodiscard]] std::string to_table(const Options& options, const std::vector<Row>& rows);
 
 /// One line on standard error, rewritten in place on a terminal; nothing elsewhere or when quiet.

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "apps/netvm-perf/plot.hpp"
+#include "apps/plotting/gnuplot.hpp"
 #include "dsm/protocol.hpp"
 
 namespace netvm::perf {
@@ -175,11 +175,8 @@ std::vector<std::string> parse_groups(const std::string& list) {
 
 void check_outputs(const Options& o) {
   if (o.plot.empty()) return;
-  if (!o.plot.ends_with(".png") && !o.plot.ends_with(".svg")) refuse(fmt::format("--plot {}: the name ends in .png or .svg", o.plot));
-  if (o.collect.empty() && !have_gnuplot()) {
-    refuse(
-        "--plot needs gnuplot, which is not installed (Debian: apt-get install gnuplot-nox); --csv or --json keep the figures without it");
-  }
+  // Inside the job that this program starts, the outer one has looked.
+  if (const std::string why = plotting::cannot_plot(o.plot); o.collect.empty() && !why.empty()) refuse(why);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Pictures of tables, by gnuplot: a program that is started if it is installed, never needed.
+// Pictures of tables, by gnuplot (apps/plotting).
 #pragma once
 
 #include <string>
@@ -6,9 +6,6 @@
 #include "apps/netvm-perf/table.hpp"
 
 namespace netvm::perf {
-
-/// Whether a program of that name is in PATH.
-[[nodiscard]] bool have_gnuplot();
 
 /// The script that draws the table's plan into `file` (.png or .svg).
 [[nodiscard]] std::string gnuplot_script(const Table& table, const std::string& file);

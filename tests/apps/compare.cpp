@@ -6,6 +6,7 @@
 
 #include "apps/netvm-compare/report.hpp"
 #include "apps/netvm-compare/table.hpp"
+#include "apps/netvm-compare/times.hpp"
 
 namespace netvm::compare {
 namespace {
@@ -94,6 +95,34 @@ TEST_CASE("a row has medians, and is right only if every run was") {
   CHECK(table.find("speed-up") != std::string::npos);
   CHECK(table.find("2 of 3, no: wrong") != std::string::npos);
   CHECK(to_json(options, runs, rows).find("\"verified\": \"2 of 3, no: wrong\"") != std::string::npos);
+}
+
+TEST_CASE("where the time went: shares add up to the threads' time, handlers on top; a bar for each row") {
+  Options options = parse({"--nodes", "1,2", "--protocols", "hlrc", "--", "prog", "it's"});
+  Run run;
+  run.what = {0, 2, "hlrc", "", ""};
+  run.finished = true;
+  REQUIRE(read_report(
+      R"({"seconds": 9, "stats": {"fault_ns": 1000000000, "lock_wait_ns": 2000000000, "lock_acquires": 4, "barrier_wait_ns": 3000000000,
+                          "barrier_imbalance_ns": 1000000000, "protocol_ns": 1000000000, "handler_ns": 500000000},
+                          "node": [{"seconds": 2, "threads": 2}, {"seconds": 3, "threads": 2}]})",
+      run));
+  CHECK(run.thread_seconds == 10);
+  const std::vector<Row> rows = summarise(options, {run});
+  REQUIRE(rows.size() == 2);
+  CHECK(shares_of(rows[0]).empty());  // never ran
+  const std::vector<Share> shares = shares_of(rows[1]);
+  // Computing: 10 less 1 of pages, 1 of imbalance, 2 and 2 of locks and barriers, of which 1 is the protocol's.
+  const std::vector<double> expected = {4, 1, 1.5, 1.5, 1, 1, 0.5};
+  REQUIRE(shares.size() == expected.size());
+  for (std::size_t i = 0; i < shares.size(); ++i) CHECK(shares[i].seconds == doctest::Approx(expected[i]));
+  const std::string table = to_times_table(options, rows);
+  CHECK(table.find("computing %") != std::string::npos);
+  CHECK(table.find("500000.00") != std::string::npos);  // microseconds a lock
+  const std::string script = times_script(options, rows, "a.png");
+  CHECK(script.find("newhistogram 'prog ''it''\\''''s'''") != std::string::npos);
+  CHECK(script.find("\"hlrc 2\" 40.0000 10.0000 15.0000 15.0000 10.0000 10.0000 5.0000\n") != std::string::npos);
+  CHECK_THROWS_AS(parse({"--plot", "a.gif", "--", "prog"}), UsageError);
 }
 
 }  // namespace
