@@ -132,9 +132,9 @@ std::vector<std::uint32_t> BoundData::changed_after(std::uint64_t after) const {
 }
 
 void BoundData::forget() {
-  while (newest_ != kNone) {
-    versions_[newest_] = 0;
-    take_out(newest_);
+  for (std::uint32_t block = std::exchange(newest_, kNone); block != kNone;) {
+    versions_[block] = 0;
+    block = std::exchange(neighbours_[block], {}).older;
   }
 }
 

@@ -52,6 +52,17 @@ class BoundData {
     std::uint32_t last = 0;
   };
   [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
+  /// Calls visit(block, place(block)) for the blocks of a piece.
+  template <class Visit>
+  void each_block_of(const Piece& piece, Visit&& visit) const {
+    const BoundRange last = place(piece.last - 1);
+    BoundRange where = place(piece.first);
+    for (std::uint32_t block = piece.first; block != piece.last; ++block) {
+      visit(block, where);
+      where.offset += where.bytes;
+      where.bytes = std::min(kBlock, last.offset + last.bytes - where.offset);
+    }
+  }
   /// The blocks that lie inside [offset, offset + bytes), which was bound as a whole or in whole blocks.
   template <class Visit>
   void each_block_in(const BoundRange& where, Visit&& visit) const {

@@ -46,6 +46,11 @@ MaskFunction function_of(DiffKernel kernel) {
   return detail::diff_masks_portable;
 }
 
+MaskFunction best_function() {
+  static const MaskFunction best = function_of(best_diff_kernel());
+  return best;
+}
+
 // Appends the runs of one page's masks. `base`: where the page begins in its unit. A run that ends where the page begins goes on.
 std::size_t append_runs(const std::uint64_t* masks, std::uint32_t base, DiffRun* runs, std::size_t count) {
   bool open = count > 0 && runs[count - 1].offset + runs[count - 1].bytes == base;  // the last run reaches to the end of the word before
@@ -122,8 +127,12 @@ std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::
 }
 
 std::size_t find_diff_runs(const std::byte* twin, const std::byte* page, DiffRun* runs, std::size_t bytes) {
-  static const MaskFunction best = function_of(best_diff_kernel());
-  return find_runs(best, twin, page, runs, bytes);
+  return find_runs(best_function(), twin, page, runs, bytes);
+}
+
+void find_diff_masks(const std::byte* twin, const std::byte* page, std::uint64_t* masks, std::size_t bytes) {
+  const MaskFunction masks_of = best_function();
+  for (std::size_t at = 0; at < bytes; at += kPageSize) masks_of(twin + at, page + at, masks + at / 64);
 }
 
 std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
@@ -204,23 +213,6 @@ std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::by
     data += run.bytes;
   }
   return header + bytes;
-}
-
-std::size_t append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out) {
-  std::uint16_t count = 0;
-  std::memcpy(&count, wire.data(), sizeof(count));
-  const std::byte* runs = wire.data() + sizeof(count);
-  const std::byte* const first = runs + std::size_t{count} * sizeof(WireRun);
-  const std::byte* data = first;
-  for (std::size_t i = 0; i < count; ++i) {
-    WireRun run;
-    std::memcpy(&run, runs + i * sizeof(WireRun), sizeof(run));
-    const std::uint32_t bytes = std::uint32_t{run.bytes_less_one} + 1;
-    out.push_back({page_offset + run.offset, data, bytes});
-    data += bytes;
-  }
-  NETVM_CHECK(data <= wire.data() + wire.size(), "a diff is shorter than it says");
-  return static_cast<std::size_t>(data - first);
 }
 
 }  // namespace netvm::dsm

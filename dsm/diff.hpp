@@ -36,6 +36,9 @@ std::size_t find_diff_runs(const std::byte* twin, const std::byte* page, DiffRun
 /// The same by a certain implementation; requires diff_kernel_usable(kernel).
 std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::byte* page, DiffRun* runs, std::size_t bytes = kPageSize);
 
+/// The same as a bit for each byte (set: differs), 64 a word, in ascending order; `masks` has bytes / 64 words.
+void find_diff_masks(const std::byte* twin, const std::byte* page, std::uint64_t* masks, std::size_t bytes = kPageSize);
+
 /// Appends the runs as segments of a vectored write to the unit that begins at `page_offset` of a region. Returns the bytes of data.
 std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
                             std::vector<nic::Segment>& out);
@@ -50,8 +53,5 @@ void encode_packed_diff(std::span<const DiffRun> runs, std::span<const std::byte
 /// not echo them); both have `bytes`. Returns the bytes of `wire` consumed; 0 if the input is malformed, and then nothing was written.
 /// Protocols use ProtocolEnv::apply_diff(), which knows how large a unit is.
 [[nodiscard]] std::size_t apply_diff(std::span<const std::byte> wire, std::byte* page, std::byte* twin, std::size_t bytes = kPageSize);
-/// Appends an encoded diff as segments of a vectored write to the page that begins at `page_offset` of a region; the bytes stay where they are. The diff must
-/// be well formed: apply_diff() has taken it, or this node made it. Returns the bytes of data.
-std::size_t append_diff_segments(std::span<const std::byte> wire, std::uint64_t page_offset, std::vector<nic::Segment>& out);
 
 }  // namespace netvm::dsm

@@ -113,6 +113,8 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void append_acquire_request(sync::SyncId object, sync::Bytes& out) override;
   void append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
   void on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) override;
+  [[nodiscard]] bool splits_barriers() override;
+  void threads_go_on(bool some) override;
   void on_barrier_arrive(sync::Bytes& out) override;
   void on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;

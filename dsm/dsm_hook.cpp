@@ -108,6 +108,15 @@ void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::b
   }
 }
 
+bool Dsm::splits_barriers() {
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (impl_->in_use(i) && !impl_->protocols_[i]->splits_barriers()) return false;
+  }
+  return true;
+}
+
+void Dsm::threads_go_on(bool some) { impl_->threads_go_on_.store(some); }
+
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
   const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
   Bytes part;

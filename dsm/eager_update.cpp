@@ -210,40 +210,35 @@ void EagerUpdate::send_flush(NodeId home, Flushes& flushes) {
   flush.body.clear();
 }
 
-void EagerUpdate::find_changes(PageId page, std::vector<DiffRun>& runs) {
-  const std::size_t count = env_.diff(page, &runs_);
-  runs.assign(runs_.begin(), runs_.begin() + static_cast<std::ptrdiff_t>(count));
-}
-
 // Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
 void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes) {
   std::vector<PageId> dirty;
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   env_.set_access(dirty, Access::read);
-  std::vector<DiffRun> runs;
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    find_changes(page, runs);
+    const bool changed = find_changes(page, masks_);
     env_.drop_twin(page);
     entry.clear_flag(PageEntry::kDirty);
     if (right_after_diff() == Access::write) env_.set_access(page, Access::write);
     // Freed meanwhile: nobody waits for the changes, and the memory may soon be somebody else's.
-    if (runs.empty() || !env_.parts().regions.find(page)) continue;
+    if (!changed || !env_.parts().regions.find(page)) continue;
     if (entry.home() == env_.node()) {
       Bytes& diff = diffs.emplace_back();
-      encode_diff(runs, env_.frame(page), diff);
+      env_.count(page, Stat::diff_bytes, encode_masked(masks_, env_.frame(page), diff));
       own.push_back({page, pages_of(page), false, 0, diff});
       continue;
     }
     Flushes::Message& flush = flushes.to[entry.home()];
     if (flush.body.empty()) flush.number = ++last_flush_;
-    begin_change({page, pages_of(page), false, 0, {}}, encoded_diff_bytes(runs), flush.body);
     const std::size_t before = flush.body.size();
-    encode_diff(runs, env_.frame(page), flush.body);
+    const std::size_t bytes = append_change({page, pages_of(page), false, 0, {}}, flush.body,
+                                            [&](Bytes& out) { return encode_masked(masks_, env_.frame(page), out); });
+    env_.count(page, Stat::diff_bytes, bytes);
     env_.count_carried(page, flush.body.size() - before);
     Record& record = record_of(entry);
     record.flush = flush.number;
-    record.on_their_way = runs;
+    record.on_their_way = masks_;
     if (flush.body.size() >= Flushes::kLongEnough) send_flush(entry.home(), flushes);
   }
 }
@@ -262,7 +257,9 @@ bool decode_eager_changes(std::span<const std::byte> wire, PageRange shared, std
     change.pages = reader.varint();
     change.may_leave = reader.varint() != 0;
     change.flushes = reader.varint();
-    change.diff = reader.bytes(reader.varint());
+    std::uint32_t length = 0;
+    (void)reader.raw(&length);
+    change.diff = reader.bytes(length);
     // They ascend, and are units of a size that there is.
     const bool ascends = change.page.value >= next && shared.contains(change.page);
     if (!reader.ok() || !ascends || change.pages == 0 ||
@@ -390,24 +387,12 @@ void EagerUpdate::patch(const Change& change, PageEntry& entry, Record& record, 
   if (change.flushes >= record.flush) record.on_their_way.clear();
   std::byte* frame = env_.frame(change.page);
   std::byte* twin = patches_twin() ? entry.twin : nullptr;
-  std::size_t taken = 0;
-  if (record.on_their_way.empty()) {
-    taken = apply_diff(change.diff, frame, twin, change.pages * kPageSize);
-  } else {
-    // Invariant 3. Applied to two different backgrounds, the diff shows which bytes it has; this node's own are made to look as if it had them not.
-    std::vector<std::byte> zeros(change.pages * kPageSize, std::byte{0});
-    std::vector<std::byte> ones(change.pages * kPageSize, std::byte{0xff});
-    taken = apply_diff(change.diff, zeros.data(), ones.data(), zeros.size());
-    for (const DiffRun& mine : record.on_their_way) {
-      std::memset(zeros.data() + mine.offset, 0, mine.bytes);
-      std::memset(ones.data() + mine.offset, 0xff, mine.bytes);
-    }
-    for (std::size_t b = 0; b < zeros.size(); ++b) {
-      if (zeros[b] != ones[b]) continue;
-      frame[b] = zeros[b];
-      if (twin != nullptr) twin[b] = zeros[b];
-    }
-  }
+  // Invariant 3: this node's own bytes stay.
+  const std::size_t bytes = change.pages * kPageSize;
+  NETVM_CHECK(record.on_their_way.empty() || record.on_their_way.size() * kLineBytes == bytes,
+              "%s: node %u takes page %llu for one of %llu", traits().name.data(), from.value, number(change.page),
+              static_cast<unsigned long long>(change.pages));
+  const std::size_t taken = apply_masked(change.diff, frame, twin, bytes, record.on_their_way);
   NETVM_CHECK(taken == change.diff.size(), "%s: node %u sent a malformed diff of page %llu", traits().name.data(), from.value,
               number(change.page));
 }

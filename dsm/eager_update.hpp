@@ -27,7 +27,7 @@
 #include <span>
 #include <vector>
 
-#include "dsm/diff.hpp"
+#include "dsm/masked_diff.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
 
@@ -73,8 +73,8 @@ class EagerUpdate : public Protocol {
   [[nodiscard]] virtual bool ends_exclusive() const { return true; }
   /// The application's right to a page while it is compared with its twin.
   [[nodiscard]] virtual Access right_after_diff() const { return Access::read; }
-  /// The bytes that differ between frame and twin.
-  virtual void find_changes(PageId page, std::vector<DiffRun>& runs);
+  /// The bytes that differ between frame and twin. Whether there are any.
+  virtual bool find_changes(PageId page, std::vector<std::uint64_t>& masks) { return env_.diff(page, &masks); }
   [[nodiscard]] ProtocolEnv& env() { return env_; }
 
  private:
@@ -91,13 +91,14 @@ class EagerUpdate : public Protocol {
   struct Record {
     std::vector<Member> members;  // at home
     // Elsewhere:
-    bool held = false;                  // this node's copy is current
-    bool writer = false;                // the home knows that this node may write
-    bool watched = false;               // the right was taken away to see whether the copy is used
-    bool granted = false;               // the answer to a join has come
-    bool dropped = false;               // the copy was evicted, and the home counts this node among the members all the same
-    std::vector<DiffRun> on_their_way;  // this node's newest flush of the page; empty: it is over, or known to have been taken
-    std::uint64_t flush = 0;            // that flush's number
+    bool held = false;     // this node's copy is current
+    bool writer = false;   // the home knows that this node may write
+    bool watched = false;  // the right was taken away to see whether the copy is used
+    bool granted = false;  // the answer to a join has come
+    bool dropped = false;  // the copy was evicted, and the home counts this node among the members all the same
+    std::vector<std::uint64_t>
+        on_their_way;         // masks of this node's newest flush of the page; empty: it is over, or known to have been taken
+    std::uint64_t flush = 0;  // that flush's number
   };
   using Change = EagerChange;
   struct Header;
@@ -150,7 +151,7 @@ class EagerUpdate : public Protocol {
   ProtocolEnv& env_;
   EnvMutex releases_;
   std::uint64_t last_flush_ = 0;
-  std::vector<DiffRun> runs_;              // of the page that is being compared
+  std::vector<std::uint64_t> masks_;       // of the page that is being compared
   std::atomic<std::uint64_t> awaited_{0};  // flushes of the running release that are not over
   WaitWord over_;
 

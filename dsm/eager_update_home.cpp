@@ -174,7 +174,7 @@ void EagerUpdate::route(const Delivery& delivery, const Change& change, Record& 
     const bool may_leave = member.watches && member.updates >= 2 * member.limit;
     if (pushes_to_readers() && !member.writer && !may_leave && member.filled->load()) {
       std::vector<nic::Segment>& pieces = outbox.pieces[member.node];
-      env_.count(change.page, Stat::data_bytes, append_diff_segments(change.diff, env_.offset_of(change.page), pieces));
+      env_.count(change.page, Stat::data_bytes, append_masked_segments(change.diff, change.pages, env_.offset_of(change.page), pieces));
     } else {
       append_change({change.page, change.pages, may_leave, member.taken, change.diff}, outbox.changes[member.node]);
       env_.count_carried(change.page, change.diff.size());

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <vector>
@@ -19,7 +20,7 @@
 namespace netvm::dsm {
 
 /// Followed by: changes (flush, update), page numbers as varints (ack), nothing else. A change: page, pages, 1 if the copy may be given up,
-/// flushes (0 in a flush), length, diff.
+/// flushes (0 in a flush; varints), length of the diff (32 bit), the diff as encode_masked() makes it.
 struct EagerUpdate::Header {
   enum Kind : std::uint8_t { kJoin = 1, kGrant, kFlush, kOver, kUpdate, kAck, kWatch, kUsed };
   static constexpr std::uint8_t kWriter = 1;
@@ -34,17 +35,25 @@ struct EagerUpdate::Header {
   std::uint64_t number = 0;  ///< update, ack: of the delivery, at the home. Flush: of the flush, at the writer; ascending
 };
 
-/// Without the diff, which follows.
-inline void begin_change(const EagerChange& change, std::size_t diff_bytes, std::vector<std::byte>& out) {
+/// All but the diff, which `encode` appends; its length is known only then. Returns what encode() does.
+template <class Encode>
+std::size_t append_change(const EagerChange& change, std::vector<std::byte>& out, Encode&& encode) {
   put_varint(out, change.page.value);
   put_varint(out, change.pages);
   put_varint(out, change.may_leave ? 1 : 0);
   put_varint(out, change.flushes);
-  put_varint(out, diff_bytes);
+  put_raw(out, std::uint32_t{0});
+  const std::size_t begin = out.size();
+  const std::size_t data = encode(out);
+  const auto length = static_cast<std::uint32_t>(out.size() - begin);
+  std::memcpy(out.data() + begin - sizeof length, &length, sizeof length);
+  return data;
 }
 inline void append_change(const EagerChange& change, std::vector<std::byte>& out) {
-  begin_change(change, change.diff.size(), out);
-  out.insert(out.end(), change.diff.begin(), change.diff.end());
+  append_change(change, out, [&](std::vector<std::byte>& to) {
+    to.insert(to.end(), change.diff.begin(), change.diff.end());
+    return change.diff.size();
+  });
 }
 
 /// One flush at its home, until all members have it.

@@ -77,6 +77,8 @@ class Protocol {
   [[nodiscard]] virtual bool watches_unlocks() const { return false; }
   /// Whether what on_release() and append_grant() tell depends on which object it is for: then they are called where its token is.
   [[nodiscard]] virtual bool tells_by_object() const { return false; }
+  /// Whether threads may run on between on_barrier_arrive() and on_barrier_leave(). Not where what a lock tells counts from barrier to barrier.
+  [[nodiscard]] virtual bool splits_barriers() const { return true; }
   virtual void before_unlock(SyncId object);
   virtual void on_release(SyncId object);
   virtual void append_acquire_request(SyncId object, Bytes& out);

@@ -5,6 +5,7 @@
 
 #include "dsm/dsm.hpp"
 #include "dsm/homes.hpp"
+#include "dsm/masked_diff.hpp"
 #include "dsm/regions.hpp"
 #include "dsm/twin_pool.hpp"
 #include "runtime/check.hpp"
@@ -115,7 +116,9 @@ bool ProtocolEnv::move_home(PageId page, std::uint64_t serial, NodeId home) {
   return parts_.regions.while_known(page, serial, [&] { entry(page).learn_home(home); });
 }
 
-bool ProtocolEnv::all_threads_wait() const { return !parts_.config.all_threads_wait || parts_.config.all_threads_wait(); }
+bool ProtocolEnv::all_threads_wait() const {
+  return !parts_.threads_go_on.load() && (!parts_.config.all_threads_wait || parts_.config.all_threads_wait());
+}
 
 // ---- twins and diffs -----------------------------------------------------------------------------------------------------
 
@@ -134,16 +137,29 @@ void ProtocolEnv::drop_twin(PageId page) {
   e.twin = nullptr;
 }
 
-std::size_t ProtocolEnv::diff(PageId page, std::vector<DiffRun>* runs) {
-  PageEntry& e = entry(page);
+const PageEntry& ProtocolEnv::to_be_compared(PageId page) {
+  const PageEntry& e = entry(page);
   NETVM_CHECK(e.twin != nullptr, "page %llu has no twin to compare with", number(page));
   NETVM_CHECK(e.access() != Access::write, "page %llu is diffed while the application may write it", number(page));
+  count(page, Stat::diffs);
+  return e;
+}
+
+bool ProtocolEnv::diff(PageId page, std::vector<std::uint64_t>* masks) {
+  const PageEntry& e = to_be_compared(page);
+  const std::size_t unit = unit_bytes(page);
+  masks->resize(unit / kLineBytes);
+  find_diff_masks(e.twin, frame(page), masks->data(), unit);
+  return std::any_of(masks->begin(), masks->end(), [](std::uint64_t mask) { return mask != 0; });
+}
+
+std::size_t ProtocolEnv::diff(PageId page, std::vector<DiffRun>* runs) {
+  const PageEntry& e = to_be_compared(page);
   const std::size_t unit = unit_bytes(page);
   if (runs->size() < max_diff_runs(unit)) runs->resize(max_diff_runs(unit));
   const std::size_t runs_found = find_diff_runs(e.twin, frame(page), runs->data(), unit);
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < runs_found; ++i) bytes += (*runs)[i].bytes;
-  count(page, Stat::diffs);
   count(page, Stat::diff_bytes, bytes);
   return runs_found;
 }

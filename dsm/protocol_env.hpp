@@ -60,6 +60,7 @@ struct DsmParts {
   SharingMap& sharing;
   TaskGroup& background;
   ExtentSource& extents;
+  const std::atomic<bool>& threads_go_on;  ///< see CoherenceHook::threads_go_on()
 };
 
 class ProtocolEnv final {
@@ -124,6 +125,8 @@ class ProtocolEnv final {
   /// Compares frame (pinned) and twin. Revoke write access first. What differs is in *runs, which is made as long as need be and may be used again (a run
   /// beyond the number returned means nothing). Counts Stat::diffs and diff_bytes.
   std::size_t diff(PageId page, std::vector<DiffRun>* runs);
+  /// The same as masks (masked_diff.hpp) of the whole unit: true if anything differs. Counts Stat::diffs; diff_bytes is up to who encodes it.
+  bool diff(PageId page, std::vector<std::uint64_t>* masks);
   /// Reads one encoded diff (dsm::encode_diff) from the front of `wire` into the frame (pinned for writing) and the twin, if there is one. Returns the
   /// bytes consumed; 0 if it is malformed, and then nothing was written.
   [[nodiscard]] std::size_t apply_diff(PageId page, std::span<const std::byte> wire);
@@ -173,6 +176,7 @@ class ProtocolEnv final {
  private:
   [[noreturn]] void stop(Status status, const char* what) const;
   [[nodiscard]] PageRange whole_units(PageRange pages) const;
+  [[nodiscard]] const PageEntry& to_be_compared(PageId page);
   void note_access(PageRange units, Access to);
   void count_data(PageRange pages, bool fetched);
   DsmParts parts_;

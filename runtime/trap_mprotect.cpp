@@ -46,7 +46,8 @@ class MprotectTrap final : public TrapMechanism {
 
   bool cover(const AppWindow&, std::string*) override { return true; }
 
-  void restore(PageId, Access) override {}  // protection is never dropped by the kernel: another thread gave the right meanwhile
+  // The kernel never drops protection: another thread gave the right meanwhile, or somebody took it away to see who comes.
+  void restore(PageId page, Access have) override { (void)::mprotect(view().page(page), kPageSize, protection_of(have)); }
 
   [[nodiscard]] bool reports_fault(const TrapSignal& signal) const override {
     return signal.number == SIGSEGV && signal.code == SEGV_ACCERR;

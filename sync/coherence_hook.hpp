@@ -49,9 +49,14 @@ class CoherenceHook {
   virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) = 0;
 
   // ---- barriers: everybody -> everybody ------------------------------------------------------------------------------
+  /// Whether threads may run on between their node's on_barrier_arrive() and its on_barrier_leave(): write, lock, unlock. If not, a thread that arrives at a
+  /// split barrier has arrived when it waits. Must not block.
+  [[nodiscard]] virtual bool splits_barriers() { return false; }
+  /// Before each on_barrier_arrive(): whether some of the threads that arrived run on. Must not block.
+  virtual void threads_go_on(bool) {}
   /// One thread of each node, after all of this node's threads arrived: flush (like on_release) and append what everybody must know. May block.
   virtual void on_barrier_arrive(Bytes& out) = 0;
-  /// Merges another subtree's contribution into `sum` (which began as this node's). May block.
+  /// Merges another subtree's contribution into `sum` (which began as this node's). Called from message handlers: must not block.
   virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) = 0;
   /// The merge of all nodes' contributions, before any of this node's threads leaves. May block.
   virtual void on_barrier_leave(std::span<const std::byte> sum) = 0;

@@ -1,15 +1,19 @@
-// Collectives: barrier, all_reduce and broadcast over a tree of all nodes, by messages. The last of a node's threads to arrive leads: it
-// speaks for the node, the others wait.
+// Collectives: barrier, all_reduce and broadcast over a tree of all nodes, by messages. The last of a node's threads to arrive contributes the node's part;
+// from then on messages move what all contribute up the tree and the result down again, whether threads of the node wait or not (Gupta 1989: a barrier's two
+// phases; the tree: Mellor-Crummey, Scott 1991). One of the threads that wait takes the result for the node.
 //
 // The tree: node 0 is the root; a subtree is a contiguous range of nodes led by its lowest, whose children split the rest into at most
 // `arity` ranges of equal size. So own value, then the children's in order, is the order of nodes.
 //
 // Invariants
 //  1. Collectives are numbered from 0 on each node. A child is at most one ahead of its parent (it needs the parent to go on), so one
-//     place for a message that came early is enough for each child, and one for the parent's.
+//     place for a message that came early is enough for each child. The parent's never comes early.
 //  2. Coherence: on_barrier_arrive after all local threads have arrived, on_barrier_leave before any of them leaves; in between the
 //     contributions of all nodes have been merged at the root and came down again.
-//  3. What the threads called is compared inside the node, and by each parent with its children: a mismatch stops the program and names both.
+//  3. What the threads called is compared inside the node, and by each parent with its children: a mismatch ends this and all later collectives on all
+//     nodes with E_INVALID and a sentence that names both (mistake()).
+//  4. Stages of a node: idle, gathering (its part is in), asked (sent to the parent), released (the result is here), idle. One advance() at a time; of an
+//     all_reduce only by the thread that contributed, as the operation is the application's.
 // Threads: any; on_message comes from the NIC.
 #pragma once
 
@@ -17,10 +21,12 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "nic/nic.hpp"
 #include "sync/coherence_hook.hpp"
+#include "sync/sync.hpp"
 #include "sync/sync_wire.hpp"
 #include "sync/waits.hpp"
 
@@ -37,37 +43,59 @@ struct TreePlace {
 
 class Collectives final : public nic::MessageHandler {
  public:
-  using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
+  using Combine = Sync::Combine;
 
   /// `waits`: where a node that waits for others is entered.
   Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats, Waits& waits);
   ~Collectives() override;
 
   void set_local_threads(std::uint32_t threads);
-  /// `op` for all_reduce, else null. The value is replaced by the result.
-  Status run(const CollectiveCall& call, std::span<std::byte> value, const Combine* op);
+  /// `op` for all_reduce, else null. `gives`: this thread's value counts (in a broadcast the root's alone). The value is replaced by the result.
+  Status run(const CollectiveCall& call, std::span<std::byte> value, const Combine* op, bool gives);
+  /// The two halves of a barrier. arrive() does not wait for other threads; wait() does, until all have arrived.
+  Result<SplitBarrier> arrive();
+  Status wait(const SplitBarrier& barrier);
 
   /// A node has died: what is under way, and every later collective, ends with E_PEER_DEAD. Does not block.
   void give_up();
+  /// Why collectives end with E_INVALID, for people; empty if they do not.
+  [[nodiscard]] std::string mistake() const;
 
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, and dropped.
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
 
  private:
-  // A message that waits to be taken up.
+  enum class Stage : std::uint8_t { idle, gathering, asked, released };
+  // A child's message that waits to be taken up.
   struct Inbox {
     std::uint32_t from = 0;
     bool full = false;
     Bytes body;
   };
-  void join(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op);
-  Status lead(const Combine* op);
-  Status gather(const Combine* op, Bytes* sum);
+  // A thread arrives. `last`: it is the last of its node, and has contributed the node's part.
+  struct Arrived {
+    std::uint64_t number = 0;
+    bool last = false;
+  };
+  Result<Arrived> arrive(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives, bool goes_on);
+  std::string join(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives);
+  void contribute(const Combine* op, bool some_go_on);
+  // Merges what has come from the children, in their order; when all of it has, goes one stage on.
+  void advance(const Combine* op);
+  bool take_next_child(const Combine* op, Bytes* body);
+  void merge_child(const CollectiveMessage& message, const Combine* op);
+  void hear_parent(const CollectiveMessage& message);
+  void pass_down();
+  // Until the collective has ended. `leads`: this thread has been chosen to take the result for the node.
+  Status wait_for_end(std::uint64_t number, bool leads, Nanos begin, std::span<std::byte> value);
+  Status take_result(Nanos begin);
   void count_payload(std::size_t bytes);
-  Result<Bytes> take_from(std::size_t inbox);
-  [[nodiscard]] bool filled(std::size_t inbox) const;
-  void check_same(std::uint32_t other_node, const CollectiveCall& theirs, std::uint64_t their_number) const;
+  [[nodiscard]] std::string differs(std::uint32_t other_node, const CollectiveMessage& theirs) const;
+  // The program has made a mistake: tells all nodes. `except`: who said so, or this node.
+  void refuse(const std::string& mistake, std::uint32_t except);
+  [[nodiscard]] Stage stage() const;
+  [[nodiscard]] Status why_given_up() const;
 
   nic::Nic& nic_;
   CoherenceHook& hook_;
@@ -75,10 +103,11 @@ class Collectives final : public nic::MessageHandler {
   Waits& waits_;
   TreePlace place_;
 
-  // Of this node's threads. The mutex guards arrival; afterwards the leader alone touches these until it publishes.
+  // Of this node's threads. The mutex guards arrival; from the contribution to the result advance() alone touches value_.
   EnvMutex arrival_;
   std::uint32_t threads_ = 1;
   std::uint32_t arrived_ = 0;
+  bool some_go_on_ = false;  // have arrived and do not wait yet
   CollectiveCall call_;
   bool has_value_ = false;  // value_ holds something: always in a reduction; in a broadcast from when the root's bytes are here
   Bytes value_;
@@ -88,14 +117,21 @@ class Collectives final : public nic::MessageHandler {
   // imbalance. And when it arrived in this one.
   std::uint64_t waited_ns_ = 0;
   std::uint64_t least_wait_ns_ = 0;
-  Nanos led_at_ = 0;
+  Nanos completed_at_ = 0;
   std::atomic<std::uint64_t> number_{0};  // of the collective under way: how many have ended
+  std::atomic<bool> contributed_{false};  // the node's part is in
+  std::atomic<bool> has_leader_{false};   // changed under arrival_
   WaitWord ended_;
 
-  // Between nodes. inbox_[0 .. children) from the children, the last from the parent.
+  // Between nodes.
   mutable SpinLock inbox_guard_;
-  std::vector<Inbox> inbox_;
-  WaitWord arrivals_;
+  std::vector<Inbox> inbox_;  // of the children, in order
+  Stage stage_ = Stage::idle;
+  bool merging_ = false;
+  std::size_t next_child_ = 0;  // whose part is merged next
+  Bytes sum_;                   // of the coherence layer's contributions
+  std::string mistake_;
+  WaitWord moved_;  // the stage, or an inbox
   std::atomic<bool> given_up_{false};
   std::atomic<std::uint64_t> dropped_{0};
 };

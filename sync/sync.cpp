@@ -12,14 +12,15 @@ namespace netvm::sync {
 class Sync::Impl {
  public:
   Impl(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats)
-      : nodes(nic.nodes()),
+      : node(nic.node()),
+        nodes(nic.nodes()),
         objects(mutexes, nic, hook, stats, config.cohort),
         mutexes(config, nic, hook, stats, &objects),
         collectives(config.arity, nic, hook, stats, mutexes.waits()),
         recovery(
             mutexes, nic,
-            [this](NodeId node) {
-              objects.on_death(node);
+            [this](NodeId dead) {
+              objects.on_death(dead);
               collectives.give_up();
             },
             [this] { objects.mend(); }),
@@ -29,6 +30,7 @@ class Sync::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
+  const NodeId node;
   const std::uint32_t nodes;
   Objects objects;  // mutexes' messages reach it, so it goes last
   Mutexes mutexes;
@@ -59,17 +61,24 @@ void Sync::declare_dead(NodeId node) { impl_->recovery.declare_dead(node); }
 
 void Sync::set_local_threads(std::uint32_t threads) { impl_->collectives.set_local_threads(threads); }
 
-Status Sync::barrier() { return impl_->collectives.run({CollectiveKind::barrier, 0, 0}, {}, nullptr); }
+Status Sync::barrier() { return impl_->collectives.run({CollectiveKind::barrier, 0, 0}, {}, nullptr, false); }
 
-Status Sync::farewell() { return impl_->collectives.run({CollectiveKind::farewell, 0, 0}, {}, nullptr); }
+Result<SplitBarrier> Sync::arrive() { return impl_->collectives.arrive(); }
+
+Status Sync::wait(const SplitBarrier& barrier) { return impl_->collectives.wait(barrier); }
+
+std::string Sync::mistake() const { return impl_->collectives.mistake(); }
+
+Status Sync::farewell() { return impl_->collectives.run({CollectiveKind::farewell, 0, 0}, {}, nullptr, false); }
 
 Status Sync::all_reduce(std::span<std::byte> value, const Combine& op) {
-  return impl_->collectives.run({CollectiveKind::all_reduce, 0, value.size()}, value, &op);
+  return impl_->collectives.run({CollectiveKind::all_reduce, 0, value.size()}, value, &op, true);
 }
 
-Status Sync::broadcast(NodeId root, std::span<std::byte> value) {
+Status Sync::broadcast(NodeId root, std::span<std::byte> value, bool gives) {
   if (root.value >= impl_->nodes) return Status::invalid;
-  return impl_->collectives.run({CollectiveKind::broadcast, root.value, value.size()}, value, nullptr);
+  const bool counts = gives && root == impl_->node;
+  return impl_->collectives.run({CollectiveKind::broadcast, root.value, value.size()}, value, nullptr, counts);
 }
 
 }  // namespace netvm::sync

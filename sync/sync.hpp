@@ -44,6 +44,12 @@ struct SyncConfig {
   std::function<void(const std::vector<std::string>&)> report = {};
 };
 
+/// What arrive() returns and wait() takes.
+struct SplitBarrier {
+  std::uint64_t number = 0;
+  bool has_arrived = false;  ///< false: the coherence layer does not split barriers, and wait() is where this thread arrives
+};
+
 class Sync final {
  public:
   Sync(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats);
@@ -87,8 +93,15 @@ class Sync final {
   /// How many threads of this node take part in each collective. Call before the first, and only while none is under way.
   void set_local_threads(std::uint32_t threads);
 
+  /// All of them: E_PEER_DEAD once a node has died; E_INVALID once threads of the job have called different things (mistake() says which, on all nodes).
   /// Blocks until all threads of all nodes have arrived; everything written before by anybody is visible after (coherence payloads are merged).
   Status barrier();
+  /// The same in two halves, between which this thread does what needs no other's data: what was written before anybody's arrive() is visible after
+  /// wait(). arrive() may flush, but waits for nobody. Threads may mix them with barrier(). Each waits before it calls anything collective again.
+  Result<SplitBarrier> arrive();
+  Status wait(const SplitBarrier& barrier);
+  /// Why collectives end with E_INVALID, for people; empty if they do not.
+  [[nodiscard]] std::string mistake() const;
   /// The last barrier of the job. A node that calls it while others call anything else has left early, and is told so.
   Status farewell();
 
@@ -96,8 +109,8 @@ class Sync final {
   /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere.
   using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
   Status all_reduce(std::span<std::byte> value, const Combine& op);
-  /// Gives everybody the bytes that the threads of node `root` passed (each of them the same). A barrier too.
-  Status broadcast(NodeId root, std::span<std::byte> value);
+  /// Gives everybody the bytes that threads of node `root` passed. `gives`: on that node, whether this thread's count; all that do pass the same. A barrier too.
+  Status broadcast(NodeId root, std::span<std::byte> value, bool gives = true);
 
  private:
   class Impl;

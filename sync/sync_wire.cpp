@@ -100,8 +100,8 @@ std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> bo
   CollectiveHeader header;
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
-  const bool known_direction = header.direction == static_cast<std::uint8_t>(CollectiveDirection::up) ||
-                               header.direction == static_cast<std::uint8_t>(CollectiveDirection::down);
+  const bool known_direction = header.direction >= static_cast<std::uint8_t>(CollectiveDirection::up) &&
+                               header.direction <= static_cast<std::uint8_t>(CollectiveDirection::refusal);
   const bool known_kind = header.kind >= static_cast<std::uint8_t>(CollectiveKind::barrier) &&
                           header.kind <= static_cast<std::uint8_t>(CollectiveKind::farewell);
   if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0) return std::nullopt;

@@ -86,7 +86,8 @@ struct CollectiveCall {
   friend bool operator==(const CollectiveCall&, const CollectiveCall&) = default;
 };
 
-enum class CollectiveDirection : std::uint8_t { up = 1, down = 2 };
+/// refusal: the program has made a mistake; the value says which, for people.
+enum class CollectiveDirection : std::uint8_t { up = 1, down = 2, refusal = 3 };
 
 struct CollectiveHeader {
   std::uint8_t direction = 0;

@@ -61,7 +61,7 @@ run_ctest() {  # PRESET [ctest options]
 stage_format() { sources | xargs clang-format --dry-run --Werror; }
 stage_release() { build release && run_ctest release; }
 stage_asan() { build asan && UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L 'unit|simulation|litmus|stress|fuzz'; }
-stage_tsan() { build tsan netvm_unit netvm_litmus netvm_stress && run_ctest tsan -L 'unit|stress'; }
+stage_tsan() { build tsan netvm_unit netvm_litmus netvm_stress netvm_ring_sound netvm_ring_weakened && run_ctest tsan -L 'unit|stress'; }
 stage_headers() {
   find runtime nic sync dsm -name '*.hpp' -not -path '*/package/*' | sort |
     xargs -P "$jobs" -I{} sh -c 'echo "#include \"{}\"" | g++ -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I. -Idsm/api -x c++ - || { echo "{} does not compile alone"; exit 255; }'

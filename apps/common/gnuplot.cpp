@@ -11,7 +11,6 @@
 #include <stdexcept>
 
 namespace netvm::tools {
-namespace {
 
 bool have_gnuplot() {
   std::istringstream folders(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
@@ -21,26 +20,25 @@ bool have_gnuplot() {
   return false;
 }
 
-}  // namespace
-
-std::string why_no_plot(const std::string& file) {
+std::string cannot_plot(const std::string& file) {
   if (!file.ends_with(".png") && !file.ends_with(".svg")) return fmt::format("--plot {}: the name ends in .png or .svg", file);
   if (have_gnuplot()) return {};
-  return "--plot needs gnuplot, which is not installed (Debian: apt-get install gnuplot-nox); without it, files of figures can be written";
+  return "--plot needs gnuplot, which is not installed (Debian: apt-get install gnuplot-nox); --json keeps the figures without it";
 }
 
-std::string gnuplot_quoted(const std::string& text) {
+std::string quoted(const std::string& text) {
   std::string out = "'";
   for (const char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
   return out + "'";
 }
 
-std::string gnuplot_output(const std::string& file) {
-  return (file.ends_with(".svg") ? "set terminal svg size 960,600 background rgb 'white'\n" : "set terminal pngcairo size 960,600\n") +
-         ("set output " + gnuplot_quoted(file) + "\n");
+std::string output_lines(const std::string& file) {
+  return std::string(file.ends_with(".svg") ? "set terminal svg size 960,600 background rgb 'white'\n"
+                                            : "set terminal pngcairo size 960,600\n") +
+         "set output " + quoted(file) + "\n";
 }
 
-void draw(const std::string& script, const std::string& file) {
+void run_gnuplot(const std::string& script, const std::string& file) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe to gnuplot");
   const pid_t child = ::fork();

@@ -1,19 +1,23 @@
-// Pictures by gnuplot: a program that is started if it is installed, never needed.
+// gnuplot: a program that is started if it is installed, never needed.
 #pragma once
 
 #include <string>
 
 namespace netvm::tools {
 
-/// Why nothing can be drawn into a file of that name; empty: it can.
-[[nodiscard]] std::string why_no_plot(const std::string& file);
+/// Whether a program of that name is in PATH.
+[[nodiscard]] bool have_gnuplot();
 
-/// In single quotes: gnuplot expands nothing inside.
-[[nodiscard]] std::string gnuplot_quoted(const std::string& text);
-/// The lines of a script that choose the terminal and the output by the file's name (.png or .svg).
-[[nodiscard]] std::string gnuplot_output(const std::string& file);
+/// What is wrong with `--plot FILE` (its name's end, no gnuplot); empty: nothing.
+[[nodiscard]] std::string cannot_plot(const std::string& file);
 
-/// Has gnuplot carry out the script, which draws into `file`. SIGPIPE must be ignored (watch_signals()). Throws std::runtime_error.
-void draw(const std::string& script, const std::string& file);
+/// In single quotes, in which gnuplot expands nothing.
+[[nodiscard]] std::string quoted(const std::string& text);
+
+/// The lines that make a script draw into `file` (.png or .svg).
+[[nodiscard]] std::string output_lines(const std::string& file);
+
+/// Runs the script. Throws std::runtime_error if it does not draw; gnuplot has said why on standard error. Requires that SIGPIPE is ignored.
+void run_gnuplot(const std::string& script, const std::string& file);
 
 }  // namespace netvm::tools

@@ -1,6 +1,7 @@
 // A thread of the program that crashes is named before the process dies: node, thread, address, and the allocation that lies there.
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 
 #include "runtime/log.hpp"
@@ -11,6 +12,12 @@ class Kit;
 
 /// Installs the handlers. Before the job begins, whose own handlers pass on what is not theirs.
 void catch_crashes();
+
+/// From now on a thread of this job that runs into the page below its shared stack crashes. Collective order does not matter; after the job's own handlers.
+void watch_guard_pages(Kit& kit);
+
+/// Installs a handler in front of the one that is there, which it is given to pass signals on to.
+void handle_before(int signal, void (*handler)(int, siginfo_t*, void*), struct sigaction* behind);
 
 /// Appends what lies at an address: which global variable, or where it was allocated. Asks other nodes. In signal handlers, too.
 void describe_address(Kit& kit, std::uintptr_t address, LineBuffer& line);

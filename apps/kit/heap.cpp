@@ -7,8 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "dsm/api/job_runtime.hpp"
-#include "runtime/check.hpp"
+#include "runtime/ids.hpp"
 
 namespace netvm::kit {
 
@@ -26,7 +25,8 @@ constexpr std::uint32_t kLarge = UINT32_MAX;
 struct Header {
   std::uint32_t state;
   std::uint32_t size_class;
-  std::uint64_t back;  // from the block's begin to the memory that was handed out
+  std::uint32_t back;  // from the block's begin to the memory that was handed out, in headers
+  std::uint32_t code;  // an address in the program, which lies low; 0: elsewhere
 };
 static_assert(sizeof(Header) == kHeader);
 
@@ -59,7 +59,7 @@ struct LocalList {
 };
 
 struct State {
-  detail::Runtime* runtime = nullptr;
+  HeapMemory* memory = nullptr;
   CommonList* common = nullptr;
   std::array<LocalList, kClasses> local;
   std::mutex chunk_mutex;
@@ -71,27 +71,13 @@ std::atomic<bool> g_open{false};
 
 std::size_t batch_of(std::size_t size_class) { return std::clamp<std::size_t>(kBatchBytes / kSizes[size_class], 1, 256); }
 
-std::byte* allocate_pages(std::size_t bytes, std::size_t alignment) {
-  dsm::AllocOptions options;
-  options.alignment = std::max<std::size_t>(alignment, kPageSize);
-  std::string why;
-  const auto offset = g_heap.runtime->dsm->allocate(bytes, options, &why);
-  return offset ? static_cast<std::byte*>(g_heap.runtime->address_of(*offset)) : nullptr;
-}
-
-std::uint64_t offset_of(const void* at) {
-  std::uint64_t offset = 0;
-  NETVM_CHECK(g_heap.runtime->offset_of(at, &offset), "the heap's own memory is not shared");
-  return offset;
-}
-
 /// Cuts up to `count` blocks off this node's chunk.
 void cut(std::size_t size, std::size_t count, std::vector<std::byte*>& out) {
   const std::lock_guard guard(g_heap.chunk_mutex);
   for (; count > 0; --count) {
     if (g_heap.left < size) {
       if (!out.empty()) return;  // what is left of the chunk is too little for another one
-      std::byte* const fresh = allocate_pages(kChunk, kPageSize);
+      std::byte* const fresh = g_heap.memory->take(kChunk, kPageSize);
       if (fresh == nullptr) return;
       g_heap.chunk = fresh;
       g_heap.left = kChunk;
@@ -106,19 +92,13 @@ std::byte*& next_of(std::byte* block) { return *reinterpret_cast<std::byte**>(bl
 
 class CommonGuard {
  public:
-  explicit CommonGuard(CommonList& list) : offset_(offset_of(&list)) {
-    auto& rt = *g_heap.runtime;
-    rt.require(rt.sync->lock(offset_, detail::this_thread_id()), "the heap's lock");
-  }
-  ~CommonGuard() {
-    auto& rt = *g_heap.runtime;
-    rt.require(rt.sync->unlock(offset_, detail::this_thread_id()), "the heap's lock");
-  }
+  explicit CommonGuard(const CommonList& list) : word_(&list.mutex) { g_heap.memory->lock(word_); }
+  ~CommonGuard() { g_heap.memory->unlock(word_); }
   CommonGuard(const CommonGuard&) = delete;
   CommonGuard& operator=(const CommonGuard&) = delete;
 
  private:
-  std::uint64_t offset_;
+  const std::uint64_t* word_;
 };
 
 /// Takes up to a batch from the common list.
@@ -144,9 +124,15 @@ void give_common(std::size_t size_class, std::vector<std::byte*>& blocks, std::s
   }
 }
 
-void* hand_out(std::byte* block, std::uint32_t size_class, std::size_t back) {
-  *reinterpret_cast<Header*>(block + back - kHeader) = {kLive, size_class, back};
+void* hand_out(std::byte* block, std::uint32_t size_class, std::size_t back, const void* code) {
+  const auto at = reinterpret_cast<std::uintptr_t>(code);
+  *reinterpret_cast<Header*>(block + back - kHeader) = {kLive, size_class, static_cast<std::uint32_t>(back / kHeader),
+                                                        at <= UINT32_MAX ? static_cast<std::uint32_t>(at) : 0};
   return block + back;
+}
+
+std::byte* block_of(const Header* header) {
+  return reinterpret_cast<std::byte*>(const_cast<Header*>(header)) + kHeader - std::size_t{header->back} * kHeader;
 }
 
 Header* header_of(const void* memory) {
@@ -163,41 +149,33 @@ Header* live_header_of(const void* memory) {
 }
 
 // A large block begins with its size.
-void* allocate_large(std::size_t bytes, std::size_t alignment) {
+void* allocate_large(std::size_t bytes, std::size_t alignment, const void* code) {
   const std::size_t back = std::max<std::size_t>(2 * kHeader, alignment);
-  if (bytes > SIZE_MAX / 2 || back > SIZE_MAX / 4) return nullptr;
-  std::byte* const block = allocate_pages(back + bytes, alignment);
+  if (bytes > SIZE_MAX / 2 || back / kHeader > UINT32_MAX) return nullptr;
+  std::byte* const block = g_heap.memory->take(back + bytes, std::max(alignment, kPageSize));
   if (block == nullptr) return nullptr;
   *reinterpret_cast<std::uint64_t*>(block) = back + bytes;
-  return hand_out(block, kLarge, back);
+  return hand_out(block, kLarge, back, code);
 }
 
 }  // namespace
 
 bool Heap::is_open() { return g_open.load(std::memory_order_acquire); }  // acquire: partner is open()'s release
 
-void Heap::open(detail::Runtime& runtime) {
-  g_heap.runtime = &runtime;
-  std::uint64_t offset = 0;
-  if (runtime.boot->node() == NodeId{0}) {
-    std::string why;
-    const auto got = runtime.dsm->allocate(kClasses * sizeof(CommonList), {.alignment = kPageSize}, &why);
-    if (!got) throw Error("netvm: no room for the heap: " + why);
-    offset = *got;
-  }
-  g_heap.common = static_cast<CommonList*>(runtime.address_of(runtime.exchange(offset)[0]));
+std::size_t Heap::common_bytes() { return kClasses * sizeof(CommonList); }
+
+void Heap::open(HeapMemory& memory, void* common) {
+  g_heap.memory = &memory;
+  g_heap.common = static_cast<CommonList*>(common);
   g_open.store(true, std::memory_order_release);  // release: partner is is_open()
 }
 
-bool Heap::is_shared(const void* memory) {
-  std::uint64_t offset = 0;
-  return is_open() && g_heap.runtime->offset_of(memory, &offset) && g_heap.runtime->layout.shared.contains(PageId{offset / kPageSize});
-}
+bool Heap::is_shared(const void* memory) { return is_open() && g_heap.memory->contains(memory); }
 
-void* Heap::allocate(std::size_t bytes, std::size_t alignment, bool zeroed) {
+void* Heap::allocate(std::size_t bytes, std::size_t alignment, bool zeroed, const void* code) {
   alignment = std::max(alignment, kHeader);
   const std::size_t room = bytes + (alignment > kHeader ? alignment : 0) + kHeader;
-  if (bytes > kLargest || alignment > kLargest || room > kLargest) return allocate_large(bytes, alignment);
+  if (bytes > kLargest || alignment > kLargest || room > kLargest) return allocate_large(bytes, alignment, code);
   const auto size_class = static_cast<std::size_t>(std::lower_bound(kSizes.begin(), kSizes.begin() + kClasses, room) - kSizes.begin());
   std::byte* block = nullptr;
   {
@@ -211,7 +189,7 @@ void* Heap::allocate(std::size_t bytes, std::size_t alignment, bool zeroed) {
   }
   const auto begin = reinterpret_cast<std::uintptr_t>(block);
   const std::size_t back = (begin + kHeader + alignment - 1) / alignment * alignment - begin;
-  void* const memory = hand_out(block, static_cast<std::uint32_t>(size_class), back);
+  void* const memory = hand_out(block, static_cast<std::uint32_t>(size_class), back, code);
   if (zeroed) std::memset(memory, 0, bytes);
   return memory;
 }
@@ -219,10 +197,10 @@ void* Heap::allocate(std::size_t bytes, std::size_t alignment, bool zeroed) {
 bool Heap::free(void* memory) {
   Header* const header = live_header_of(memory);
   if (header == nullptr) return false;
-  std::byte* const block = static_cast<std::byte*>(memory) - header->back;
+  std::byte* const block = block_of(header);
   const std::uint32_t size_class = header->size_class;
   header->state = kFree;
-  if (size_class == kLarge) return ok(g_heap.runtime->dsm->free(offset_of(block)));
+  if (size_class == kLarge) return g_heap.memory->give_back(block);
   LocalList& list = g_heap.local[size_class];
   const std::lock_guard guard(list.mutex);
   list.blocks.push_back(block);
@@ -234,9 +212,22 @@ bool Heap::free(void* memory) {
 std::size_t Heap::usable(const void* memory) {
   const Header* const header = live_header_of(memory);
   if (header == nullptr) return 0;
-  const std::byte* const block = static_cast<const std::byte*>(memory) - header->back;
+  const std::byte* const block = block_of(header);
   const std::uint64_t all = header->size_class == kLarge ? *reinterpret_cast<const std::uint64_t*>(block) : kSizes[header->size_class];
-  return all - header->back;
+  return all - static_cast<std::size_t>(static_cast<const std::byte*>(memory) - block);
+}
+
+std::optional<Heap::Block> Heap::find(const void* at) {
+  const auto address = reinterpret_cast<std::uintptr_t>(at);
+  const std::byte* memory = static_cast<const std::byte*>(at) - address % kHeader;
+  for (std::size_t gone = 0; gone < kLargest && is_shared(memory - kHeader); gone += kHeader, memory -= kHeader) {
+    const Header* const header = live_header_of(memory);
+    if (header == nullptr || header->size_class == kLarge || header->back > kLargest / kHeader) continue;
+    const std::size_t bytes = usable(memory);
+    if (bytes <= kLargest && address - reinterpret_cast<std::uintptr_t>(memory) < bytes) return Block{memory, bytes, header->code};
+    return std::nullopt;  // the block before: what lies there is free
+  }
+  return std::nullopt;
 }
 
 }  // namespace netvm::kit

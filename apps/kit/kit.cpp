@@ -10,10 +10,13 @@
 #include <cstring>
 
 #include "apps/kit/crash.hpp"
-#include "apps/kit/heap.hpp"
+#include "apps/kit/dsm_heap.hpp"
 #include "apps/kit/memory.hpp"
 #include "apps/kit/spin_watch.hpp"
+#include "apps/kit/thread_state.hpp"
+#include "dsm/protocol.hpp"
 #include "runtime/check.hpp"
+#include "runtime/fault_signal.hpp"
 #include "runtime/log.hpp"
 
 namespace netvm::kit {
@@ -97,8 +100,9 @@ std::uint64_t Kit::key_of(const volatile void* object, const Place& place) const
 Kit::Kit(const Program& program)
     : program_(program), image_(ProgramImage::of_this_process()), runtime_(std::make_unique<detail::Runtime>(0)) {
   agree();
+  check_protocol();
   AllocationSites::open(*runtime_);
-  Heap::open(*runtime_);
+  open_heap(*runtime_);
   share_globals();
 }
 
@@ -133,6 +137,23 @@ void Kit::agree() {
                "into them (a FILE* that is stdout) will crash on other nodes");
     }
   }
+}
+
+// A program of the macros names no data with its locks, and relies on all that was done before a lock was given back.
+void Kit::check_protocol() const {
+  const std::string& name = runtime_->settings.protocol;
+  const dsm::Consistency consistency = dsm::protocols()[static_cast<std::size_t>(dsm::find_protocol(name))].traits.consistency;
+  if (nodes() == 1 || consistency <= dsm::Consistency::release) return;
+  if (consistency == dsm::Consistency::entry)
+    throw Error(fmt::format(
+        "netvm: under protocol {} data travel with the locks that they were bound to, and programs of the porting kit bind none: "
+        "choose hlrc or sc-directory (netvmrun --protocol)",
+        name));
+  if (node() == 0)
+    log_line(kLogError,
+             "protocol %s shows what was written under the same lock, or before a barrier. Programs may rely on more: if the answer "
+             "is wrong, choose hlrc or sc-directory (netvmrun --protocol)",
+             name.c_str());
 }
 
 void Kit::check_globals() const {
@@ -197,10 +218,12 @@ void begin_again_without_randomisation(char** argv) {
 
 void Kit::start(const Program& program, char** argv) {
   begin_again_without_randomisation(argv);
-  catch_crashes();  // before the job: its handlers pass on what is not theirs
+  fault_signals_on_alternate_stack();  // a stack that is full cannot tell of it
+  catch_crashes();                     // before the job: its handlers pass on what is not theirs
   try {
     this_thread().number = 0;
     g_kit.store(new Kit(program));  // lives until the process ends: any thread may be inside
+    watch_guard_pages(*find());
     SpinWatch::begin(*find());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
@@ -215,6 +238,8 @@ void Kit::run(int argc, char** argv, char** envp) {
     serve();
   }
   NETVM_CHECK(::on_exit(&Kit::on_exit, this) == 0, "no memory for a handler of exit()");
+  find_ordinary_stack();
+  give_signal_stack();
   SpinWatch::enter();
   const int status = program_.main(argc, argv, envp);
   std::exit(status);
@@ -287,6 +312,8 @@ void Kit::start_thread(Function f, const char* name, int number, const Place& pl
     const std::unique_ptr<Birth> mine(static_cast<Birth*>(argument));
     this_thread().number = mine->number;
     this_thread().function = mine->name.c_str();
+    find_ordinary_stack();
+    give_signal_stack();
     SpinWatch::enter();
     const auto& cores = Kit::find()->runtime_->binding.application_cores;
     if (mine->local < cores.size()) bind_this_thread(cores[mine->local]);
@@ -296,6 +323,7 @@ void Kit::start_thread(Function f, const char* name, int number, const Place& pl
     }
     SpinWatch::leave();
     this_thread().number = ThreadContext::kNone;
+    take_away_signal_stack();
     return nullptr;
   };
   pthread_t thread{};

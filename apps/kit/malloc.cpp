@@ -18,6 +18,7 @@
 
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
+#include "apps/kit/memory.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/thread_state.hpp"
 
@@ -33,6 +34,9 @@ void __libc_free(void* memory);
 namespace netvm::kit {
 
 namespace {
+
+constexpr std::size_t kNoted =
+    std::size_t{256} * 1024;  // blocks from here on have no header near most of their bytes: a table knows where they are
 
 /// The machine code of a library.
 struct Code {
@@ -67,8 +71,12 @@ bool for_program(const void* caller) {
   return t_state.program && program_calls() && !g_library.contains(caller) && !g_loader.contains(caller);
 }
 
-void* shared(std::size_t bytes, std::size_t alignment, bool zeroed) {
-  void* const memory = in_runtime([=] { return Heap::allocate(bytes, alignment, zeroed); });
+void* shared(std::size_t bytes, std::size_t alignment, bool zeroed, const void* code) {
+  void* const memory = in_runtime([=] {
+    void* const got = Heap::allocate(bytes, alignment, zeroed, code);
+    if (got != nullptr && bytes >= kNoted) AllocationSites::note(got, bytes, code);
+    return got;
+  });
   if (memory == nullptr) errno = ENOMEM;
   return memory;
 }
@@ -88,18 +96,23 @@ auto privately(F&& f) {
   return result;
 }
 
+bool free_shared(void* memory) {
+  if (Heap::usable(memory) >= kNoted) AllocationSites::forget(memory);
+  return Heap::free(memory);
+}
+
 [[noreturn]] void bad_pointer(const char* call, const void* memory) {
   misuse(call, fmt::format("no block of malloc() begins at {} (freed twice, or a pointer into the middle?)", fmt::ptr(memory)));
 }
 
-void* resize_shared(void* memory, std::size_t bytes) {
+void* resize_shared(void* memory, std::size_t bytes, const void* code) {
   const std::size_t now = in_runtime([=] { return Heap::usable(memory); });
   if (now == 0) bad_pointer("realloc()", memory);
   if (bytes <= now && bytes >= now / 2) return memory;
-  void* const bigger = shared(bytes, 16, false);
+  void* const bigger = shared(bytes, 16, false, code);
   if (bigger == nullptr) return nullptr;
   std::memcpy(bigger, memory, std::min(now, bytes));
-  if (!in_runtime([=] { return Heap::free(memory); })) bad_pointer("realloc()", memory);
+  if (!in_runtime([=] { return free_shared(memory); })) bad_pointer("realloc()", memory);
   return bigger;
 }
 
@@ -119,7 +132,8 @@ void find_private_callers() {
 bool is_openmp(const void* caller) { return g_openmp.contains(caller); }
 
 void* allocate_for_program(std::size_t bytes) {
-  return t_state.program && program_calls() ? shared(bytes, 16, false) : privately([=] { return __libc_malloc(bytes); });
+  return t_state.program && program_calls() ? shared(bytes, 16, false, __builtin_return_address(0))
+                                            : privately([=] { return __libc_malloc(bytes); });
 }
 
 }  // namespace netvm::kit
@@ -132,7 +146,8 @@ using netvm::kit::privately;
 extern "C" {
 
 void* malloc(std::size_t bytes) noexcept {
-  if (for_program(__builtin_return_address(0))) return netvm::kit::shared(bytes, 16, false);
+  const void* const code = __builtin_return_address(0);
+  if (for_program(code)) return netvm::kit::shared(bytes, 16, false, code);
   return privately([=] { return __libc_malloc(bytes); });
 }
 
@@ -142,13 +157,13 @@ void* calloc(std::size_t count, std::size_t bytes) noexcept {
     errno = ENOMEM;
     return nullptr;
   }
-  return netvm::kit::shared(count * bytes, 16, true);
+  return netvm::kit::shared(count * bytes, 16, true, __builtin_return_address(0));
 }
 
 void free(void* memory) noexcept {
   if (memory == nullptr) return;
   if (Heap::is_shared(memory)) {
-    if (!in_runtime([=] { return Heap::free(memory); })) netvm::kit::bad_pointer("free()", memory);
+    if (!in_runtime([=] { return netvm::kit::free_shared(memory); })) netvm::kit::bad_pointer("free()", memory);
     return;
   }
   static_cast<void>(privately([=] { return __libc_free(memory), 0; }));
@@ -157,8 +172,8 @@ void free(void* memory) noexcept {
 void* realloc(void* memory, std::size_t bytes) noexcept {
   const bool ours = memory == nullptr ? for_program(__builtin_return_address(0)) : Heap::is_shared(memory);
   if (!ours) return privately([=] { return __libc_realloc(memory, bytes); });
-  if (memory == nullptr) return netvm::kit::shared(bytes, 16, false);
-  if (bytes != 0) return netvm::kit::resize_shared(memory, bytes);
+  if (memory == nullptr) return netvm::kit::shared(bytes, 16, false, __builtin_return_address(0));
+  if (bytes != 0) return netvm::kit::resize_shared(memory, bytes, __builtin_return_address(0));
   free(memory);
   return nullptr;
 }
@@ -171,7 +186,7 @@ void* reallocarray(void* memory, std::size_t count, std::size_t bytes) noexcept 
 
 void* memalign(std::size_t alignment, std::size_t bytes) noexcept {
   if (!for_program(__builtin_return_address(0))) return privately([=] { return __libc_memalign(alignment, bytes); });
-  if (netvm::kit::is_power_of_two(alignment)) return netvm::kit::shared(bytes, alignment, false);
+  if (netvm::kit::is_power_of_two(alignment)) return netvm::kit::shared(bytes, alignment, false, __builtin_return_address(0));
   errno = EINVAL;
   return nullptr;
 }

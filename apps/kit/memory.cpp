@@ -35,8 +35,31 @@ void AllocationSites::open(detail::Runtime& runtime) {
   g_table.offset = detail::symmetric_offset(runtime, g_table.sites, sizeof(AllocationSite), 0, "the kit's table");
 }
 
+namespace {
+
+void enter(const AllocationSite& site) {
+  if (g_table.count != 0) g_table.sites[g_table.next.fetch_add(1) % g_table.count] = site;
+}
+
+}  // namespace
+
+void AllocationSites::note(const void* memory, std::uint64_t bytes, const void* code) {
+  AllocationSite site;
+  Kit& kit = *Kit::find();
+  if (!kit.runtime().offset_of(memory, &site.offset)) return;
+  site.bytes = bytes;
+  site.node = kit.node();
+  const auto at = reinterpret_cast<std::uintptr_t>(code);
+  site.code = at <= UINT32_MAX ? static_cast<std::uint32_t>(at) : 0;
+  enter(site);
+}
+
+void AllocationSites::forget(const void* memory) {
+  std::uint64_t offset = 0;
+  if (Kit::find()->runtime().offset_of(memory, &offset)) forget(offset);
+}
+
 void AllocationSites::note(std::uint64_t offset, std::uint64_t bytes, const char* file, int line) {
-  if (g_table.count == 0) return;
   AllocationSite site;
   site.offset = offset;
   site.bytes = bytes;
@@ -45,7 +68,7 @@ void AllocationSites::note(std::uint64_t offset, std::uint64_t bytes, const char
   const std::size_t length = std::strlen(file);
   const std::size_t kept = std::min(length, sizeof(site.file) - 1);
   std::memcpy(site.file, file + (length - kept), kept);  // the end of a path says more than its start
-  g_table.sites[g_table.next.fetch_add(1) % g_table.count] = site;
+  enter(site);
 }
 
 void AllocationSites::forget(std::uint64_t offset) {

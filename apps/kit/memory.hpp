@@ -16,8 +16,9 @@ struct AllocationSite {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;  ///< 0: freed, or no entry
   std::int32_t line = 0;
-  std::int32_t node = 0;  ///< that allocated it
-  char file[40] = {};
+  std::int32_t node = 0;   ///< that allocated it
+  std::uint32_t code = 0;  ///< of malloc(): where it was called, and no file
+  char file[36] = {};
 };
 static_assert(sizeof(AllocationSite) == 64);
 
@@ -27,6 +28,9 @@ class AllocationSites {
   static void open(detail::Runtime& runtime);
   static void note(std::uint64_t offset, std::uint64_t bytes, const char* file, int line);
   static void forget(std::uint64_t offset);
+  /// The same for blocks of malloc(); `code` is what called it.
+  static void note(const void* memory, std::uint64_t bytes, const void* code);
+  static void forget(const void* memory);
   /// The allocation that holds the byte, or else the one that ends before it next. Asks all nodes.
   static std::optional<AllocationSite> find(detail::Runtime& runtime, std::uint64_t offset);
 };

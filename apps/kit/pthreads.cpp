@@ -29,7 +29,6 @@
 #include "apps/kit/thread_state.hpp"
 #include "dsm/protocol.hpp"
 #include "runtime/check.hpp"
-#include "runtime/fault_signal.hpp"
 #include "runtime/log.hpp"
 #include "runtime/thread_slot.hpp"
 
@@ -142,7 +141,6 @@ Pthreads* Pthreads::find() { return g_pthreads.load(std::memory_order_acquire); 
 
 void Pthreads::start(const Program& program, int argc, char** argv, char**) {
   ::setenv("NETVM_PROTOCOL", kProtocol, 0);
-  fault_signals_on_alternate_stack();
   find_private_callers();
   static const std::ios_base::Init streams;  // the program's own happens on node 0 only
   Kit::start(program, argv);

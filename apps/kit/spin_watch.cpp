@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
@@ -20,7 +19,6 @@
 #include "apps/kit/crash.hpp"
 #include "apps/kit/kit.hpp"
 #include "dsm/protocol.hpp"
-#include "runtime/check.hpp"
 #include "runtime/log.hpp"
 
 namespace netvm::kit {
@@ -127,16 +125,21 @@ bool makes_no_progress(const Watched& thread) {
   return compared;
 }
 
-/// Shared addresses that the thread reads; none where the trap is not userfaultfd.
+/// Makes every thread's next access to these addresses fault once. The trap finds that the right is there, and puts it back.
+void forget_rights(TrapKind trap, std::byte* begin, std::uint64_t bytes) {
+  if (trap == TrapKind::userfaultfd) (void)::madvise(begin, bytes, MADV_DONTNEED);
+  if (trap == TrapKind::mprotect) (void)::mprotect(begin, bytes, PROT_NONE);
+}
+
+/// Shared addresses that the thread reads.
 std::vector<std::uintptr_t> what_it_reads(Kit& kit, const Watched& thread) {
   detail::Runtime& rt = kit.runtime();
-  if (rt.vm->trap() != TrapKind::userfaultfd) return {};
+  const TrapKind trap = rt.vm->trap();
   g_reads.store(0);
   g_looked_at.store(thread.context);
   const PageRange shared = rt.layout.shared;
-  (void)::madvise(rt.vm->app_base() + shared.first.value * kPageSize, shared.count * kPageSize, MADV_DONTNEED);
-  rt.vm->windows().for_each(
-      [](const AppWindow& window) { (void)::madvise(window.page(window.pages.first), window.bytes(), MADV_DONTNEED); });
+  forget_rights(trap, rt.vm->app_base() + shared.first.value * kPageSize, shared.count * kPageSize);
+  rt.vm->windows().for_each([trap](const AppWindow& window) { forget_rights(trap, window.page(window.pages.first), window.bytes()); });
   std::this_thread::sleep_for(50ms);
   g_looked_at.store(nullptr);
   std::vector<std::uintptr_t> reads;
@@ -146,7 +149,7 @@ std::vector<std::uintptr_t> what_it_reads(Kit& kit, const Watched& thread) {
 
 void warn(Kit& kit, Watched& thread) {
   const std::vector<std::uintptr_t> reads = what_it_reads(kit, thread);
-  if (reads.empty() && kit.runtime().vm->trap() == TrapKind::userfaultfd) return;  // what it waits for is not shared
+  if (reads.empty()) return;  // what it waits for is not shared
   thread.told = true;
   LineBuffer line;
   line.append_prefix();
@@ -179,19 +182,12 @@ void look(Kit& kit, Watched& thread) {
 void watch() {
   sigset_t all;
   sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS}) sigdelset(&all, fault);  // it reads shared memory to describe it
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock lock(g_state.mutex);
   while (!g_state.wake.wait_for(lock, kTick, [] { return g_state.stop; })) {
     for (Watched& thread : g_state.threads) look(*g_state.kit, thread);
   }
-}
-
-void install(int signal, void (*handler)(int, siginfo_t*, void*), struct sigaction* before) {
-  struct sigaction ours = {};
-  ours.sa_sigaction = handler;
-  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;  // the thread's own stack may be shared memory
-  sigemptyset(&ours.sa_mask);
-  NETVM_CHECK(::sigaction(signal, &ours, before) == 0, "sigaction(%d): %s", signal, strerrordesc_np(errno));
 }
 
 }  // namespace
@@ -200,8 +196,8 @@ void SpinWatch::begin(Kit& kit) {
   const int chosen = dsm::find_protocol(kit.runtime().settings.protocol);
   if (kit.nodes() == 1 || dsm::protocols()[static_cast<std::size_t>(chosen)].traits.consistency == dsm::Consistency::sequential) return;
   g_state.kit = &kit;
-  install(sample_signal(), &on_sample, nullptr);
-  if (kit.runtime().vm->trap() == TrapKind::userfaultfd) install(SIGBUS, &on_fault, &g_next_handler);
+  handle_before(sample_signal(), &on_sample, nullptr);
+  handle_before(kit.runtime().vm->trap() == TrapKind::userfaultfd ? SIGBUS : SIGSEGV, &on_fault, &g_next_handler);
   g_state.watcher = std::thread(&watch);
 }
 

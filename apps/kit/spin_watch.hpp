@@ -2,8 +2,8 @@
 //
 // A thread of its own looks at the program's threads twice a second. One that used the processor for kPatience without calling any macro is
 // stopped a few times by a signal that notes its registers. If it is always inside a few instructions, and has the same registers whenever it is at the same one, it makes no
-// progress: a computation changes some. Then its pages' table entries are dropped (the userfaultfd trap puts them back at the next access, as it does when
-// the kernel drops one), and the faults that follow tell what it reads.
+// progress: a computation changes some. Then its pages' table entries are dropped (under mprotect: their protection; the trap puts either back at the next
+// access), and the faults that follow tell what it reads.
 //
 // Invariants
 //  1. Nothing is changed that the program could see; the message is a warning, said once for each thread.

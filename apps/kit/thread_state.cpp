@@ -1,5 +1,6 @@
 #include "apps/kit/thread_state.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -99,6 +100,18 @@ void run_on_shared_stack(std::uintptr_t begin, std::uintptr_t end, void (*f)(voi
   me.stack_end = end;
   netvm_kit_switch_stack(reinterpret_cast<void*>(end), f, argument, &me.private_stack);
   me.stack_begin = me.stack_end = 0;
+}
+
+void find_ordinary_stack() {
+  pthread_attr_t attributes;
+  if (::pthread_getattr_np(::pthread_self(), &attributes) != 0) return;
+  void* begin = nullptr;
+  std::size_t bytes = 0;
+  if (::pthread_attr_getstack(&attributes, &begin, &bytes) == 0) {
+    t_state.ordinary_begin = reinterpret_cast<std::uintptr_t>(begin);
+    t_state.ordinary_end = t_state.ordinary_begin + bytes;
+  }
+  ::pthread_attr_destroy(&attributes);
 }
 
 void give_signal_stack() {

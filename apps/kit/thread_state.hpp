@@ -26,6 +26,8 @@ struct ThreadState {
   int inside = 0;                  ///< calls of in_runtime() under way
   std::uintptr_t stack_begin = 0;  ///< the shared stack; equal to its end: it is not on one
   std::uintptr_t stack_end = 0;
+  std::uintptr_t ordinary_begin = 0;  ///< the stack that the C library gave, where the program runs on that
+  std::uintptr_t ordinary_end = 0;
   std::uintptr_t signal_begin = 0;  ///< the stack of signal handlers
   std::uintptr_t signal_end = 0;
   void* private_stack = nullptr;
@@ -71,6 +73,9 @@ auto in_runtime(F&& f) {
 
 /// Runs f(argument) on the shared stack [begin, end) and returns when it does. Of a thread that is on its private stack.
 void run_on_shared_stack(std::uintptr_t begin, std::uintptr_t end, void (*f)(void*), void* argument);
+
+/// Notes where the calling thread's ordinary stack lies.
+void find_ordinary_stack();
 
 /// The thread takes signals on a private stack from now on, and until take_away_signal_stack().
 void give_signal_stack();

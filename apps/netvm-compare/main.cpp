@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <set>
@@ -13,16 +14,22 @@
 #include "apps/netvm-compare/report.hpp"
 #include "apps/netvm-compare/runner.hpp"
 #include "apps/netvm-compare/table.hpp"
+#include "apps/netvm-compare/times.hpp"
 
 namespace netvm::compare {
 namespace {
 
-/// All runs, the combinations taking turns. Ends early when a signal came.
+/// All runs, the combinations taking turns. Ends early when a signal came, and after a turn when there is no time for another.
 std::vector<Run> run_all(const Options& options, const Runner& runner) {
+  using Clock = std::chrono::steady_clock;
+  using Minutes = std::chrono::duration<double, std::ratio<60>>;
+  const Clock::time_point begin = Clock::now();
   const std::vector<Combination> all = combinations(options);
   Progress progress(all.size() * options.runs, options.quiet);
   std::vector<Run> runs;
   for (std::uint32_t turn = 0; turn < options.runs; ++turn) {
+    const double a_turn = turn == 0 ? 0 : Minutes(Clock::now() - begin).count() / turn;
+    if (options.minutes > 0 && a_turn * (turn + 1) > options.minutes) break;
     for (const Combination& what : all) {
       if (tools::interrupted() != 0) return runs;
       progress.next(
@@ -63,14 +70,14 @@ int run(int argc, char** argv) {
   const std::vector<Row> rows = summarise(options, runs);
   fmt::print("{}", to_table(options, rows));
   if (const std::string notes = to_notes(options, rows, std::thread::hardware_concurrency()); !notes.empty()) fmt::print("\n{}", notes);
-  if (options.bars) fmt::print("\n{}", to_bars(options, rows));
+  if (options.times) fmt::print("\n{}", to_times_table(options, rows));
   std::fflush(stdout);
+  if (!options.plot.empty()) tools::run_gnuplot(times_script(options, rows, options.plot), options.plot);
   if (json.is_open()) {
     json << to_json(options, runs, rows);
     json.close();
     if (!json) throw std::runtime_error("writing " + options.json + " failed");
   }
-  if (!options.plot.empty()) tools::draw(bars_script(options, rows, options.plot), options.plot);
   print_troubles(runner, runs);
   return std::all_of(runs.begin(), runs.end(), [](const Run& one) { return one.right(); }) ? 0 : 1;
 }

@@ -23,14 +23,17 @@ hit one combination alone. The table shows medians and, of several runs, the fas
   "sequential_seconds"  the same work by one processor without NetVM; the speed-up is the median of all of a program's by the seconds
   "verified"            "yes", or "no: why"
 page faults are read and write faults, messages are packets to a handler and one-sided operations on other nodes' memory, bytes are what
-both carried; all are sums over the nodes and the whole job, the checking of the answer included, and so are the bars' times. --json has every statistic (docs/statistics.md).
+both carried; all are sums over the nodes and the whole job, the checking of the answer included. --json has every statistic (docs/statistics.md).
+--times and --plot divide the time of all application threads (thread_ns in docs/statistics.md) into computing, page wait, lock wait, barriers, imbalance (what a
+barrier waited for the last thread) and protocol (finding and flushing changes, acting on notices); handlers of messages come on top. The first bar
+of each program is 100.
 
 Exit status: 0; 1 if a run failed or its answer was not verified; 2 if the command line is wrong.
 
 Examples:
   netvm-compare --nodes 1,2,4 -- radix -n 1048576
-  netvm-compare --runs 5 --bars --protocols hlrc,lrc,sc-directory -- fft -m 16
-  netvm-compare --program "radix -n 1048576" --program "fft -m 16" --protocols hlrc --runs 5 --json table.json)";
+  netvm-compare --program "radix -n 1048576" --program "fft -m 16" --protocols hlrc --runs 5 --json table.json
+  netvm-compare --nodes 2,4 --protocols hlrc,scope,sc-directory --times --plot times.png -- ocean -n 258)";
 
 class Formatter : public CLI::Formatter {
  public:
@@ -120,6 +123,9 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--runs", options.runs, "Run each combination N times and show medians.")
       ->option_text("N [1]")
       ->check(CLI::Range(1U, 1000U));
+  app.add_option("--minutes", options.minutes, "Begin no further turn that would end after M minutes. Each combination runs once at least.")
+      ->option_text("M")
+      ->check(CLI::Range(0.01, 1e6));
   app.add_option("--timeout", options.timeout_s, "End a run that has taken this long; it counts as failed.")
       ->option_text("SECONDS [300]")
       ->check(CLI::Range(0.1, 1e6));
@@ -127,9 +133,9 @@ Options parse_options(int argc, char** argv) {
       ->option_text("FLAG")
       ->allow_extra_args(false);
   app.add_option("--json", options.json, "Also write every run and the table to FILE.")->option_text("FILE");
-  app.add_flag("--bars", options.bars,
-               "Also show for each row where the threads' time goes: computing, waiting for pages, for locks, at barriers.");
-  app.add_option("--plot", options.plot, "Draw these bars into FILE, .png or .svg (needs gnuplot).")->option_text("FILE");
+  app.add_flag("--times", options.times, "Also print where the threads' time went, in per cent, and the mean latency of a lock.");
+  app.add_option("--plot", options.plot, "Also draw that as stacked bars, as FILE.png or FILE.svg. Needs gnuplot (Debian: gnuplot-nox).")
+      ->option_text("FILE");
   app.add_option("--netvmrun", options.netvmrun, "The netvmrun to use. Default: the one beside this program, then the one in PATH.")
       ->option_text("PATH");
   app.add_flag("-q,--quiet", options.quiet, "No progress on the terminal.");
@@ -143,14 +149,14 @@ Options parse_options(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("netvm-compare: {}\nSee netvm-compare --help.\n", error.what()), 2);
   }
-  if (!options.plot.empty()) {
-    if (const std::string why = tools::why_no_plot(options.plot); !why.empty()) throw UsageError("netvm-compare: " + why + "\n", 2);
-  }
   for (const std::string& text : programs) options.programs.push_back(split_command(text));
   const int words = program < argc && std::string_view(argv[program]) == "--" ? program + 1 : program;
   if (words < argc) options.programs.emplace_back(argv + words, argv + argc);
   if (options.programs.empty()) {
     throw UsageError("netvm-compare: no program given; for instance netvm-compare -- radix -n 1048576\nSee netvm-compare --help.\n", 2);
+  }
+  if (const std::string why = options.plot.empty() ? std::string() : tools::cannot_plot(options.plot); !why.empty()) {
+    throw UsageError(fmt::format("netvm-compare: {}\n", why), 2);
   }
   return options;
 }

@@ -22,10 +22,11 @@ struct Options {
   std::vector<Command> programs;
   std::vector<std::string> run_flags;  ///< more flags for netvmrun
   std::uint32_t runs = 1;
+  double minutes = 0;  ///< begin no second run of anything after that; 0: no limit
   double timeout_s = 300;
   std::string json;      ///< file, or empty
-  bool bars = false;     ///< print where the threads' time goes
-  std::string plot;      ///< the same as a picture: file, or empty
+  std::string plot;      ///< file, or empty
+  bool times = false;    ///< the table of where the time went
   std::string netvmrun;  ///< path, or empty: beside this program, then PATH
   bool quiet = false;
 };

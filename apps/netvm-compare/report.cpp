@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "apps/netvm-compare/times.hpp"
+
 namespace netvm::compare {
 namespace {
 
@@ -64,6 +66,7 @@ bool read_report(const std::string& text, Run& run) {
   run.page_faults = stats_sum(report, {"read_faults", "write_faults"});
   run.messages = stats_sum(report, {"messages_sent", "one_sided_ops"});
   run.bytes = stats_sum(report, {"message_bytes", "one_sided_bytes"});
+  run.thread_seconds = static_cast<double>(stats_sum(report, {"thread_ns"})) * 1e-9;
   if (const auto stats = report.find("stats"); stats != report.end() && stats->is_object()) {
     for (const auto& [name, value] : stats->items()) {
       if (value.is_number_unsigned()) run.stats[name] = value.get<std::uint64_t>();
@@ -86,6 +89,7 @@ std::string to_json(const Options& options, const std::vector<Run>& runs, const 
     line["least_seconds"] = row.least_seconds;
     line["most_seconds"] = row.most_seconds;
     add_figures(line, row);
+    for (const Share& share : shares_of(row)) line["thread_seconds"][std::string(share.name)] = share.seconds;
     out["table"].push_back(std::move(line));
   }
   out["runs"] = Json::array();

@@ -37,6 +37,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
   Row row;
   row.what = what;
   std::vector<double> seconds;
+  std::vector<double> thread_seconds;
   std::vector<std::uint64_t> faults;
   std::vector<std::uint64_t> messages;
   std::vector<std::uint64_t> bytes;
@@ -49,6 +50,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     if (!run.finished) continue;  // what it did until then compares with nothing
     row.timed_by_program = run.timed_by_program;
     seconds.push_back(run.seconds);
+    thread_seconds.push_back(run.thread_seconds);
     faults.push_back(run.page_faults);
     messages.push_back(run.messages);
     bytes.push_back(run.bytes);
@@ -61,6 +63,7 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
     row.most_seconds = *most;
   }
   row.seconds = median(std::move(seconds));
+  row.thread_seconds = median(std::move(thread_seconds));
   row.page_faults = median(std::move(faults));
   row.messages = median(std::move(messages));
   row.bytes = median(std::move(bytes));
@@ -72,16 +75,6 @@ Row summarise_one(const Combination& what, const std::vector<Run>& runs) {
 }
 
 }  // namespace
-
-Times times_of(const Row& row) {
-  const auto stat = [&row](const char* name) {
-    const auto found = row.stats.find(name);
-    return found == row.stats.end() ? 0.0 : static_cast<double>(found->second);
-  };
-  Times times{0, stat("fault_ns"), stat("lock_wait_ns"), stat("barrier_wait_ns")};
-  times.compute = std::max(0.0, stat("thread_ns") - times.sum());
-  return times;
-}
 
 std::vector<Combination> combinations(const Options& options) {
   const std::vector<std::string> traps = options.traps.empty() ? std::vector<std::string>{""} : options.traps;

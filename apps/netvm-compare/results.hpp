@@ -32,6 +32,7 @@ struct Run {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  double thread_seconds = 0;                        ///< of application threads (thread_ns); 0: the report does not say
   std::map<std::string, std::uint64_t> stats = {};  ///< every statistic of the report, summed over the nodes
 
   [[nodiscard]] bool right() const { return finished && verified == "yes"; }
@@ -51,15 +52,9 @@ struct Row {
   std::uint64_t page_faults = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  double thread_seconds = 0;  ///< 0: unknown
   std::map<std::string, std::uint64_t> stats = {};
 };
-
-/// Where the threads' time went, in nanoseconds summed over threads and nodes (docs/statistics.md).
-struct Times {
-  double compute = 0, page = 0, lock = 0, barrier = 0;
-  [[nodiscard]] double sum() const { return compute + page + lock + barrier; }
-};
-[[nodiscard]] Times times_of(const Row& row);
 
 /// All combinations, in the order of the table.
 [[nodiscard]] std::vector<Combination> combinations(const Options& options);

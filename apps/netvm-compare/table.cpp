@@ -6,9 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <utility>
-
-#include "apps/common/gnuplot.hpp"
 
 namespace netvm::compare {
 namespace {
@@ -33,12 +30,6 @@ std::string scaled_bytes(std::uint64_t bytes) {
   }
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
-
-struct Column {
-  std::string title;
-  bool left = false;
-  std::vector<std::string> cells;
-};
 
 std::string seconds_cell(const Row& row) {
   if (row.seconds <= 0) return "-";
@@ -85,9 +76,10 @@ std::string best_of(const std::vector<const Row*>& ranked) {
 }  // namespace
 
 std::string to_table(const Options& options, const std::vector<Row>& rows) {
-  std::vector<Column> columns = {{"program", true, {}},      {"nodes", false, {}},       {"protocol", true, {}},    {"trap", true, {}},
-                                 {"granularity", false, {}}, {"seconds", false, {}},     {"min to max", false, {}}, {"speed-up", false, {}},
-                                 {"verified", true, {}},     {"page faults", false, {}}, {"messages", false, {}},   {"bytes", false, {}}};
+  std::vector<TextColumn> columns = {{"program", true, {}},      {"nodes", false, {}},       {"protocol", true, {}},
+                                     {"trap", true, {}},         {"granularity", false, {}}, {"seconds", false, {}},
+                                     {"min to max", false, {}},  {"speed-up", false, {}},    {"verified", true, {}},
+                                     {"page faults", false, {}}, {"messages", false, {}},    {"bytes", false, {}}};
   for (const Row& row : rows) {
     const std::array<std::string, 12> cells = {join_command(options.programs[row.what.program]),
                                                std::to_string(row.what.nodes),
@@ -107,8 +99,17 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
   if (options.granularities.empty()) columns.erase(columns.begin() + 4);
   if (options.traps.empty()) columns.erase(columns.begin() + 3);
 
-  std::vector<std::string> lines(rows.size() + 1);
-  for (const Column& column : columns) {
+  // Lines of a program: set its block apart.
+  std::vector<std::size_t> gaps;
+  for (std::size_t i = 1; i < rows.size() && rows.size() > options.programs.size(); ++i) {
+    if (rows[i].what.program != rows[i - 1].what.program) gaps.push_back(i);
+  }
+  return to_text(columns, gaps);
+}
+
+std::string to_text(const std::vector<TextColumn>& columns, const std::vector<std::size_t>& gaps) {
+  std::vector<std::string> lines(columns.front().cells.size() + 1);
+  for (const TextColumn& column : columns) {
     std::size_t width = column.title.size();
     for (const std::string& cell : column.cells) width = std::max(width, cell.size());
     for (std::size_t line = 0; line < lines.size(); ++line) {
@@ -117,11 +118,10 @@ std::string to_table(const Options& options, const std::vector<Row>& rows) {
           (lines[line].empty() ? "" : "  ") + (column.left ? fmt::format("{:<{}}", text, width) : fmt::format("{:>{}}", text, width));
     }
   }
-  const bool several = rows.size() > options.programs.size();  // lines of a program: set its block apart
   std::string table;
   for (std::size_t line = 0; line < lines.size(); ++line) {
-    const bool new_program = several && line > 1 && rows[line - 1].what.program != rows[line - 2].what.program;
-    table += (new_program ? "\n" : "") + lines[line] + "\n";
+    const bool gap = line > 0 && std::find(gaps.begin(), gaps.end(), line - 1) != gaps.end();
+    table += (gap ? "\n" : "") + lines[line] + "\n";
   }
   return table;
 }
@@ -148,61 +148,6 @@ std::string to_notes(const Options& options, const std::vector<Row>& rows, unsig
         most, processors, processors == 1 ? "" : "s");
   }
   return notes;
-}
-
-std::string to_bars(const Options& options, const std::vector<Row>& rows) {
-  constexpr double kWidth = 60;
-  std::string out =
-      "Where the threads' time goes: # computing, p waiting for pages, l for locks, b at barriers; bars of a program to one scale\n";
-  std::size_t width = 0;
-  for (const Row& row : rows) width = std::max(width, choice_of(row.what).size());
-  for (std::size_t program = 0; program < options.programs.size(); ++program) {
-    double longest = 0;
-    for (const Row& row : rows) {
-      if (row.what.program == program) longest = std::max(longest, times_of(row).sum());
-    }
-    out += fmt::format("\n{}\n", join_command(options.programs[program]));
-    for (const Row& row : rows) {
-      if (row.what.program != program) continue;
-      const Times times = times_of(row);
-      out += fmt::format("{:>4} {:<{}} ", row.what.nodes, choice_of(row.what), width);
-      if (times.sum() <= 0) {
-        out += "no times: the program has no parallel section, or did not end\n";
-        continue;
-      }
-      const double percent = 100 / times.sum();
-      out += fmt::format("{:>8.3g} s {:>4.0f} % # {:>3.0f} % p {:>3.0f} % l {:>3.0f} % b  ", times.sum() * 1e-9, times.compute * percent,
-                         times.page * percent, times.lock * percent, times.barrier * percent);
-      double before = 0;
-      for (const auto& [time, mark] : {std::pair{times.compute, '#'}, {times.page, 'p'}, {times.lock, 'l'}, {times.barrier, 'b'}}) {
-        const auto from = static_cast<std::size_t>(before / longest * kWidth + 0.5);  // ends are rounded, not lengths: the sum stays right
-        before += time;
-        out.append(static_cast<std::size_t>(before / longest * kWidth + 0.5) - from, mark);
-      }
-      out += "\n";
-    }
-  }
-  return out;
-}
-
-std::string bars_script(const Options& options, const std::vector<Row>& rows, const std::string& file) {
-  std::string script = "$data << END_OF_DATA\n";
-  for (const Row& row : rows) {
-    const Times times = times_of(row);
-    std::string name = fmt::format("{} {}", row.what.nodes, choice_of(row.what));
-    if (options.programs.size() > 1) name = join_command(options.programs[row.what.program]) + " " + name;
-    std::replace(name.begin(), name.end(), '"', '\'');
-    script += fmt::format("\"{}\" {} {} {} {}\n", name, times.compute * 1e-9, times.page * 1e-9, times.lock * 1e-9, times.barrier * 1e-9);
-  }
-  script += "END_OF_DATA\n" + tools::gnuplot_output(file);
-  script +=
-      "set title 'Where the threads\'\' time goes' noenhanced\nset style data histograms\nset style histogram rowstacked\nset style fill "
-      "solid 0.8 border -1\n"
-      "set boxwidth 0.7\nset grid y\nset key outside top center horizontal\nset yrange [0:*]\nset ylabel 'seconds, of all threads'\nset "
-      "xtics rotate by -40 noenhanced\n"
-      "plot $data using 2:xtic(1) title 'computing', '' using 3 title 'waiting for pages', '' using 4 title 'for locks', '' using 5 title "
-      "'at barriers'\n";
-  return script;
 }
 
 Progress::Progress(std::size_t total, bool quiet) : total_(total), shown_(!quiet && ::isatty(STDERR_FILENO) == 1) {}

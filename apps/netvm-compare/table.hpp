@@ -8,14 +8,18 @@
 
 namespace netvm::compare {
 
+struct TextColumn {
+  std::string title;
+  bool left = false;
+  std::vector<std::string> cells;
+};
+/// Columns side by side; an empty line before the rows named in `gaps`.
+[[nodiscard]] std::string to_text(const std::vector<TextColumn>& columns, const std::vector<std::size_t>& gaps);
+
 [[nodiscard]] std::string to_table(const Options& options, const std::vector<Row>& rows);
 
 /// What the table says: the fastest for each program and number of nodes, and what to keep in mind on a machine of so many processors (0: unknown).
 [[nodiscard]] std::string to_notes(const Options& options, const std::vector<Row>& rows, unsigned processors);
-/// For each row a bar of the threads' time: computing, waiting for pages, for locks, at barriers.
-[[nodiscard]] std::string to_bars(const Options& options, const std::vector<Row>& rows);
-/// The same for gnuplot, into `file`.
-[[nodiscard]] std::string bars_script(const Options& options, const std::vector<Row>& rows, const std::string& file);
 
 /// One line on standard error, rewritten in place on a terminal; nothing elsewhere or when quiet.
 class Progress {

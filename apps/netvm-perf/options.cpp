@@ -166,8 +166,9 @@ std::vector<std::string_view> protocol_names() {
 }
 
 void check_outputs(const Options& o) {
-  if (o.plot.empty() || !o.collect.empty()) return;  // with --collect another process draws, and has looked
-  if (const std::string why = tools::why_no_plot(o.plot); !why.empty()) refuse(why);
+  if (o.plot.empty()) return;
+  // Inside the job that this program starts, the outer one has looked.
+  if (const std::string why = tools::cannot_plot(o.plot); o.collect.empty() && !why.empty()) refuse(why);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 namespace netvm::perf {
 
-using tools::gnuplot_quoted;
+using tools::quoted;
 
 std::string gnuplot_script(const Table& table, const std::string& file) {
   const PlotPlan& plan = table.plot;
@@ -21,20 +21,21 @@ std::string gnuplot_script(const Table& table, const std::string& file) {
     out += "\n";
   }
   out += "END_OF_DATA\n";
-  out += tools::gnuplot_output(file);
-  out += "set title " + gnuplot_quoted(table.title) + " noenhanced\nset grid\nset key left top noenhanced\n";
+  out += tools::output_lines(file);
+  out += "set title " + quoted(table.title) + " noenhanced\nset grid\nset key left top noenhanced\n";
   out += "set logscale x 2\nset format x '%.0b%B'\n";
   if (plan.log_y) out += "set logscale y\n";
-  out += "set xlabel " + gnuplot_quoted(plan.x_label) + "\nset ylabel " + gnuplot_quoted(plan.y_label) + "\nplot ";
+  out += "set xlabel " + quoted(plan.x_label) + "\nset ylabel " + quoted(plan.y_label) + "\nplot ";
   for (std::size_t i = 0; i < plan.y.size(); ++i) {
     out += fmt::format("{}$data using 1:{} with linespoints title {}", i == 0 ? "" : ", ", i + 2,
-                       gnuplot_quoted(table.columns[table.column(plan.y[i])].title));
+                       quoted(table.columns[table.column(plan.y[i])].title));
   }
   return out + "\n";
 }
 
 void draw(const Table& table, const std::string& file) {
-  if (!table.plot.x.empty() && !table.rows.empty()) tools::draw(gnuplot_script(table, file), file);
+  if (table.plot.x.empty() || table.rows.empty()) return;
+  tools::run_gnuplot(gnuplot_script(table, file), file);
 }
 
 }  // namespace netvm::perf

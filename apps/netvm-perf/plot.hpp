@@ -1,4 +1,4 @@
-// Pictures of tables, by gnuplot.
+// Pictures of tables, by gnuplot (apps/common).
 #pragma once
 
 #include <string>

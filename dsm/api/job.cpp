@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -55,6 +56,7 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
     try {
       rt.require(rt.sync->barrier(), "the barrier at the start of a parallel section");
       f(me);
+      me.must_not_owe("the end of the parallel section");
       rt.require(rt.sync->barrier(), "the barrier at the end of a parallel section");
     } catch (const NodeDied&) {
       const std::lock_guard hold(death_guard);
@@ -72,15 +74,62 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
   if (death) std::rethrow_exception(death);
 }
 
+namespace {
+std::span<std::byte> bytes_at(void* value, std::size_t bytes) { return {static_cast<std::byte*>(value), bytes}; }
+}  // namespace
+
+void Job::broadcast_bytes(void* value, std::size_t bytes, int root) {
+  if (detail::inside_section()) throw Error("netvm: Job::broadcast() inside of parallel(): use Thread::broadcast() there");
+  if (root < 0 || root >= nodes()) throw Error(fmt::format("netvm: broadcast() from node {} of {}", root, nodes()));
+  runtime_->require(runtime_->sync->broadcast(NodeId{static_cast<std::uint32_t>(root)}, bytes_at(value, bytes)), "a broadcast");
+}
+
+void Thread::must_not_owe(const char* what) const {
+  if (!owes_wait_) return;
+  throw std::system_error(
+      std::make_error_code(std::errc::operation_not_permitted),
+      fmt::format("netvm: {} by a thread (rank {}) that has arrived at a barrier and not waited: call wait() with the token first", what,
+                  rank()));
+}
+
 void Thread::barrier() {
+  must_not_owe("barrier()");
   Runtime& rt = Runtime::current("Thread::barrier()");
   rt.require(rt.sync->barrier(), "a barrier");
 }
 
+Thread::arrival_token Thread::arrive() {
+  must_not_owe("arrive()");
+  Runtime& rt = Runtime::current("Thread::arrive()");
+  const Result<sync::SplitBarrier> arrived = rt.sync->arrive();
+  rt.require(arrived.status(), "arriving at a barrier");
+  owes_wait_ = true;
+  return {arrived->number, arrived->has_arrived};
+}
+
+void Thread::wait(arrival_token&& arrival) {
+  if (!owes_wait_) {
+    throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
+                            fmt::format("netvm: wait() by a thread (rank {}) that has not arrived at a barrier, or has waited", rank()));
+  }
+  owes_wait_ = false;
+  Runtime& rt = Runtime::current("Thread::wait()");
+  rt.require(rt.sync->wait({arrival.number_, arrival.has_arrived_}), "a barrier");
+}
+
 void Thread::all_reduce(void* value, std::size_t bytes, const std::function<void(void*, const void*)>& combine) {
+  must_not_owe("reduce()");
   Runtime& rt = Runtime::current("Thread::reduce()");
   const auto op = [&combine](std::span<std::byte> sum, std::span<const std::byte> other) { combine(sum.data(), other.data()); };
-  rt.require(rt.sync->all_reduce({static_cast<std::byte*>(value), bytes}, op), "a reduction");
+  rt.require(rt.sync->all_reduce(bytes_at(value, bytes), op), "a reduction");
+}
+
+void Thread::broadcast_bytes(void* value, std::size_t bytes, int root) {
+  must_not_owe("broadcast()");
+  if (root < 0 || root >= count()) throw Error(fmt::format("netvm: broadcast() from thread {} of {}", root, count()));
+  Runtime& rt = Runtime::current("Thread::broadcast()");
+  rt.require(rt.sync->broadcast(NodeId{static_cast<std::uint32_t>(root / threads_)}, bytes_at(value, bytes), rank() == root),
+             "a broadcast");
 }
 
 void Job::annotate(std::string_view key, std::string_view value) {

@@ -307,6 +307,8 @@ void Runtime::require(Status status, std::string_view what) {
   if (status == Status::ok) return;
   if (boot->outlives_nodes() && status == Status::peer_dead)
     throw NodeDied(fmt::format("netvm: {} failed: a node of the job has died, and barriers need all of them", what));
+  if (const std::string mistake = sync->mistake(); status == Status::invalid && !mistake.empty())
+    throw Error(fmt::format("netvm: {} failed: {}", what, mistake));
   boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));
 }
 

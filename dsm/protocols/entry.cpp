@@ -14,28 +14,69 @@
 
 namespace netvm::dsm {
 
+namespace {
+
+// Word by word: what racy_copy() has just stored comes out of the store buffer in pieces of that size, and not in larger ones.
+bool same_block(const std::byte* a, const std::byte* b) {
+  std::uint64_t different = 0;
+  for (std::size_t i = 0; i < BoundData::kBlock; i += sizeof(std::uint64_t)) {
+    std::uint64_t x;
+    std::uint64_t y;
+    std::memcpy(&x, a + i, sizeof x);
+    std::memcpy(&y, b + i, sizeof y);
+    different |= x ^ y;
+  }
+  return different == 0;
+}
+
+bool same_bytes(const std::byte* a, const std::byte* b, std::size_t bytes) {
+  return bytes == BoundData::kBlock ? same_block(a, b) : std::memcmp(a, b, bytes) == 0;
+}
+
+}  // namespace
+
 // Pieces of images on their way to the homes.
 class Entry::Changes {
  public:
   explicit Changes(ProtocolEnv& env) : env_(env) {}
+  /// Inside a page.
   void add(NodeId home, const BoundRange& where, const std::byte* from) {
-    const std::uint64_t base = env_.table().range().first.value * kPageSize;
-    Batch& batch = to_[home];
-    batch.segments.push_back({where.offset - base, from, static_cast<std::uint32_t>(where.bytes)});
+    const std::uint64_t at = where.offset - env_.table().range().first.value * kPageSize;
+    Segments& segments = to_[home];
+    if (!segments.empty() && at % kPageSize != 0) {
+      nic::Segment& last = segments.back();
+      if (last.offset + last.bytes == at && last.data + last.bytes == from) {
+        last.bytes += static_cast<std::uint32_t>(where.bytes);
+        return;
+      }
+    }
+    if (segments.size() == kMostSegments) post(home, segments);
+    segments.push_back({at, from, static_cast<std::uint32_t>(where.bytes)});
   }
   /// Blocks until all of them are placed.
   void finish() {
-    for (auto& [home, batch] : to_) env_.post_segments(home, batch.segments, &batch.done);
-    for (auto& [home, batch] : to_) env_.wait(batch.done, "writing bound data to their home", home);
+    for (auto& [home, segments] : to_) {
+      if (!segments.empty()) post(home, segments);
+    }
+    for (Posted& posted : posted_) env_.wait(posted.done, "writing bound data to their home", posted.home);
   }
 
  private:
-  struct Batch {
-    std::vector<nic::Segment> segments;
+  static constexpr std::size_t kMostSegments = 1024;  // the list stays in the first cache
+  using Segments = std::vector<nic::Segment>;
+  struct Posted {
+    NodeId home{};
     nic::Completion done;
   };
+  void post(NodeId home, Segments& segments) {
+    posted_.emplace_back().home = home;
+    env_.post_segments(home, segments, &posted_.back().done);
+    segments.clear();
+  }
+
   ProtocolEnv& env_;
-  std::map<NodeId, Batch> to_;
+  std::map<NodeId, Segments> to_;
+  std::deque<Posted> posted_;
 };
 
 // What changed in an epoch that is over came with its barrier.
@@ -175,20 +216,19 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
   const std::uint64_t base = page.value * kPageSize;
   const bool sends = entry.home() != env().node();
   std::uint64_t changed = 0;
-  for (std::uint32_t block = piece.first; block != piece.last; ++block) {
-    const BoundRange where = lock.data.place(block);
+  lock.data.each_block_of(piece, [&](std::uint32_t block, const BoundRange& where) {
     std::array<std::byte, BoundData::kBlock> looked_at;
     const std::byte* const now = looked_at.data();
     nic::racy_copy(looked_at.data(), env().frame(page) + (where.offset - base), where.bytes);
     std::byte* before = entry.twin + (where.offset - base);
-    if (std::memcmp(now, before, where.bytes) == 0) continue;
-    std::memcpy(lock.data.image(block), now, where.bytes);
+    if (same_bytes(now, before, where.bytes)) return;
+    nic::racy_copy(lock.data.image(block), now, where.bytes);
     lock.data.set_version(block, version);
-    if (settles_twins()) std::memcpy(before, now, where.bytes);
-    if (!sends) continue;
+    if (settles_twins()) nic::racy_copy(before, now, where.bytes);
+    if (!sends) return;
     changes.add(entry.home(), where, lock.data.image(block));
     changed += where.bytes;
-  }
+  });
   if (changed == 0) return;
   env().count(page, Stat::diff_bytes, changed);
   env().count(page, Stat::data_bytes, changed);

@@ -50,6 +50,7 @@ class Entry : public HomeBased {
 
   void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] bool tells_by_object() const override { return true; }
+  [[nodiscard]] bool splits_barriers() const override { return false; }
   [[nodiscard]] bool watches_unlocks() const override { return true; }
   void before_unlock(SyncId object) override;
   void on_release(SyncId object) override;

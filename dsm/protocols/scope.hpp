@@ -41,6 +41,7 @@ class Scope : public HomeBased {
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Scope>(env); }
 
   [[nodiscard]] bool tells_by_object() const override { return true; }
+  [[nodiscard]] bool splits_barriers() const override { return false; }
   void on_release(SyncId object) override;
   void append_acquire_request(SyncId object, Bytes& out) override;
   void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;

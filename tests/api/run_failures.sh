@@ -36,13 +36,13 @@ expect any exception_in_a_section 'the kettle boiled over' -n 3 --threads 2
 expect any deadlock 'watchdog: this is a deadlock: thread [0-9]+ of node [01] waits for the mutex at 0x2' -n 2 --watchdog 0.5
 expect any exception_in_main 'main gave up' -n 2
 expect any leaves_silently 'node 0 .*without' -n 2
-expect any returns_early 'node [01].*end of the job' -n 2
+expect any returns_early 'node [01] calls end of the job .*node [01] calls barrier|node [01] calls barrier .*node [01] calls end of the job' -n 2
 expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2
 for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' -n 2 --trap $trap; done
 expect any late_for_a_barrier 'watchdog: node 0 has waited .* at the barrier of all nodes' -n 2 --watchdog 0.5
 expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
 expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
-expect any collective_mismatch 'node [01]' -n 2
+expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
 if ls /dev/shm/*netvm* >/dev/null 2>&1; then
   echo "FAILED: files left in /dev/shm"

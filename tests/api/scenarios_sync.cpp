@@ -180,12 +180,62 @@ void barriers_and_reductions(Job& job) {
   });
 }
 
+/// Arrive, work on what nobody else needs, wait; some threads do both at once. And values from one thread to all.
+void split_barriers_and_broadcasts(Job& job) {
+  auto* slots = job.allocate_all<std::int64_t>(2 * 1024);
+  auto* guard = job.allocate_all<mutex>();
+  auto* total = job.allocate_all<std::int64_t>();
+  guard->bind(total);
+  struct Message {
+    int round;
+    double values[40];
+  };
+  constexpr int kRounds = 60;
+  job.parallel([&](Thread& me) {
+    for (std::int64_t round = 1; round <= kRounds; ++round) {
+      std::int64_t* const shared = slots + round % 2 * 1024;
+      shared[me.rank()] = round * (me.rank() + 1);
+      if ((round + me.rank()) % 3 == 0) {
+        me.arrive_and_wait();
+      } else {
+        Thread::arrival_token token = me.arrive();
+        {
+          const std::scoped_lock hold(*guard);
+          *total += round;
+        }
+        EXPECT(error_of([&] { me.barrier(); }) == std::errc::operation_not_permitted);
+        me.wait(std::move(token));
+      }
+      std::int64_t sum = 0;
+      for (int i = 0; i < me.count(); ++i) sum += shared[i];
+      EXPECT(sum == round * me.count() * (me.count() + 1) / 2);
+      const int root = static_cast<int>(round) % me.count();
+      Message mine{me.rank(), {static_cast<double>(round)}};
+      mine = me.broadcast(mine, root);
+      EXPECT(mine.round == root && mine.values[0] == static_cast<double>(round));
+    }
+    me.barrier();
+    if (me.rank() == 0) {
+      std::int64_t expected = 0;
+      for (int rank = 0; rank < me.count(); ++rank) {
+        for (std::int64_t round = 1; round <= kRounds; ++round) expected += (round + rank) % 3 == 0 ? 0 : round;
+      }
+      EXPECT(*total == expected);
+    }
+  });
+  EXPECT(job.broadcast(job.node() * 10, job.nodes() - 1) == (job.nodes() - 1) * 10);
+}
+
 }  // namespace
 
 std::vector<Scenario> sync_scenarios() {
-  return {{"mutual_exclusion", mutual_exclusion},     {"visibility", visibility},
-          {"timed_and_try", timed_and_try},           {"misuse_is_reported", misuse_is_reported},
-          {"waits_can_be_ended", waits_can_be_ended}, {"barriers_and_reductions", barriers_and_reductions}};
+  return {{"mutual_exclusion", mutual_exclusion},
+          {"visibility", visibility},
+          {"timed_and_try", timed_and_try},
+          {"misuse_is_reported", misuse_is_reported},
+          {"waits_can_be_ended", waits_can_be_ended},
+          {"barriers_and_reductions", barriers_and_reductions},
+          {"split_barriers_and_broadcasts", split_barriers_and_broadcasts}};
 }
 
 }  // namespace netvm::test

@@ -7,6 +7,7 @@
 
 #include "apps/splash2/barnes/plummer.hpp"
 #include "apps/splash2/barnes/verify.hpp"
+#include "tests/apps/bodies.hpp"
 
 namespace splash2::barnes {
 namespace {
@@ -114,25 +115,12 @@ TEST_CASE("smaller angles give better forces") {
 
 TEST_CASE("any number of threads gives the sequential answer; a wrong body is seen") {
   const Parameters parameters{1500, 2, 0.025, 1.0, 0.05};
-  const SequentialRun sequential(parameters, 1);
-  for (const int threads : {1, 3, 4}) {
-    netvm::Job job(threads);
-    SharedStore store(job, {});
-    Simulation simulation(store, parameters);
-    Result result;
-    job.parallel([&](netvm::Thread& me) {
-      SharedTeam team(me);
-      const Result mine = simulation.run(team);
-      if (me.local() == 0) result = mine;
-    });
-    const Check check = sequential.compare(simulation);
-    CHECK_MESSAGE(check.passed, check.detail);
-    for (const Check& self : self_test(parameters, simulation, result)) CHECK_MESSAGE(self.passed, self.name, ": ", self.detail);
+  check_threads<Simulation>(parameters, {1, 3, 4}, [&](Simulation& simulation, Result& result, const SequentialRun& sequential) {
     simulation.place(777).at.y += 1e-6;
     CHECK_FALSE(sequential.compare(simulation).passed);
     result.last_energy *= 1.01;
     CHECK_FALSE(self_test(parameters, simulation, result).front().passed);
-  }
+  });
 }
 
 }  // namespace

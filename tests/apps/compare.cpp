@@ -6,6 +6,7 @@
 
 #include "apps/netvm-compare/report.hpp"
 #include "apps/netvm-compare/table.hpp"
+#include "apps/netvm-compare/times.hpp"
 
 namespace netvm::compare {
 namespace {
@@ -55,6 +56,7 @@ TEST_CASE("a command line that cannot be obeyed is refused") {
   CHECK_THROWS_AS(parse({"--nodes", "0", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--nodes", "two", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--runs", "0", "--", "a"}), UsageError);
+  CHECK_THROWS_AS(parse({"--minutes", "0", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--no-such", "--", "a"}), UsageError);
   CHECK_THROWS_AS(parse({"--program", "'open"}), UsageError);
   CHECK_THROWS_AS(parse({"--program", "$(date)"}), UsageError);
@@ -95,6 +97,33 @@ TEST_CASE("a row has medians, and is right only if every run was") {
   CHECK(to_json(options, runs, rows).find("\"verified\": \"2 of 3, no: wrong\"") != std::string::npos);
 }
 
+TEST_CASE("where the time went: shares add up to the threads' time, handlers on top; a bar for each row") {
+  Options options = parse({"--nodes", "1,2", "--protocols", "hlrc", "--", "prog", "it's"});
+  Run run;
+  run.what = {0, 2, "hlrc", "", ""};
+  run.finished = true;
+  REQUIRE(read_report(
+      R"({"seconds": 9, "stats": {"thread_ns": 10000000000, "fault_ns": 1000000000, "lock_wait_ns": 2000000000, "lock_acquires": 4, "barrier_wait_ns": 3000000000,
+                          "barrier_imbalance_ns": 1000000000, "protocol_ns": 1000000000, "handler_ns": 500000000}})",
+      run));
+  CHECK(run.thread_seconds == 10);
+  const std::vector<Row> rows = summarise(options, {run});
+  REQUIRE(rows.size() == 2);
+  CHECK(shares_of(rows[0]).empty());  // never ran
+  const std::vector<Share> shares = shares_of(rows[1]);
+  // Computing: 10 less 1 of pages, 1 of imbalance, 2 and 2 of locks and barriers, of which 1 is the protocol's.
+  const std::vector<double> expected = {4, 1, 1.5, 1.5, 1, 1, 0.5};
+  REQUIRE(shares.size() == expected.size());
+  for (std::size_t i = 0; i < shares.size(); ++i) CHECK(shares[i].seconds == doctest::Approx(expected[i]));
+  const std::string table = to_times_table(options, rows);
+  CHECK(table.find("computing %") != std::string::npos);
+  CHECK(table.find("500000.00") != std::string::npos);  // microseconds a lock
+  const std::string script = times_script(options, rows, "a.png");
+  CHECK(script.find("newhistogram 'prog ''it''\\''''s'''") != std::string::npos);
+  CHECK(script.find("\"hlrc 2\" 40.0000 10.0000 15.0000 15.0000 10.0000 10.0000 5.0000\n") != std::string::npos);
+  CHECK_THROWS_AS(parse({"--plot", "a.gif", "--", "prog"}), UsageError);
+}
+
 TEST_CASE("a run that failed has no seconds, whatever it did until then") {
   const Options options = parse({"--nodes", "1", "--protocols", "hlrc", "--", "prog"});
   Run failed = run_of(1, 0.5, "");
@@ -121,19 +150,6 @@ TEST_CASE("the fastest is named, with those that these runs do not tell apart fr
   CHECK(to_table(options, rows).find("1 to 1.5") != std::string::npos);
   CHECK(to_notes(options, rows, 8) == "fastest on 2 nodes: hlrc; not told apart from it by these runs: lrc\n");
   CHECK(to_notes(options, rows, 2).find("4 nodes share 2 processors here") != std::string::npos);
-}
-
-TEST_CASE("bars divide the threads' time, to the scale of the longest") {
-  const Options options = parse({"--nodes", "1,2", "--protocols", "hlrc", "--", "prog"});
-  Run one = run_of(1, 1, "yes");
-  one.stats = {{"thread_ns", 1'000'000'000}};
-  Run two = run_of(2, 1, "yes");
-  two.stats = {{"thread_ns", 2'000'000'000}, {"fault_ns", 500'000'000}, {"lock_wait_ns", 200'000'000}, {"barrier_wait_ns", 300'000'000}};
-  const std::string bars = to_bars(options, summarise(options, {one, two}));
-  CHECK(bars.find("   1 hlrc        1 s  100 % #   0 % p   0 % l   0 % b  " + std::string(30, '#') + "\n") != std::string::npos);
-  CHECK(bars.find("   2 hlrc        2 s   50 % #  25 % p  10 % l  15 % b  " + std::string(30, '#') + std::string(15, 'p') +
-                  std::string(6, 'l') + std::string(9, 'b') + "\n") != std::string::npos);
-  CHECK(bars_script(options, summarise(options, {one, two}), "it's.svg").find("set output 'it''s.svg'") != std::string::npos);
 }
 
 }  // namespace

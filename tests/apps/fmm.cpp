@@ -7,6 +7,7 @@
 #include "apps/splash2/common/random.hpp"
 #include "apps/splash2/fmm/clusters.hpp"
 #include "apps/splash2/fmm/verify.hpp"
+#include "tests/apps/bodies.hpp"
 
 namespace splash2::fmm {
 namespace {
@@ -123,21 +124,8 @@ TEST_CASE("every body acts once on every other, however unevenly they lie, and b
 
 TEST_CASE("any number of threads gives the sequential answer to the bit; a wrong body is seen") {
   for (const Parameters& parameters : {Parameters{1500, 2, "plummer", 1e-6, 2, 0.025}, Parameters{3, 1, "uniform", 1e-3, 2, 0.001}}) {
-    const SequentialRun sequential(parameters, 1);
-    for (const int threads : {1, 3}) {
-      netvm::Job job(threads);
-      SharedStore store(job, {});
-      Simulation simulation(store, parameters);
-      Result result;
-      job.parallel([&](netvm::Thread& me) {
-        SharedTeam team(me);
-        const Result mine = simulation.run(team);
-        if (me.local() == 0) result = mine;
-      });
-      const Check check = sequential.compare(simulation);
-      CHECK_MESSAGE(check.passed, check.detail);
-      CHECK(check.detail.find("by 0.0e+00 at most") != std::string::npos);
-      for (const Check& self : self_test(parameters, simulation, result)) CHECK_MESSAGE(self.passed, self.name, ": ", self.detail);
+    check_threads<Simulation>(parameters, {1, 3}, [&](Simulation& simulation, Result& result, const SequentialRun& sequential) {
+      CHECK(sequential.compare(simulation).detail.find("by 0.0e+00 at most") != std::string::npos);
       simulation.motion(parameters.bodies / 2).acceleration *= 1.5;
       CHECK_FALSE(self_test(parameters, simulation, result).back().passed);
       simulation.place(parameters.bodies / 2).at += 1e-6;
@@ -146,7 +134,7 @@ TEST_CASE("any number of threads gives the sequential answer to the bit; a wrong
       result.last_energy += 0.01;
       CHECK_FALSE(self_test(parameters, simulation, result)[0].passed);
       CHECK_FALSE(self_test(parameters, simulation, result)[2].passed);
-    }
+    });
   }
 }
 

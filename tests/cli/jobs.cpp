@@ -20,7 +20,7 @@ TEST_CASE("nodes find each other, and each other's memory") {
 }
 
 TEST_CASE("a job of 256 nodes starts and ends") {
-  const Ended ended = netvmrun({"-n", "256", "--start-timeout", "20", actor(), "memory"});
+  const Ended ended = netvmrun({"-n", "256", "--start-timeout", "60", actor(), "memory"});
   INFO(ended.err);
   CHECK(ended.status == 0);
   CHECK(sorted_lines(ended.out).size() == 256);

@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     FUZZ_REQUIRE(change.page.value >= end && change.pages > 0 && change.page.value + change.pages <= kShared.end());
     end = change.page.value + change.pages;
     std::vector<std::byte> unit(change.pages * kPageSize);
-    static_cast<void>(apply_diff(change.diff, unit.data(), nullptr, unit.size()));
+    static_cast<void>(apply_masked(change.diff, unit.data(), nullptr, unit.size()));
     append_change(change, told);
   }
   std::vector<EagerChange> again;

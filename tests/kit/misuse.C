@@ -20,6 +20,12 @@ volatile long done; /* nobody should spin on a plain variable */
 
 static int is(const char *name) { return strcmp(what, name) == 0; }
 
+static long deep(long n) {
+  volatile char frame[4096];
+  frame[0] = (char)n;
+  return n < 0 ? 0 : deep(n + 1) + frame[0];
+}
+
 void Work(void) {
   int last;
   LOCK(shared->lock)
@@ -41,6 +47,7 @@ void Work(void) {
     return;
   }
   if (is("null")) *(volatile long *)0 = 1;
+  if (is("overflow")) shared->numbers[1] = deep(0);
   if (is("beyond")) ((volatile char *)small)[3 * 1048576] = 1;
   if (is("divide")) shared->numbers[1] = shared->numbers[2] / shared->numbers[3];
   if (is("exit")) exit(0);
@@ -56,6 +63,7 @@ int main(int argc, char **argv) {
   shared = (struct shared *)G_MALLOC(sizeof(struct shared));
   small = (long *)G_MALLOC(1048576);
   if (is("stack")) LOCK(on_stack)
+  if (is("overflow main")) small[0] = deep(0);
   if (is("twice")) {
     LOCK(shared->lock)
     LOCK(shared->lock)
@@ -64,6 +72,8 @@ int main(int argc, char **argv) {
   if (is("fork")) fork();
   if (is("exec")) execl("/bin/true", "true", (char *)0);
   if (is("shmget")) shmget(IPC_PRIVATE, 4096, 0600);
+  if (is("shmat")) shmat(0, NULL, 0);
+  if (is("execv")) execv("/bin/true", argv);
   if (is("huge")) shared = (struct shared *)G_MALLOC((size_t)1 << 45);
   if (is("free")) G_FREE(&shared->numbers[3]);
   if (is("barrier")) BARRIER(shared->bar, 3)

@@ -1,7 +1,5 @@
 // Collectives between simulated nodes over a network that reorders: nobody leaves before all have come, values, payloads, misuse.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -183,61 +181,173 @@ TEST_CASE("the number of threads that take part can change between collectives")
   require_done(world.run());
 }
 
-// Runs the body in a child process that is expected to stop itself, and returns what it wrote to standard error.
-std::string dying_words(const std::function<void()>& body) {
-  int ends[2];
-  REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    dup2(ends[1], STDERR_FILENO);
-    signal(SIGABRT, SIG_DFL);  // not doctest's report: only the product's own message
-    body();
-    _exit(0);
-  }
-  close(ends[1]);
-  std::string words;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = read(ends[0], buffer, sizeof buffer)) > 0;) words.append(buffer, static_cast<std::size_t>(got));
-  close(ends[0]);
-  int ended = 0;
-  REQUIRE(waitpid(child, &ended, 0) == child);
-  CHECK(WIFSIGNALED(ended));
-  return words;
-}
-
-TEST_CASE("collectives: nodes that call different things are named, with what each called") {
-  const std::string words = dying_words([] {
-    SyncWorldOptions options;
-    options.nodes = 3;
-    SimSyncWorld world(1, options);
-    world.start_all([&](std::uint32_t node, std::uint32_t) {
-      std::uint64_t value = 0;
-      if (node == 2) {
-        (void)world.node(node).sync->all_reduce(bytes_of(value), [](std::span<std::byte>, std::span<const std::byte>) {});
-      } else {
-        (void)world.node(node).sync->barrier();
+TEST_CASE("split barrier: nobody waits for who has arrived, and who has waited knows what all wrote before they arrived") {
+  for_each_seed(60, [](std::uint64_t seed) {
+    SplitMix64 random(seed);
+    const SyncWorldOptions options = random_options(random);
+    const bool splits = seed % 4 != 0;
+    SimSyncWorld world(seed, options);
+    for (std::uint32_t n = 0; n < options.nodes; ++n) world.node(n).hook->split_barriers(splits);
+    const std::uint32_t everybody = options.nodes * options.threads;
+    constexpr int kRounds = 8;
+    std::vector<std::uint32_t> arrived(kRounds, 0);
+    std::vector<Clock> known(kRounds, Clock(options.nodes, 0));
+    world.start_all([&](std::uint32_t node, std::uint32_t local) {
+      SplitMix64 mine(mix64(seed) + node * 100 + local);
+      sync::Sync& sync = *world.node(node).sync;
+      const auto pause = [&] { world.pause(node, static_cast<Nanos>(mine.below(30) * kMicro)); };
+      for (int round = 0; round < kRounds; ++round) {
+        if (mine.below(3) == 0) pause();
+        const Clock clock = world.node(node).hook->write();
+        for (std::size_t i = 0; i < clock.size(); ++i) known[round][i] = std::max(known[round][i], clock[i]);
+        ++arrived[round];
+        if (mine.below(3) == 0) {
+          REQUIRE(sync.barrier() == Status::ok);
+        } else {
+          const Result<sync::SplitBarrier> token = sync.arrive();
+          REQUIRE(token.has_value());
+          if (mine.below(2) == 0) pause();
+          REQUIRE(sync.lock(0x100, local + 1) == Status::ok);  // runs on: writes, locks, unlocks
+          (void)world.node(node).hook->write();
+          REQUIRE(sync.unlock(0x100, local + 1) == Status::ok);
+          REQUIRE(sync.wait(*token) == Status::ok);
+        }
+        CHECK(arrived[round] == everybody);
+        CHECK(world.node(node).hook->covers(known[round]));
       }
     });
-    (void)world.run();
+    require_done(world.run());
+    CHECK_FALSE(world.hooks_broken());
   });
-  CHECK(words.find("node 2 calls all_reduce of 8 bytes") != std::string::npos);
-  CHECK(words.find("node 0 calls barrier") != std::string::npos);
 }
 
-TEST_CASE("collectives: threads of one node that call different things are noticed") {
-  const std::string words = dying_words([] {
-    SyncWorldOptions options;
-    options.nodes = 1;
-    options.threads = 2;
-    SimSyncWorld world(1, options);
-    world.start_all([&](std::uint32_t node, std::uint32_t local) {
-      std::vector<std::byte> value(8 + local);
-      (void)world.node(node).sync->broadcast(NodeId{0}, value);
-    });
-    (void)world.run();
+TEST_CASE("split barrier: who waits goes on although others, everywhere in the tree, have arrived and work on") {
+  SyncWorldOptions options;
+  options.nodes = 13;
+  options.threads = 2;
+  options.arity = 2;
+  SimSyncWorld world(1, options);
+  std::uint32_t passed = 0;
+  world.start_all([&](std::uint32_t node, std::uint32_t local) {
+    sync::Sync& sync = *world.node(node).sync;
+    for (std::uint32_t round = 0; round < 6; ++round) {
+      const Result<sync::SplitBarrier> token = sync.arrive();
+      REQUIRE(token.has_value());
+      // One thread waits at once; the rest of its node, inner nodes and the root among them, do so when it has passed.
+      if (node != round * 2 || local != round % 2) {
+        while (passed <= round) world.pause(node, 50 * kMicro);
+      }
+      REQUIRE(sync.wait(*token) == Status::ok);
+      if (node == round * 2 && local == round % 2) ++passed;
+      REQUIRE(sync.barrier() == Status::ok);
+    }
   });
-  CHECK(words.find("one thread calls broadcast of") != std::string::npos);
+  require_done(world.run());
+  CHECK(passed == 6);
+}
+
+TEST_CASE("broadcast: of the root's threads those give that say so") {
+  SyncWorldOptions options;
+  options.nodes = 3;
+  options.threads = 3;
+  SimSyncWorld world(1, options);
+  world.start_all([&](std::uint32_t node, std::uint32_t local) {
+    for (std::uint32_t root = 0; root < 9; ++root) {
+      std::uint64_t value = node * 3 + local;
+      REQUIRE(world.node(node).sync->broadcast(NodeId{root / 3}, bytes_of(value), local == root % 3) == Status::ok);
+      CHECK(value == root);
+    }
+  });
+  require_done(world.run());
+}
+
+TEST_CASE("barrier of 2 to 1024 nodes: rounds grow with the logarithm, messages with the nodes") {
+  constexpr Nanos kHop = 10 * kMicro;
+  for (const std::uint32_t nodes : {2U, 16U, 128U, 1024U}) {
+    SyncWorldOptions options;
+    options.nodes = nodes;
+    options.dawdle = false;
+    nic::SimNetworkOptions network;
+    network.min_delay = network.max_delay = kHop;  // so that time counts rounds
+    SimSyncWorld world(1, options, network);
+    std::uint32_t arrived = 0;
+    Nanos end = 0;
+    world.start_all([&](std::uint32_t node, std::uint32_t) {
+      ++arrived;
+      REQUIRE(world.node(node).sync->barrier() == Status::ok);
+      CHECK(arrived == nodes);
+      end = std::max(end, world.env(node).now());
+    });
+    require_done(world.run());
+    const auto rounds = static_cast<std::uint64_t>((end + kHop / 2) / kHop);
+    MESSAGE(nodes, " nodes: ", rounds, " rounds, ", world.total(Stat::messages_sent), " messages");
+    CHECK(world.total(Stat::messages_sent) == 2 * (nodes - 1));
+    std::uint64_t levels = 0;  // of a tree of which each node has up to 8 children
+    for (std::uint64_t reached = 1, width = 1; reached < nodes; reached += width *= 8) ++levels;
+    CHECK(rounds >= 2 * levels);
+    CHECK(rounds <= 2 * levels + 1);  // what the nodes themselves take
+  }
+}
+
+// ---- misuse --------------------------------------------------------------------------------------------------------------------------
+
+/// What everybody is told, when each thread calls what it is given.
+void everybody_is_told(const SyncWorldOptions& options, const std::function<Status(sync::Sync&, std::uint32_t, std::uint32_t)>& call,
+                       const std::vector<std::string>& words) {
+  SimSyncWorld world(1, options);
+  std::uint32_t told = 0;
+  world.start_all([&](std::uint32_t node, std::uint32_t local) {
+    sync::Sync& sync = *world.node(node).sync;
+    CHECK(sync.barrier() == Status::ok);
+    Status status = call(sync, node, local);
+    if (status == Status::ok) status = sync.barrier();  // it was over before the mistake was found
+    CHECK(status == Status::invalid);
+    CHECK(sync.barrier() == Status::invalid);  // and from then on
+    for (const std::string& part : words) CHECK_MESSAGE(sync.mistake().find(part) != std::string::npos, sync.mistake());
+    ++told;
+  });
+  require_done(world.run());
+  CHECK(told == options.nodes * options.threads);
+}
+
+TEST_CASE("collectives: nodes that call different things are all told what each called") {
+  SyncWorldOptions options;
+  options.nodes = 9;
+  options.threads = 2;
+  options.arity = 2;
+  const auto mixed = [](sync::Sync& sync, std::uint32_t node, std::uint32_t) {
+    std::uint64_t value = 0;
+    const sync::Sync::Combine none = [](std::span<std::byte>, std::span<const std::byte>) {};
+    return node == 2 ? sync.all_reduce(bytes_of(value), none) : sync.barrier();
+  };
+  everybody_is_told(options, mixed, {"calls all_reduce of 8 bytes", "calls barrier", "must call the same collectives in the same order"});
+  const auto sizes = [](sync::Sync& sync, std::uint32_t node, std::uint32_t) {
+    std::vector<std::byte> value(node == 5 ? 16 : 8);
+    return sync.broadcast(NodeId{1}, value);
+  };
+  everybody_is_told(options, sizes, {"broadcast of 16 bytes from node 1", "broadcast of 8 bytes from node 1"});
+}
+
+TEST_CASE("collectives: threads of one node that call different things, too many of them, and a broadcast that nobody gives") {
+  SyncWorldOptions options;
+  options.nodes = 3;
+  options.threads = 2;
+  const auto mixed = [](sync::Sync& sync, std::uint32_t node, std::uint32_t local) {
+    std::vector<std::byte> value(node == 1 ? 8 + local : 8);
+    return sync.broadcast(NodeId{0}, value);
+  };
+  everybody_is_told(options, mixed, {"node 1: as collective number 1 one thread calls broadcast of"});
+  const auto nobody = [](sync::Sync& sync, std::uint32_t, std::uint32_t) {
+    std::uint64_t value = 0;
+    return sync.broadcast(NodeId{1}, bytes_of(value), false);
+  };
+  everybody_is_told(options, nobody, {"brought no value"});
+  const auto twice = [](sync::Sync& sync, std::uint32_t node, std::uint32_t local) {
+    if (node != 2) return sync.barrier();
+    (void)sync.arrive();
+    return local == 0 ? sync.barrier() : Status::ok;  // without a wait: three arrivals of two threads
+  };
+  everybody_is_told(options, twice, {"one thread more than the 2 that take part calls a barrier"});
 }
 
 }  // namespace

@@ -12,14 +12,13 @@ namespace netvm::test {
 namespace {
 
 // Bytes that did not change travel with a changed neighbour of their word.
-template <class P>
-class WordGranular final : public P {
+class LrcIsWordGranular final : public dsm::Lrc {
  public:
-  using P::P;
+  using Lrc::Lrc;
 
  private:
   void find_changes(PageId page, std::vector<dsm::DiffRun>& runs) override {
-    P::find_changes(page, runs);
+    Lrc::find_changes(page, runs);
     std::vector<dsm::DiffRun> words;
     for (const dsm::DiffRun& run : runs) {
       const std::uint32_t first = run.offset & ~3U;
@@ -28,6 +27,22 @@ class WordGranular final : public P {
       words.back().bytes = end - words.back().offset;
     }
     runs = words;
+  }
+};
+
+template <class P>
+class EagerIsWordGranular final : public P {
+ public:
+  using P::P;
+
+ private:
+  bool find_changes(PageId page, std::vector<std::uint64_t>& masks) override {
+    const bool any = P::find_changes(page, masks);
+    for (std::uint64_t& mask : masks) {
+      const std::uint64_t low = (mask | mask >> 1 | mask >> 2 | mask >> 3) & 0x1111111111111111;  // of each word's four bits
+      mask = low * 0xf;
+    }
+    return any;
   }
 };
 
@@ -128,17 +143,17 @@ void add_release_canaries(std::vector<Canary>& all) {
   all.push_back({"forgets notices that come during a fetch", "lrc", make_canary<LrcForgetsNoticesDuringFetch>});
   all.push_back({"applies changes in the wrong order", "lrc", make_canary<LrcAppliesOutOfOrder>});
   all.push_back({"compares a page that may still be written", "lrc", make_canary<LrcComparesTooEarly>});
-  all.push_back({"makes diffs of words", "lrc", make_canary<WordGranular<dsm::Lrc>>});
+  all.push_back({"makes diffs of words", "lrc", make_canary<LrcIsWordGranular>});
   all.push_back({"does not patch the receiver's twin", "erc", make_canary<ForgetsTwin<dsm::Erc>>});
   all.push_back({"does not wait for those who have copies", "erc", make_canary<DoesNotWait<dsm::Erc>>});
   all.push_back({"does not notice that an exclusive page is joined", "erc", make_canary<StaysExclusive<dsm::Erc>>});
   all.push_back({"compares a page that may still be written", "erc", make_canary<ComparesTooEarly<dsm::Erc>>});
-  all.push_back({"makes diffs of words", "erc", make_canary<WordGranular<dsm::Erc>>});
+  all.push_back({"makes diffs of words", "erc", make_canary<EagerIsWordGranular<dsm::Erc>>});
   all.push_back({"does not patch the receiver's twin", "update", make_canary<ForgetsTwin<dsm::Update>>});
   all.push_back({"does not wait for those who have copies", "update", make_canary<DoesNotWait<dsm::Update>>});
   all.push_back({"does not notice that an exclusive page is joined", "update", make_canary<StaysExclusive<dsm::Update>>});
   all.push_back({"compares a page that may still be written", "update", make_canary<ComparesTooEarly<dsm::Update>>});
-  all.push_back({"makes diffs of words", "update", make_canary<WordGranular<dsm::Update>>});
+  all.push_back({"makes diffs of words", "update", make_canary<EagerIsWordGranular<dsm::Update>>});
 }
 
 }  // namespace netvm::test

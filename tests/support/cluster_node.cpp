@@ -103,6 +103,12 @@ void ClusterWorker::store_bytes(Place to, const void* from, std::size_t bytes) {
 void ClusterWorker::lock(Place mutex) { require(on_.sync->lock(mutex, local() + 1), "locking a mutex"); }
 void ClusterWorker::unlock(Place mutex) { require(on_.sync->unlock(mutex, local() + 1), "unlocking a mutex"); }
 void ClusterWorker::barrier() { require(on_.sync->barrier(), "a barrier"); }
+void ClusterWorker::arrive() {
+  const Result<sync::SplitBarrier> arrived = on_.sync->arrive();
+  require(arrived.status(), "arriving at a barrier");
+  arrived_ = *arrived;
+}
+void ClusterWorker::wait() { require(on_.sync->wait(arrived_), "waiting at a barrier"); }
 void ClusterWorker::bind(Place mutex, Place data, std::uint64_t bytes) {
   NETVM_CHECK(on_.dsm->bind(sync::SyncId{mutex}, data, bytes), "binding memory outside of all allocations: offset %llu",
               static_cast<unsigned long long>(data));

@@ -71,6 +71,8 @@ class ClusterWorker : public Worker {
   void lock(Place mutex) override;
   void unlock(Place mutex) override;
   void barrier() override;
+  void arrive() override;
+  void wait() override;
   void bind(Place mutex, Place data, std::uint64_t bytes) override;
   sync::Objects& objects() override { return on_.sync->objects(); }
   [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place; }
@@ -78,6 +80,7 @@ class ClusterWorker : public Worker {
 
  private:
   ClusterNode& on_;
+  sync::SplitBarrier arrived_;
 };
 
 }  // namespace netvm::test

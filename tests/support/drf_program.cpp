@@ -20,7 +20,12 @@ constexpr std::size_t kMaxLargeObject = 2 * kPageSize - 32;
 constexpr std::uint32_t kMaxRegions = 3;  // of a rich program
 constexpr int kMaxNesting = 3;
 
-enum class Mode : std::uint8_t { locked, owned, read_only };
+enum class Mode : std::uint8_t { locked, owned, read_only, untouched };
+/// A phase; or what lies between the halves of the split barrier at its end, where some threads are in the next phase already.
+struct When {
+  std::uint32_t phase = 0;
+  bool between = false;
+};
 enum class Guard : std::uint8_t { mutex, semaphore, rwlock, monitor };
 enum class Separator : std::uint8_t { barrier, latch, flag, barriers_of_some };
 constexpr std::uint64_t kPlacesOfPhase = 8;  // of objects that end it
@@ -109,11 +114,21 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
 }
 
 // What all threads agree on without talking.
-Mode mode_of(const DrfOptions& options, std::uint32_t phase, std::size_t object) {
-  return static_cast<Mode>(mix64(options.seed * 31 + phase * 1009 + object) % 3);
-}
 std::uint32_t owner_of(const DrfOptions& options, std::uint32_t phase, std::size_t object, std::uint32_t threads) {
   return static_cast<std::uint32_t>(mix64(options.seed * 37 + phase * 2003 + object) % threads);
+}
+
+Mode mode_of(const DrfOptions& options, When when, std::size_t object, std::uint32_t threads) {
+  const auto in = [&](std::uint32_t phase) { return static_cast<Mode>(mix64(options.seed * 31 + phase * 1009 + object) % 3); };
+  const Mode mode = in(when.phase);
+  if (!when.between) return mode;
+  const bool stays = mode == in(when.phase + 1) && (mode != Mode::owned || owner_of(options, when.phase, object, threads) ==
+                                                                               owner_of(options, when.phase + 1, object, threads));
+  return stays ? mode : Mode::untouched;
+}
+/// Whether the barrier at the phase's end is split, by the threads that do not call barrier(). Not the last: everybody reads everything after it.
+bool is_split(const DrfOptions& options, std::uint32_t phase) {
+  return (options.rich || options.objects) && phase + 1 != options.phases && mix64(options.seed * 47 + phase) % 2 == 0;
 }
 
 class Program {
@@ -130,9 +145,9 @@ class Program {
     for (std::uint32_t phase = 0; phase < options_.phases; ++phase) {
       for (std::uint32_t step = 0; step < options_.steps; ++step) {
         if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
-        take_step(me, phase, random);
+        take_step(me, {phase}, random);
       }
-      end_phase(me, phase);
+      end_phase(me, phase, random);
     }
     for (const Object& object : plan_.objects) compare(me, object, 0, object.bytes, "at the end");
   }
@@ -143,24 +158,26 @@ class Program {
   }
 
  private:
-  void take_step(Worker& me, std::uint32_t phase, SplitMix64& random) {
+  void take_step(Worker& me, When when, SplitMix64& random) {
     const std::size_t index = random.below(plan_.objects.size());
     const Object& object = plan_.objects[index];
-    switch (mode_of(options_, phase, index)) {
+    switch (mode_of(options_, when, index, me.count())) {
       case Mode::locked:
-        inside_lock(me, phase, object, random);
+        inside_lock(me, when, object, random);
         break;
       case Mode::owned:
-        if (owner_of(options_, phase, index, me.count()) == me.rank()) use(me, object, random);
+        if (owner_of(options_, when.phase, index, me.count()) == me.rank()) use(me, object, random);
         break;
       case Mode::read_only:
         compare_part(me, object, random, "read by all");
+        break;
+      case Mode::untouched:
         break;
     }
   }
 
   // Uses some of the objects that the lock guards; now and then a second lock is nested inside.
-  void inside_lock(Worker& me, std::uint32_t phase, const Object& object, SplitMix64& random) {
+  void inside_lock(Worker& me, When when, const Object& object, SplitMix64& random) {
     const bool reads = take(me, object.lock, random);
     const std::uint64_t more = random.below(3);
     if (reads) {
@@ -168,8 +185,8 @@ class Program {
       return give_back(me, object.lock, reads);
     }
     use(me, object, random);
-    for (std::size_t i = 0; i < more; ++i) use_if_locked_by(me, phase, random.below(plan_.objects.size()), object.lock, random);
-    nest(me, phase, object.lock, options_.rich ? kMaxNesting : 1, random);
+    for (std::size_t i = 0; i < more; ++i) use_if_locked_by(me, when, random.below(plan_.objects.size()), object.lock, random);
+    nest(me, when, object.lock, options_.rich ? kMaxNesting : 1, random);
     give_back(me, object.lock, reads);
   }
 
@@ -258,13 +275,19 @@ class Program {
   }
 
   // Everybody waits for everybody.
-  void end_phase(Worker& me, std::uint32_t phase) {
+  void end_phase(Worker& me, std::uint32_t phase, SplitMix64& random) {
     const std::uint64_t places = me.sync_offset(plan_.separators + phase * kPlacesOfPhase * 8);
     const auto none = [] { return std::uint64_t{0}; };
     const auto all = [&me] { return std::uint64_t{me.count()}; };
     switch (separator_of(phase)) {
       case Separator::barrier:
-        return me.barrier();
+        if (!is_split(options_, phase) || random.below(4) == 0) return me.barrier();
+        me.arrive();
+        for (std::uint32_t step = 0; step < options_.steps / 2; ++step) {
+          if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
+          take_step(me, {phase, true}, random);
+        }
+        return me.wait();
       case Separator::latch:
         require(me.objects().count_down(places, me.who(), all, 1), "counting a latch down");
         return require(me.objects().await_latch(places, me.who(), all), "waiting for a latch");
@@ -293,17 +316,18 @@ class Program {
   static void require(Status status, const char* what) { NETVM_CHECK(ok(status), "%s failed: %s", what, to_string(status).data()); }
 
   // Locks are nested in ascending order.
-  void nest(Worker& me, std::uint32_t phase, std::uint32_t outer, int most, SplitMix64& random) {
+  void nest(Worker& me, When when, std::uint32_t outer, int most, SplitMix64& random) {
     if (most == 0 || outer + 1 >= plan_.lock_count || random.below(4) != 0) return;
     const auto inner = static_cast<std::uint32_t>(outer + 1 + random.below(plan_.lock_count - outer - 1));
     const bool reads = take(me, inner, random);
-    for (std::size_t i = 0; i < plan_.objects.size() && !reads; ++i) use_if_locked_by(me, phase, i, inner, random);
-    nest(me, phase, inner, most - 1, random);
+    for (std::size_t i = 0; i < plan_.objects.size() && !reads; ++i) use_if_locked_by(me, when, i, inner, random);
+    nest(me, when, inner, most - 1, random);
     give_back(me, inner, reads);
   }
 
-  void use_if_locked_by(Worker& me, std::uint32_t phase, std::size_t index, std::uint32_t lock, SplitMix64& random) {
-    if (mode_of(options_, phase, index) == Mode::locked && plan_.objects[index].lock == lock) use(me, plan_.objects[index], random);
+  void use_if_locked_by(Worker& me, When when, std::size_t index, std::uint32_t lock, SplitMix64& random) {
+    if (mode_of(options_, when, index, me.count()) == Mode::locked && plan_.objects[index].lock == lock)
+      use(me, plan_.objects[index], random);
   }
 
   void use(Worker& me, const Object& object, SplitMix64& random) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "dsm/api/job_runtime.hpp"
 
@@ -60,6 +62,8 @@ class JobWorker final : public Worker {
   void lock(Place place) override { reinterpret_cast<mutex*>(place)->lock(); }
   void unlock(Place place) override { reinterpret_cast<mutex*>(place)->unlock(); }
   void barrier() override { thread_.barrier(); }
+  void arrive() override { arrived_ = thread_.arrive(); }
+  void wait() override { thread_.wait(std::move(*std::exchange(arrived_, std::nullopt))); }
   void bind(Place place, Place data, std::uint64_t bytes) override {
     reinterpret_cast<mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
   }
@@ -81,6 +85,7 @@ class JobWorker final : public Worker {
 
   Thread& thread_;
   bool checked_;
+  std::optional<Thread::arrival_token> arrived_;
 };
 
 // At node 0, by one-sided operations.

@@ -51,6 +51,9 @@ class Worker {
   virtual void lock(Place mutex) = 0;
   virtual void unlock(Place mutex) = 0;
   virtual void barrier() = 0;
+  /// The same in two halves. wait() follows arrive(), before the next of either.
+  virtual void arrive() = 0;
+  virtual void wait() = 0;
   /// The mutex guards these bytes: every node says so before it uses the mutex (Dsm::bind).
   virtual void bind(Place mutex, Place data, std::uint64_t bytes) = 0;
 

@@ -69,6 +69,8 @@ class ClockHook final : public sync::CoherenceHook {
     known_[node_.value] = std::max(known_[node_.value], flushed);
   }
   [[nodiscard]] bool tells_ahead() override { return true; }
+  [[nodiscard]] bool splits_barriers() override { return splits_; }
+  void split_barriers(bool does) { splits_ = does; }
   void append_acquire_request(sync::SyncId, sync::Bytes& out) override { append(out); }
   void append_grant(sync::SyncId, NodeId, std::span<const std::byte> request, sync::Bytes& out) override {
     if (request.size() != known_.size() * sizeof(std::uint64_t)) broken_ = true;
@@ -139,6 +141,7 @@ class ClockHook final : public sync::CoherenceHook {
   std::uint64_t written_ = 0;
   std::atomic<std::uint64_t> releases_{0};
   std::atomic<bool> broken_{false};
+  bool splits_ = true;
 };
 
 struct SyncWorldOptions {

@@ -11,7 +11,6 @@ namespace {
 
 constexpr double kMostDrift = 5e-3;       // of the energy
 constexpr double kForceTolerance = 0.04;  // at theta 1; the error is about a third of it, and falls with the fourth power of theta
-constexpr double kMostDifference = 1e-9;
 constexpr std::size_t kSample = 50;
 
 /// Root mean square of the accelerations' errors, by that of the accelerations.
@@ -46,23 +45,6 @@ std::vector<Check> self_test(const Parameters& parameters, const Simulation& sim
           {"forces", error <= allowed,
            fmt::format("differ from direct sums by {:.1e} (root mean square of {} bodies), {:.0e} allowed", error,
                        std::min(kSample, parameters.bodies), allowed)}};
-}
-
-SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
-    : SoloRun(runs, [&](Store& store) { return std::make_unique<Simulation>(store, parameters); }), parameters_(parameters) {}
-
-Check SequentialRun::compare(const Simulation& simulation) const {
-  double worst = 0;
-  bool finite = true;
-  for (std::size_t body = 0; body < parameters_.bodies; ++body) {
-    const double position = length(simulation.place(body).at - algorithm().place(body).at);
-    const double velocity = length(simulation.motion(body).velocity - algorithm().motion(body).velocity);
-    finite = finite && std::isfinite(position) && std::isfinite(velocity);
-    worst = std::max({worst, position, velocity});
-  }
-  return {"reference", finite && worst <= kMostDifference,
-          fmt::format("positions and velocities differ from the sequential run's by {:.1e} at most, {:.0e} allowed",
-                      finite ? worst : INFINITY, kMostDifference)};
 }
 
 }  // namespace splash2::barnes

@@ -4,21 +4,13 @@
 #include <vector>
 
 #include "apps/splash2/barnes/simulation.hpp"
-#include "apps/splash2/common/runs.hpp"
+#include "apps/splash2/common/bodies.hpp"
 
 namespace splash2::barnes {
 
 /// The program's own test: energy is kept, the tree has all the mass, and accelerations of some bodies are those of a direct sum. One thread.
 std::vector<Check> self_test(const Parameters& parameters, const Simulation& simulation, const Result& result);
 
-class SequentialRun : public SoloRun<Simulation> {
- public:
-  SequentialRun(const Parameters& parameters, std::int64_t runs);
-  /// Positions and velocities, body by body.
-  [[nodiscard]] Check compare(const Simulation& simulation) const;
-
- private:
-  Parameters parameters_;
-};
+using SequentialRun = SequentialBodies<Simulation, Parameters>;
 
 }  // namespace splash2::barnes

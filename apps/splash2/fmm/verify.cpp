@@ -10,7 +10,6 @@ namespace splash2::fmm {
 namespace {
 
 constexpr double kMostDrift = 1e-3;  // of the kinetic energy's scale, which is about 1/4
-constexpr double kMostDifference = 1e-9;
 constexpr std::size_t kSample = 50;
 
 struct Errors {
@@ -57,23 +56,6 @@ std::vector<Check> self_test(const Parameters& parameters, const Simulation& sim
            fmt::format(
                "accelerations and potentials of {} bodies differ from direct sums by {:.1e} and {:.1e} (root mean square), {:.0e} allowed",
                std::min(kSample, parameters.bodies), errors.acceleration, errors.potential, allowed)}};
-}
-
-SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
-    : SoloRun(runs, [&](Store& store) { return std::make_unique<Simulation>(store, parameters); }), parameters_(parameters) {}
-
-Check SequentialRun::compare(const Simulation& simulation) const {
-  double worst = 0;
-  bool finite = true;
-  for (std::size_t body = 0; body < parameters_.bodies; ++body) {
-    const double position = std::abs(simulation.place(body).at - algorithm().place(body).at);
-    const double velocity = std::abs(simulation.motion(body).velocity - algorithm().motion(body).velocity);
-    finite = finite && std::isfinite(position) && std::isfinite(velocity);
-    worst = std::max({worst, position, velocity});
-  }
-  return {"reference", finite && worst <= kMostDifference,
-          fmt::format("positions and velocities differ from the sequential run's by {:.1e} at most, {:.0e} allowed",
-                      finite ? worst : INFINITY, kMostDifference)};
 }
 
 }  // namespace splash2::fmm

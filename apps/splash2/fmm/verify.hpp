@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "apps/splash2/common/runs.hpp"
+#include "apps/splash2/common/bodies.hpp"
 #include "apps/splash2/fmm/simulation.hpp"
 
 namespace splash2::fmm {
@@ -12,14 +12,6 @@ namespace splash2::fmm {
 /// of a direct sum to the precision that was asked for. One thread.
 std::vector<Check> self_test(const Parameters& parameters, const Simulation& simulation, const Result& result);
 
-class SequentialRun : public SoloRun<Simulation> {
- public:
-  SequentialRun(const Parameters& parameters, std::int64_t runs);
-  /// Positions and velocities, body by body.
-  [[nodiscard]] Check compare(const Simulation& simulation) const;
-
- private:
-  Parameters parameters_;
-};
+using SequentialRun = SequentialBodies<Simulation, Parameters>;
 
 }  // namespace splash2::fmm

@@ -119,6 +119,37 @@ class Thread {
 
   /// Blocks until every thread of the section is here. Everything written before is visible after.
   void barrier();
+  void arrive_and_wait() { barrier(); }
+
+  /// What arrive() returns and wait() takes.
+  class arrival_token {
+   private:
+    friend class Thread;
+    arrival_token(std::uint64_t number, bool has_arrived) : number_(number), has_arrived_(has_arrived) {}
+    std::uint64_t number_;
+    bool has_arrived_;
+  };
+  /// The barrier in two halves: arrive() says that this thread has come and goes on, wait() blocks until every thread of the section has. What was
+  /// written before anybody's arrive() is visible after wait(); in between work on what nobody else needs. A thread waits before it calls anything
+  /// collective again (else std::system_error, operation_not_permitted); others may call barrier() meanwhile. Under the protocols "scope" and "entry" the arrival takes effect in wait():
+  /// there nothing between the two may wait for a thread that has passed.
+  [[nodiscard]] arrival_token arrive();
+  void wait(arrival_token&& arrival);
+
+  /// Gives everybody the value of the thread whose rank is `root`. A barrier, too.
+  template <class T>
+  T broadcast(const T& value, int root = 0) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T result = value;
+    broadcast_bytes(&result, sizeof(T), root);
+    return result;
+  }
+  /// The same of `count` objects in private memory.
+  template <class T>
+  void broadcast(T* values, std::size_t count, int root) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    broadcast_bytes(values, detail::bytes_of<T>(count), root);
+  }
 
   /// Combines every thread's value with an associative `op` (in rank order of nodes) and returns the result to all. A barrier, too.
   template <class T, class Op>
@@ -151,8 +182,11 @@ class Thread {
  private:
   friend class Job;
   Thread(int node, int nodes, int local, int threads) : node_(node), nodes_(nodes), local_(local), threads_(threads) {}
-  static void all_reduce(void* value, std::size_t bytes, const std::function<void(void*, const void*)>& combine);
+  void all_reduce(void* value, std::size_t bytes, const std::function<void(void*, const void*)>& combine);
+  void broadcast_bytes(void* value, std::size_t bytes, int root);
+  void must_not_owe(const char* what) const;
   int node_, nodes_, local_, threads_;
+  bool owes_wait_ = false;  // has arrived, and not waited
 };
 
 /// This process's membership in a job. Make one at the start of main(), before other threads use shared memory; it leaves in its
@@ -184,6 +218,14 @@ class Job {
 
   /// Waits for all nodes (one thread of each, outside of parallel()). Collective.
   void barrier();
+  /// Gives every node the value of node `root` (one thread of each, outside of parallel()). Collective; a barrier, too.
+  template <class T>
+  [[nodiscard]] T broadcast(const T& value, int root = 0) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T result = value;
+    broadcast_bytes(&result, sizeof(T), root);
+    return result;
+  }
 
   /// Zeroed shared memory for n objects; any thread of any node may call at any time. The pointer means the same on every node: hand it
   /// over through shared memory. Throws AllocationError. No constructor runs: T must be fine as zero bytes.
@@ -224,6 +266,7 @@ class Job {
     static_assert(std::is_trivially_destructible_v<T>, "shared memory runs no destructors");
   }
   void run_parallel(const std::function<void(Thread&)>& f);
+  void broadcast_bytes(void* value, std::size_t bytes, int root);
   std::unique_ptr<detail::Runtime> runtime_;
 };
 

@@ -19,10 +19,17 @@ static long deep(long n) {
   return n < 0 ? 0 : deep(n + 1) + frame[0];
 }
 
+static volatile long *flag;
+static char *large;
+
 static void *run(void *argument) {
   char *volatile block = argument, *volatile same = argument;
   if (is("unlock")) pthread_mutex_unlock(&mutex);
   if (is("null")) *(volatile int *)0 = 1;
+  if (is("beyond")) ((volatile char *)large)[600 << 20] = 1; /* the heap does not reach as far */
+  if (is("spin")) {
+    while (flag[1] == 0) continue;
+  }
   if (is("overflow")) return (void *)deep(0);
   if (is("twice")) {
     free(block);
@@ -55,6 +62,8 @@ int main(int argc, char **argv) {
     printf("made %d, then %s\n", made, strerror(error));
     return 0;
   }
+  if (is("spin")) flag = calloc(5, sizeof(long));
+  if (is("beyond")) large = malloc(1 << 20);
   pthread_mutex_lock(&mutex);
   if (!is("cancel") && !is("kill")) { /* on node 0, the next on node 1 */
     CHECK(pthread_create(&second, NULL, run, malloc(10)) == 0);

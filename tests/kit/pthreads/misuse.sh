@@ -22,7 +22,11 @@ expect some 'sigaction\(\) by thread 1 .*SIGSEGV and SIGBUS are NetVM' -n 2 ./mi
 expect some 'pthread_cancel\(\) by thread 0 .*look at a flag' -n 2 ./misuse cancel
 expect some 'pthread_kill\(\) by thread 0 .*NETVM_PLACE' -n 2 --place 1 ./misuse kill
 expect some 'thread 1 .* crashed: Segmentation fault at 0x0, which is not shared memory' -n 2 ./misuse null
-expect some 'thread 1 .* crashed: .* below its stack of [0-9]+ bytes, which is full.*setstacksize' -n 2 --trap userfaultfd ./misuse overflow
+for trap in userfaultfd mprotect; do
+  expect some 'thread 1 .* crashed: .* below its stack of [0-9]+ bytes, which is full.*setstacksize' -n 2 --trap $trap ./misuse overflow
+done
+expect some 'thread 1 .* crashed: .* [0-9]+ bytes beyond the end of the 1048576 bytes that node 0 allocated in main\+0x' -n 2 ./misuse beyond
+expect 124 'thread 1 .* has been spinning for 2 seconds, reading 0x[0-9a-f]+, 8 bytes into the [0-9]+ bytes that were allocated in main\+0x' -n 2 --place 1 --protocol hlrc --timeout 5 ./misuse spin
 expect 0 'atomic instructions \(in work\+0x[0-9a-f]+\)\. Under protocol hlrc .*sc-directory' -n 2 --place 1 --protocol hlrc ./c11
 if grep -q 'atomic' <<<"$("$bin/netvmrun" -n 2 --protocol hlrc ./threads 2>&1)"; then echo "threads: it has no atomic instructions"; failed=1; fi
 expect 0 'the 1025th on node [01]; a node has at most 1024.*more nodes' -n 2 ./misuse many
