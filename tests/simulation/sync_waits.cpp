@@ -113,7 +113,7 @@ TEST_CASE("mutex: memory that holds a mutex in use is told from other memory") {
   SimSyncWorld world(1, options);
   world.start_all([&](std::uint32_t node, std::uint32_t) {
     sync::Sync& sync = *world.node(node).sync;
-    const auto busy = [&](std::uint64_t from, std::uint64_t bytes) { return sync.busy_in(from, bytes).value_or(0); };
+    const auto busy = [&](std::uint64_t from, std::uint64_t bytes) { return sync.busy_in(from, bytes).value_or(sync::SyncId{}).offset; };
     CHECK(busy(0, 1 << 20) == 0);
     if (node == 0) {
       for (std::uint64_t i = 0; i < 100; ++i) {
