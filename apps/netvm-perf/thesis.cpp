@@ -31,6 +31,10 @@ class CasTranslation final : public nic::CasPageLock::Locker {
       std::uint64_t frame = 0;
       return locker_.try_lock<kWhat>(page, &frame);  // a page's number is its frame's
     }
+    template <nic::LockFor kWhat>
+    static bool try_lock_run(const nic::Device& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
+      return false;  // a count is taken page by page
+    }
     void unlock() { locker_.unlock(); }
 
    private:
