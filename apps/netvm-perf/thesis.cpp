@@ -270,6 +270,7 @@ void measure_notifications(Session& session, Table& table) {
   add_figure(table, "notification over the minimum write, spin", "0.53 to 3.15", added(spin), {0.53, 0.10});
   add_figure(table, "notification over the minimum write, block", "0.53 to 3.15", added(block), {3.15, {}});
   add_figure(table, "notification over the minimum write, handler", "0.53 to 3.15", added(handler), {3.15, 1.0});
+  add_figure(table, "a bare futex wake over the minimum write", "-", added(futex), {});
   add_figure(table, "the same put and wait over a bare futex wake", "-", paired_ratio(arms.values(block), arms.values(futex)), {{}, 1.2});
 }
 
