@@ -75,7 +75,9 @@ class FirmwarePut {
   void put(std::uint64_t offset, const std::byte* from, std::size_t bytes) {
     using Step = nic::BasicFirmware<Translation>;
     const nic::RemoteRegion& to = session_.peer();
-    if (!Step::template try_short<nic::LockFor::write>(target_, to, offset, const_cast<std::byte*>(from), bytes)) {
+    auto* const source = const_cast<std::byte*>(from);  // only read
+    if (!Step::template try_short<nic::LockFor::write>(target_, to, offset, source, bytes) &&
+        !Step::template try_long<nic::LockFor::write>(target_, to, offset, source, bytes)) {
       const nic::Outcome outcome = Step::execute(target_, nic::write_request(to, offset, from, bytes));
       if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
     }
