@@ -13,7 +13,7 @@ the tables that stand there. For a machine that does nothing else: about ten min
   --nodes N,...          numbers of nodes (default 1,2,4)
   --protocols NAME,...   protocols (default hlrc,sc-directory,scope); the programs of apps/gas use none, and run once
   --runs N               run each combination N times and show medians (default 3)
-  --minutes M            what a page may take: fewer runs where they are long, but one at least (default 1.5)
+  --minutes M            what a page may take: fewer runs where they are long, but one at least (default 1.2)
   --pages FOLDER         also write each table into FOLDER/PAGE.md, between the lines <!-- measured --> and <!-- /measured -->
                          (apps/measure.sh --pages docs/apps)
   --json PREFIX          also write all results of a page to PREFIX-PAGE.json
@@ -25,7 +25,7 @@ Exit status: 0 if every answer is right; 1 if one is wrong or a run failed; 2 if
 HELP
 }
 
-nodes=1,2,4 protocols=hlrc,sc-directory,scope runs=3 minutes=1.5 pages='' json='' bin=$here/../build/release/bin
+nodes=1,2,4 protocols=hlrc,sc-directory,scope runs=3 minutes=1.2 pages='' json='' bin=$here/../build/release/bin
 wanted=()
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -65,12 +65,15 @@ if ! awk -v load="$load" 'BEGIN { exit !(load < 0.7) }'; then
   echo "apps/measure.sh: the machine is busy (load $load): seconds will say little" >&2
 fi
 
-# write_page PAGE TABLE COMMAND: replaces what stands between the marks.
+often="medians of $runs runs (of fewer where one takes long)"
+[ "$runs" != 1 ] || often="one run each"
+
+# write_page PAGE TABLE: replaces what stands between the marks.
 write_page() {
   local text
   text=$(mktemp)
   {
-    echo "\`apps/measure.sh $1\`, medians of $runs runs (of fewer where one takes long), on a machine with $machine, $quiet. More nodes than processors take turns. The counts are the whole job's, checking included."
+    echo "\`apps/measure.sh $1\`, $often, on a machine with $machine, $quiet. More nodes than processors take turns. The counts are the whole job's, checking included."
     printf '\n```text\n%s\n```\n' "$2"
   } >"$text"
   sed -i -e "/^<!-- measured -->\$/,/^<!-- \/measured -->\$/{/^<!-- measured -->\$/r $text" -e '/^<!-- /!d}' "$pages/$1.md"

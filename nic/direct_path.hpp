@@ -4,6 +4,7 @@
 // The hot path of a short put, top to bottom (try_short): is the source private memory (two compares), is the channel free of packets (two loads), region
 // entry (key, range, rights: one line), page lock (a store and two loads), key again, copy, unlock (a store), two statistics. No allocation, no system
 // call, no locked instruction, and no call: it either does all of that in registers, or nothing, and leaves it to who can do everything (write_any).
+// Every write goes through write(), whatever it notifies (Silently, Notifying) and wherever its end shows (Blocking, Posted).
 //
 // Invariants
 //  1. A request goes directly only while nothing of its channel is on its way in packets: so the channel's order holds.
@@ -12,6 +13,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "nic/held_memory.hpp"
 #include "nic/nic_impl.hpp"
@@ -34,20 +37,117 @@ inline WorkRequest atomic_request(const RemoteRegion& on, std::uint64_t offset, 
   return {.kind = WorkKind::atomic, .region = on.id, .key = on.key, .offset = offset, .bytes = sizeof(std::uint64_t), .atomic = args};
 }
 
+/// A posted read's landing place in evictable memory, kept until the read ends.
+struct HeldLanding {
+  HeldLanding(Env& the_env, HeldMemory&& where, Completion* whose) : env(the_env), memory(std::move(where)), user(whose) {}
+  static void on_end(Completion& self, void* context) {
+    const std::unique_ptr<HeldLanding> held(static_cast<HeldLanding*>(context));
+    Completion* const user = held->user;
+    const Status status = self.status();
+    held->memory.release();
+    Completion::end(user, held->env, status);
+  }
+  Env& env;
+  HeldMemory memory;
+  Completion* user;
+  Completion completion{&on_end, this};
+};
+
+/// What a write does besides. Nothing:
+struct Silently {
+  static void prefetch(Nic::Impl& /*impl*/, NodeId /*target*/) {}
+  static Status after(Nic::Impl& /*impl*/, Device& /*target*/, Status written) { return written; }
+  static Status lost_source(Nic::Impl& impl, NodeId target, Status why) { return impl.note_lost_source(target, why); }
+  static void mark(Posting& /*posting*/) {}
+};
+/// An increment of an event counter of its target.
+struct Notifying {
+  RemoteCounter counter;
+  std::uint64_t increment;
+  NotifyMode mode;
+
+  /// The counter's line comes at the same time as that of the bytes.
+  void prefetch(Nic::Impl& impl, NodeId target) const {
+    if (!impl.is_node(target)) [[unlikely]]
+      return;
+    if (Device* device = impl.direct_if_found(target)) device->counters().prefetch(counter.id);
+  }
+  Status after(Nic::Impl& impl, Device& target, Status written) const {
+    return impl.notify_direct(target, counter, increment, mode, written);
+  }
+  Status lost_source(Nic::Impl& impl, NodeId /*target*/, Status why) const { return impl.notify_lost_source(counter, increment, why); }
+  void mark(Posting& posting) const {
+    posting.notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered;
+    posting.counter = counter.id;
+    posting.increment = increment;
+  }
+};
+
+/// Where the end of an operation shows. In what the verb returns, which blocks:
+struct Blocking {
+  static Status now(Nic::Impl& /*impl*/, Status status) { return status; }
+  /// What goes as packets: post(completion) sends it.
+  template <class Post>
+  static Status later(Nic& nic, Post&& post) {
+    Completion completion;
+    post(&completion, WhenFull::queue);
+    return nic.wait(completion);
+  }
+};
+/// In a completion (may be null). What the verb returns means nothing.
+struct Posted {
+  Completion* completion;
+  WhenFull when_full;
+
+  Status now(Nic::Impl& impl, Status status) const {
+    Completion::end(completion, impl.env, status);
+    return status;
+  }
+  template <class Post>
+  Status later(Nic& /*nic*/, Post&& post) const {
+    post(completion, when_full);
+    return Status::ok;
+  }
+};
+
+/// The same, of a read into evictable memory that is kept until then.
+struct PostedHeld {
+  const Posted& end;
+  HeldMemory& landing;
+
+  Status now(Nic::Impl& impl, Status status) const { return end.now(impl, status); }
+  template <class Post>
+  Status later(Nic& nic, Post&& post) const {
+    if (landing.is_private()) return end.later(nic, post);
+    auto* held = new HeldLanding(nic.env(), std::move(landing), end.completion);
+    return Posted{&held->completion, end.when_full}.later(nic, post);
+  }
+};
+
 /// Executes requests here and now, over one translation.
 template <class Translation>
 class DirectPath {
  public:
-  /// Blocking verbs: Nic's own are those over ShadowTranslation.
-  static Status write(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-    if (try_short<LockFor::write>(*nic.impl_, to, offset, static_cast<std::byte*>(const_cast<void*>(from)), bytes) != nullptr) [[likely]]
-      return Status::ok;  // the source is only read
-    return write_any(nic, to, offset, from, bytes);
+  /// The verbs: Nic's own are those over ShadowTranslation. Also: Silently, Notifying (whose counter is the target's). End: Blocking, Posted.
+  template <class Also = Silently, class End = Blocking>
+  [[gnu::always_inline]] static Status write(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                             const Also& also = {}, const End& end = {}) {
+    if (!is_short_copy(bytes)) return write_long(nic, to, offset, from, bytes, also, end);
+    Nic::Impl& impl = *nic.impl_;
+    also.prefetch(impl, to.node);
+    auto* const source = static_cast<std::byte*>(const_cast<void*>(from));  // it is only read
+    if (Device* target = try_short<LockFor::write>(impl, to, offset, source, bytes)) [[likely]]
+      return end.now(impl, also.after(impl, *target, Status::ok));
+    return write_any(nic, to, offset, from, bytes, also, end);
   }
-  static Status read(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-    if (try_short<LockFor::read>(*nic.impl_, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
-      return Status::ok;
-    return read_any(nic, from, offset, to, bytes);
+  template <class End = Blocking>
+  [[gnu::always_inline]] static Status read(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes,
+                                            const End& end = {}) {
+    if (!is_short_copy(bytes)) return read_long(nic, from, offset, to, bytes, end);
+    Nic::Impl& impl = *nic.impl_;
+    if (try_short<LockFor::read>(impl, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
+      return end.now(impl, Status::ok);
+    return read_any(nic, from, offset, to, bytes, end);
   }
   static Result<std::uint64_t> atomic(Nic& nic, const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
     Nic::Impl& impl = *nic.impl_;
@@ -65,35 +165,53 @@ class DirectPath {
   friend class Nic;
   friend class QueuePair;
 
-  /// A short access where nothing is unusual, without any call. Returns the target's device, or null: nothing has happened.
+  /// An access where nothing is unusual. Returns the target's device, or null: nothing has happened that may not happen again. Without any call:
   template <LockFor kWhat>
   [[gnu::always_inline]] static Device* try_short(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
                                                   std::size_t bytes) {
-    if (!impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
-      return nullptr;
-    Device* device = impl.direct_if_found(at.node);
+    Device* device = usual_device(impl, at, here);
     if (device == nullptr || !BasicFirmware<Translation>::template try_short<kWhat>(*device, at, offset, here, bytes)) [[unlikely]]
       return nullptr;
     if (at.node != impl.config.node) [[likely]]
       impl.stats.add_one_sided(bytes);
     return device;
   }
-
-  [[gnu::noinline]] static Status write_any(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-    const Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(to.node)) [[unlikely]]
-      return Status::invalid;
-    if (!Translation::kPinned && impl.own.covers(from)) [[unlikely]]
-      return write_held(nic, to, offset, from, bytes);
-    return write_from(nic, to, offset, from, bytes);
+  /// Of any length.
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static Device* try_long(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+                                                 std::size_t bytes) {
+    Device* device = usual_device(impl, at, here);
+    if (device == nullptr || !BasicFirmware<Translation>::template try_long<kWhat>(*device, at, offset, here, bytes)) [[unlikely]]
+      return nullptr;
+    if (at.node != impl.config.node) [[likely]]
+      impl.stats.add_one_sided(bytes);
+    return device;
   }
-  [[gnu::noinline]] static Status read_any(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-    const Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(from.node)) [[unlikely]]
-      return Status::invalid;
-    if (!Translation::kPinned && impl.own.covers(to)) [[unlikely]]
-      return read_held(nic, from, offset, to, bytes);
-    return read_to(nic, from, offset, to, bytes);
+  /// The verbs where it is not short. Functions of their own that are jumped to, and small: a long copy drives all that they use out of the first-level cache,
+  /// the stack, too, and each line of it that is needed comes back.
+  template <class Also, class End>
+  [[gnu::noinline]] static Status write_long(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                             Also also, End end) {
+    Nic::Impl& impl = *nic.impl_;
+    also.prefetch(impl, to.node);
+    auto* const source = static_cast<std::byte*>(const_cast<void*>(from));  // it is only read
+    if (Device* target = try_long<LockFor::write>(impl, to, offset, source, bytes)) [[likely]]
+      return end.now(impl, also.after(impl, *target, Status::ok));
+    return write_any(nic, to, offset, from, bytes, also, end);
+  }
+  template <class End>
+  [[gnu::noinline]] static Status read_long(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes,
+                                            End end) {
+    Nic::Impl& impl = *nic.impl_;
+    if (try_long<LockFor::read>(impl, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
+      return end.now(impl, Status::ok);
+    return read_any(nic, from, offset, to, bytes, end);
+  }
+  /// Null also where the memory on this side may be evicted.
+  [[gnu::always_inline]] static Device* usual_device(Nic::Impl& impl, const RemoteRegion& at, const std::byte* here) {
+    if (!impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
+      return nullptr;
+    return impl.direct_if_found(at.node);
   }
 
   /// Executes here and now what make() says: it is asked again where things did not simply work, so that no request lies in memory on the way.
@@ -116,15 +234,14 @@ class DirectPath {
       impl.stats.add_one_sided(request.bytes);
     return device;
   }
-  [[gnu::always_inline]] static Device* execute_write(Nic::Impl& impl, const RemoteRegion& to, std::uint64_t offset, const void* from,
-                                                      std::size_t bytes, Outcome* outcome) {
-    return execute(
-        impl, to.node, [&] { return write_request(to, offset, from, bytes); }, outcome);
-  }
-  [[gnu::always_inline]] static Device* execute_read(Nic::Impl& impl, const RemoteRegion& from, std::uint64_t offset, void* to,
-                                                     std::size_t bytes, Outcome* outcome) {
-    return execute(
-        impl, from.node, [&] { return read_request(from, offset, to, bytes); }, outcome);
+  /// A write or a read whose memory on this side stays.
+  template <LockFor kWhat>
+  static Device* execute_move(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here, std::size_t bytes,
+                              Outcome* outcome) {
+    const auto make = [&] {
+      return kWhat == LockFor::write ? write_request(at, offset, here, bytes) : read_request(at, offset, here, bytes);
+    };
+    return execute(impl, at.node, make, outcome);
   }
   [[gnu::always_inline]] static Device* execute_atomic(Nic::Impl& impl, const RemoteRegion& on, std::uint64_t offset,
                                                        const AtomicArgs& args, Outcome* outcome) {
@@ -132,45 +249,64 @@ class DirectPath {
         impl, on.node, [&] { return atomic_request(on, offset, args); }, outcome);
   }
 
-  [[gnu::always_inline]] static Status write_from(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from,
-                                                  std::size_t bytes) {
-    Outcome outcome;
-    if (execute_write(*nic.impl_, to, offset, from, bytes, &outcome) != nullptr) [[likely]]
-      return outcome.status;
-    return write_by_packets(nic, to, offset, from, bytes);
-  }
-  [[gnu::noinline]] static Status write_by_packets(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from,
-                                                   std::size_t bytes) {
+  // ---- what is unusual. `also` and `end` by value: of what the hot path keeps in registers nothing has an address.
+  template <class Also, class End>
+  [[gnu::noinline]] static Status write_any(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
+                                            Also also, End end) {
     Nic::Impl& impl = *nic.impl_;
-    if (impl.stopping.load()) return impl.ended();
-    Completion completion;
-    impl.post_move(Opcode::write, {.region = to, .offset = offset, .source = static_cast<const std::byte*>(from), .bytes = bytes},
-                   &completion);
-    return nic.wait(completion);
+    if (!impl.is_node(to.node)) return end.now(impl, Status::invalid);
+    if (Translation::kPinned || !impl.own.covers(from)) return write_from(nic, to, offset, from, bytes, also, end);
+    const HeldMemory source(impl.own, from, bytes, HeldMemory::As::source);
+    if (!ok(source.status())) return end.now(impl, also.lost_source(impl, to.node, source.status()));
+    return write_from(nic, to, offset, source.at(), bytes, also, end);
   }
-  [[gnu::noinline]] static Status write_held(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes) {
-    const HeldMemory source(nic.impl_->own, from, bytes, HeldMemory::As::source);
-    if (!ok(source.status())) return nic.impl_->note_lost_source(to.node, source.status());
-    return write_from(nic, to, offset, source.at(), bytes);
+  /// From memory that stays.
+  template <class Also, class End>
+  static Status write_from(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const Also& also,
+                           const End& end) {
+    Nic::Impl& impl = *nic.impl_;
+    auto* const source = static_cast<std::byte*>(const_cast<void*>(from));  // it is only read
+    Outcome outcome;
+    if (Device* target = execute_move<LockFor::write>(impl, to, offset, source, bytes, &outcome))
+      return end.now(impl, also.after(impl, *target, outcome.status));
+    if (impl.stopping.load()) return end.now(impl, impl.ended());
+    Posting posting{.region = to, .offset = offset, .source = source, .bytes = bytes};
+    also.mark(posting);
+    return end.later(nic,
+                     [&](Completion* completion, WhenFull when_full) { impl.post_move(Opcode::write, posting, completion, when_full); });
   }
 
-  [[gnu::always_inline]] static Status read_to(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
-    Outcome outcome;
-    if (execute_read(*nic.impl_, from, offset, to, bytes, &outcome) != nullptr) [[likely]]
-      return outcome.status;
-    return read_by_packets(nic, from, offset, to, bytes);
-  }
-  [[gnu::noinline]] static Status read_by_packets(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+  template <class End>
+  [[gnu::noinline]] static Status read_any(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, End end) {
     Nic::Impl& impl = *nic.impl_;
-    if (impl.stopping.load()) return impl.ended();
-    Completion completion;
-    impl.post_move(Opcode::read, {.region = from, .offset = offset, .landing = static_cast<std::byte*>(to), .bytes = bytes}, &completion);
-    return nic.wait(completion);
+    if (!impl.is_node(from.node)) return end.now(impl, Status::invalid);
+    if (Translation::kPinned || !impl.own.covers(to)) return read_to(nic, from, offset, to, bytes, end);
+    return read_held(nic, from, offset, to, bytes, end);
   }
-  [[gnu::noinline]] static Status read_held(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes) {
+  /// Into memory that stays.
+  template <class End>
+  static Status read_to(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, const End& end) {
+    Nic::Impl& impl = *nic.impl_;
+    auto* const landing = static_cast<std::byte*>(to);
+    Outcome outcome;
+    if (execute_move<LockFor::read>(impl, from, offset, landing, bytes, &outcome) != nullptr) return end.now(impl, outcome.status);
+    if (impl.stopping.load()) return end.now(impl, impl.ended());
+    const Posting posting{.region = from, .offset = offset, .landing = landing, .bytes = bytes};
+    return end.later(nic,
+                     [&](Completion* completion, WhenFull when_full) { impl.post_move(Opcode::read, posting, completion, when_full); });
+  }
+  static Status read_held(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, const Blocking& end) {
     HeldMemory landing(nic.impl_->own, to, bytes, HeldMemory::As::landing);
     if (!ok(landing.status())) return landing.status();
-    return landing.finish(read_to(nic, from, offset, landing.at(), bytes));
+    return landing.finish(read_to(nic, from, offset, landing.at(), bytes, end));
+  }
+  /// The landing place is kept until the read ends.
+  static Status read_held(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, const Posted& end) {
+    Nic::Impl& impl = *nic.impl_;
+    HeldMemory landing(impl.own, to, bytes, HeldMemory::As::landing_later);
+    if (!ok(landing.status())) return end.now(impl, landing.status());
+    std::byte* const at = landing.at();
+    return read_to(nic, from, offset, at, bytes, PostedHeld{end, landing});
   }
 
   [[gnu::noinline]] static Result<std::uint64_t> atomic_by_packet(Nic& nic, const RemoteRegion& on, std::uint64_t offset,

@@ -65,6 +65,10 @@ class ShadowTranslation final : public ShadowPageTable::Locker {
     [[gnu::always_inline]] bool try_lock(const Device& target, PageId page) {
       return AnnouncedPageLock::Usual::try_lock<kWhat>(target.shadow().page_lock(), page);
     }
+    template <LockFor kWhat>
+    [[gnu::always_inline]] bool try_lock_run(const Device& target, PageId first, std::uint64_t pages) {
+      return AnnouncedPageLock::Usual::try_lock_run<kWhat>(target.shadow().page_lock(), first, pages);
+    }
   };
 };
 
@@ -91,14 +95,18 @@ class StaticPinning final {
     static bool try_lock(const Device& /*target*/, PageId /*page*/) {
       return true;
     }
+    template <LockFor kWhat>
+    static bool try_lock_run(const Device& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
+      return true;
+    }
     static void unlock() {}
   };
 };
 
 /// The step, over a translation: a type that is made from the target, lives for one request, and locks a page (try_lock<LockFor>) or a run
-/// of pages (try_lock_run<LockFor>), one lock at a time (unlock). It may have a class Usual: what locks one page whose frame has its number in the
-/// common case, and may always refuse. That way is inlined wherever it is used, for most of an 8-byte access would be calls otherwise; what is unusual
-/// is out of line, so that nothing of it is in the way.
+/// of pages (try_lock_run<LockFor>), one lock at a time (unlock). It may have a class Usual: what locks one page whose frame has its number, or all of
+/// at most kMostPages such pages, in the common case, and may always refuse. That way is inlined wherever it is used, for most of an 8-byte access would be
+/// calls otherwise; what is unusual is out of line, so that nothing of it is in the way.
 template <class Translation>
 class BasicFirmware {
  public:
@@ -160,6 +168,42 @@ class BasicFirmware {
         racy_copy_short(here, frame, bytes);
       }
     });
+  }
+
+  /// A write or read of any length in the common case, run by run. False: nothing has happened that may not happen again, and execute() says why.
+  template <LockFor kWhat>
+  [[gnu::always_inline]] static bool try_long(Device& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+                                              std::uint64_t bytes) {
+    if constexpr (requires { typename Translation::Usual; }) {
+      RegionTable::Grant grant;
+      if (!target.regions().grants(at.id, at.key, offset, bytes, kWhat == LockFor::write ? Rights::write : Rights::read, &grant))
+          [[unlikely]] {
+        return false;
+      }
+      while (bytes > 0) {
+        const PageId first{grant.first_byte >> kPageShift};
+        const std::uint64_t in_page = grant.first_byte % kPageSize;
+        const std::uint64_t n = std::min(bytes, AnnouncedPageLock::kMostPages * kPageSize - in_page);
+        const std::uint64_t pages = ((in_page + n - 1) >> kPageShift) + 1;
+        if (first.value >= target.pages() || pages > target.pages() - first.value) [[unlikely]]  // an entry that its owner has damaged
+          return false;
+        typename Translation::Usual usual;
+        if (!usual.template try_lock_run<kWhat>(target, first, pages)) [[unlikely]]
+          return false;
+        const bool valid = Translation::kPinned || RegionTable::still_valid(*grant.entry, at.key);
+        if (valid) [[likely]]
+          copy<kWhat>(target.frames() + grant.first_byte, here, n);
+        usual.unlock();
+        if (!valid) [[unlikely]]
+          return false;
+        here += n;
+        bytes -= n;
+        grant.first_byte += n;
+      }
+      return true;
+    } else {
+      return false;
+    }
   }
 
  private:

@@ -74,6 +74,7 @@ class DirectPath;
 
 class Nic final {
  public:
+  struct Impl;  ///< nic_impl.hpp: for the parts of the NIC
   /// `device` is this node's own device memory (device.hpp), made over the job's memfd or private memory.
   Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats);
   ~Nic();
@@ -207,12 +208,11 @@ class Nic final {
  private:
   friend class QueuePair;
   friend class CounterEvents;
-  struct Impl;
   template <class Translation>
   friend class DirectPath;
-  // What is not write_notify()'s hot path: the source is this node's evictable memory, or it goes as packets.
-  Status write_notify_otherwise(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
-                                const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode);
+  // write_vector(), post_write_vector(). End: Blocking, Posted (direct_path.hpp).
+  template <class End>
+  Status write_segments(const RemoteRegion& to, std::span<const Segment> segments, const End& end);
   // Parks on `word` and on the arrival of packets, once; the caller has prepared (hence the ticket) and re-checked. shut_down() ends it.
   void park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline);
   [[nodiscard]] bool stopping() const;

@@ -4,26 +4,6 @@
 
 namespace netvm::nic {
 
-namespace {
-
-/// A posted read's landing place in evictable memory, kept until the read ends.
-struct HeldLanding {
-  HeldLanding(Env& the_env, HeldMemory&& where, Completion* whose) : env(the_env), memory(std::move(where)), user(whose) {}
-  static void on_end(Completion& self, void* context) {
-    const std::unique_ptr<HeldLanding> held(static_cast<HeldLanding*>(context));
-    Completion* const user = held->user;
-    const Status status = self.status();
-    held->memory.release();
-    Completion::end(user, held->env, status);
-  }
-  Env& env;
-  HeldMemory memory;
-  Completion* user;
-  Completion completion{&on_end, this};
-};
-
-}  // namespace
-
 // ---- the direct way -------------------------------------------------------------------------------------------------------------------------
 
 Device* Nic::Impl::find_device(Channel& channel, NodeId target) {
@@ -43,23 +23,6 @@ bool Nic::Impl::direct_failed(NodeId target, const WorkRequest& request, Outcome
     Channel& channel = channels[target.value];
     note_write_failure(channel, channel.error_era.load());
   }
-  return true;
-}
-
-// The place of both in the channel's order is that of execute()'s look at the packets on their way: what other threads post meanwhile comes
-// behind.
-[[gnu::always_inline]] inline bool Nic::Impl::try_direct_notify(const RemoteRegion& to, std::uint64_t offset, const void* from,
-                                                                std::size_t bytes, const RemoteCounter& counter, std::uint64_t increment,
-                                                                NotifyMode mode, Status* status) {
-  using Path = DirectPath<ShadowTranslation>;
-  if (Device* found = direct_if_found(to.node)) found->counters().prefetch(counter.id);
-  Outcome outcome;
-  Device* target =
-      Path::try_short<LockFor::write>(*this, to, offset, static_cast<std::byte*>(const_cast<void*>(from)), bytes);  // only read
-  if (target == nullptr) target = Path::execute_write(*this, to, offset, from, bytes, &outcome);
-  if (target == nullptr) [[unlikely]]
-    return false;
-  *status = notify_direct(*target, counter, increment, mode, outcome.status);
   return true;
 }
 
@@ -89,20 +52,7 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
   return true;
 }
 
-void Nic::Impl::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
-                                  const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Completion* completion,
-                                  WhenFull when_full) {
-  post_move(Opcode::write,
-            {.region = to,
-             .offset = offset,
-             .source = static_cast<const std::byte*>(from),
-             .bytes = bytes,
-             .notify = mode == NotifyMode::own ? NotifyFlag::own : NotifyFlag::ordered,
-             .counter = counter.id,
-             .increment = increment},
-            completion, when_full);
-}
-
+// The place of both in the channel's order is that of the write's look at the packets on their way: what other threads post meanwhile comes behind.
 Status Nic::Impl::notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written) {
   if (!ok(written)) {
     (void)target.counters().increment_error(counter.id, env);
@@ -142,26 +92,9 @@ Status Nic::read(const RemoteRegion& from, std::uint64_t offset, void* to, std::
 
 Status Nic::write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                          std::uint64_t increment, NotifyMode mode) {
-  if (!impl_->is_node(to.node) || counter.node != to.node) [[unlikely]]
+  if (counter.node != to.node) [[unlikely]]
     return Status::invalid;
-  Status status = Status::ok;
-  if (!impl_->own.covers(from)) [[likely]] {
-    if (impl_->try_direct_notify(to, offset, from, bytes, counter, increment, mode, &status)) [[likely]]
-      return status;
-  }
-  return write_notify_otherwise(to, offset, from, bytes, counter, increment, mode);
-}
-
-Status Nic::write_notify_otherwise(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
-                                   const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode) {
-  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
-  if (!ok(source.status())) return impl_->notify_lost_source(counter, increment, source.status());
-  Status status = Status::ok;
-  if (impl_->own.covers(from) && impl_->try_direct_notify(to, offset, source.at(), bytes, counter, increment, mode, &status)) return status;
-  if (impl_->stopping.load()) return impl_->ended();
-  Completion completion;
-  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, &completion);
-  return wait(completion);
+  return DirectPath<ShadowTranslation>::write(*this, to, offset, from, bytes, Notifying{counter, increment, mode});
 }
 
 Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
@@ -174,17 +107,18 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
   return Status::ok;
 }
 
-Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) {
-  if (!impl_->is_node(to.node)) return Status::invalid;
+Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) { return write_segments(to, segments, Blocking{}); }
+
+template <class End>
+Status Nic::write_segments(const RemoteRegion& to, std::span<const Segment> segments, const End& end) {
+  if (!impl_->is_node(to.node)) return end.now(*impl_, Status::invalid);
   const HeldSegments source(impl_->own, segments);
-  if (!ok(source.status())) return impl_->note_lost_source(to.node, source.status());
+  if (!ok(source.status())) return end.now(*impl_, impl_->note_lost_source(to.node, source.status()));
   Status status = Status::ok;
-  if (impl_->try_direct_vector(to, source.segments(), &status)) return status;
-  if (impl_->stopping.load()) [[unlikely]]
-    return impl_->ended();
-  Completion completion;
-  impl_->post_vector(to, source.segments(), &completion);
-  return wait(completion);
+  if (impl_->try_direct_vector(to, source.segments(), &status)) return end.now(*impl_, status);
+  if (impl_->stopping.load()) return end.now(*impl_, impl_->ended());
+  return end.later(*this,
+                   [&](Completion* completion, WhenFull when_full) { impl_->post_vector(to, source.segments(), completion, when_full); });
 }
 
 Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
@@ -195,43 +129,16 @@ Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, 
 
 void Nic::post_write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, Completion* completion,
                      WhenFull when_full) {
-  if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
-  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
-  if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
-  Outcome outcome;
-  if (DirectPath<ShadowTranslation>::execute_write(*impl_, to, offset, source.at(), bytes, &outcome) != nullptr)
-    return Completion::end(completion, env_, outcome.status);
-  if (impl_->stopping.load()) [[unlikely]]
-    return Completion::end(completion, env_, impl_->ended());
-  impl_->post_move(Opcode::write, {.region = to, .offset = offset, .source = source.at(), .bytes = bytes}, completion, when_full);
+  (void)DirectPath<ShadowTranslation>::write(*this, to, offset, from, bytes, Silently{}, Posted{completion, when_full});
 }
 
 void Nic::post_write_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full) {
-  if (!impl_->is_node(to.node)) return Completion::end(completion, env_, Status::invalid);
-  const HeldSegments source(impl_->own, segments);
-  if (!ok(source.status())) return Completion::end(completion, env_, impl_->note_lost_source(to.node, source.status()));
-  Status status = Status::ok;
-  if (impl_->try_direct_vector(to, source.segments(), &status)) return Completion::end(completion, env_, status);
-  if (impl_->stopping.load()) [[unlikely]]
-    return Completion::end(completion, env_, impl_->ended());
-  impl_->post_vector(to, source.segments(), completion, when_full);
+  (void)write_segments(to, segments, Posted{completion, when_full});
 }
 
 void Nic::post_read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, Completion* completion,
                     WhenFull when_full) {
-  if (!impl_->is_node(from.node)) return Completion::end(completion, env_, Status::invalid);
-  HeldMemory landing(impl_->own, to, bytes, HeldMemory::As::landing_later);
-  if (!ok(landing.status())) return Completion::end(completion, env_, landing.status());
-  Outcome outcome;
-  if (DirectPath<ShadowTranslation>::execute_read(*impl_, from, offset, landing.at(), bytes, &outcome) != nullptr)
-    return Completion::end(completion, env_, outcome.status);
-  if (impl_->stopping.load()) [[unlikely]]
-    return Completion::end(completion, env_, impl_->ended());
-  std::byte* const at = landing.at();
-  if (landing.is_private()) [[likely]]
-    return impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, completion, when_full);
-  auto* held = new HeldLanding(env_, std::move(landing), completion);
-  impl_->post_move(Opcode::read, {.region = from, .offset = offset, .landing = at, .bytes = bytes}, &held->completion, when_full);
+  (void)DirectPath<ShadowTranslation>::read(*this, from, offset, to, bytes, Posted{completion, when_full});
 }
 
 void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion, WhenFull when_full) {
@@ -247,15 +154,9 @@ void Nic::post_atomic(const RemoteRegion& on, std::uint64_t offset, const Atomic
 
 void Nic::post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
                             std::uint64_t increment, NotifyMode mode, Completion* completion, WhenFull when_full) {
-  if (!impl_->is_node(to.node) || counter.node != to.node) return Completion::end(completion, env_, Status::invalid);
-  const HeldMemory source(impl_->own, from, bytes, HeldMemory::As::source);
-  if (!ok(source.status())) return Completion::end(completion, env_, impl_->notify_lost_source(counter, increment, source.status()));
-  Status status = Status::ok;
-  if (impl_->try_direct_notify(to, offset, source.at(), bytes, counter, increment, mode, &status))
-    return Completion::end(completion, env_, status);
-  if (impl_->stopping.load()) [[unlikely]]
-    return Completion::end(completion, env_, impl_->ended());
-  impl_->post_write_notify(to, offset, source.at(), bytes, counter, increment, mode, completion, when_full);
+  const Posted end{completion, when_full};
+  if (counter.node != to.node) return (void)end.now(*impl_, Status::invalid);
+  (void)DirectPath<ShadowTranslation>::write(*this, to, offset, from, bytes, Notifying{counter, increment, mode}, end);
 }
 
 void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full) {

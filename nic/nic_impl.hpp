@@ -113,9 +113,6 @@ struct Nic::Impl final : PacketSink {
   /// False: it must go as packets.
   bool direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome);
   bool try_direct_vector(const RemoteRegion& to, std::span<const Segment> segments, Status* status);
-  /// A write with its notification, from memory that stays. False: they must go as packets, both.
-  bool try_direct_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
-                         std::uint64_t increment, NotifyMode mode, Status* status);
   /// The notification of a direct write that ended with `written`, or of none. Returns how both together ended.
   Status notify_direct(Device& target, const RemoteCounter& counter, std::uint64_t increment, NotifyMode mode, Status written);
   Status note_lost_source(NodeId target, Status why);
@@ -127,10 +124,20 @@ struct Nic::Impl final : PacketSink {
   [[nodiscard]] bool is_node(NodeId n) const { return n.value < config.nodes; }
 
   // ---- nic_post.cpp: everything here goes as packets
+  /// How many packets a write or read makes. Cut at pages of the target: a write has as many in each as fit, so that headers and answers are few; a read
+  /// one, which the target stages whole before it answers. An empty request still travels: the target judges its key.
+  struct Cut {
+    std::uint64_t pages;
+    std::uint64_t pages_each;
+    std::uint64_t packets;
+  };
+  [[nodiscard]] Cut cut(Opcode opcode, std::uint64_t offset, std::uint64_t bytes) const {
+    const std::uint64_t pages = bytes == 0 ? 1 : (offset % kPageSize + bytes + kPageSize - 1) / kPageSize;
+    const std::uint64_t each = opcode == Opcode::write ? max_payload() / kPageSize : 1;
+    return {pages, each, (pages + each - 1) / each};
+  }
   void post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_vector(const RemoteRegion& to, std::span<const Segment> segments, Completion* completion, WhenFull when_full = WhenFull::queue);
-  void post_write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
-                         std::uint64_t increment, NotifyMode mode, Completion* completion, WhenFull when_full = WhenFull::queue);
   void post_atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args, Completion* completion,
                    WhenFull when_full = WhenFull::queue);
   void post_notify(const RemoteCounter& counter, std::uint64_t increment, Completion* completion, WhenFull when_full = WhenFull::queue);

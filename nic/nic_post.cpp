@@ -78,10 +78,8 @@ void Nic::Impl::end_refused(RequestTable::Operation* operation, std::uint32_t co
 
 void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* completion, WhenFull when_full) {
   const NodeId target = posting.region.node;
-  // Cut at pages of the target: as many a packet as fit, so that headers and answers are few; of a read one, which the target stages whole before it
-  // answers. An empty request still travels: the target judges its key.
   const std::uint64_t first_page = posting.offset / kPageSize;
-  const std::uint64_t pages = posting.bytes == 0 ? 1 : (posting.offset % kPageSize + posting.bytes + kPageSize - 1) / kPageSize;
+  const auto [pages, pages_each, packets] = cut(opcode, posting.offset, posting.bytes);
   if (posting.offset > posting.region.length || posting.bytes > posting.region.length - posting.offset || pages > UINT32_MAX) {
     if (opcode == Opcode::write) note_write_failure(channels[target.value], channels[target.value].error_era.load());
     if (posting.notify != NotifyFlag::none)
@@ -91,8 +89,7 @@ void Nic::Impl::post_move(Opcode opcode, const Posting& posting, Completion* com
   }
   stats.add(Stat::one_sided_ops);
   stats.add(Stat::one_sided_bytes, posting.bytes);
-  const std::uint64_t pages_each = opcode == Opcode::write ? max_payload() / kPageSize : 1;
-  const auto pieces = static_cast<std::uint32_t>((pages + pages_each - 1) / pages_each);
+  const auto pieces = static_cast<std::uint32_t>(packets);
   RequestTable::Operation* operation = requests.open(completion, pieces);
   Channel& channel = channels[target.value];
   PacketHeader header = header_for(target, opcode);

@@ -37,12 +37,12 @@ Result<std::unique_ptr<QueuePair>> QueuePair::create(Nic& nic, const QueuePairCo
 }
 
 QueuePair::QueuePair(Nic& nic, const QueuePairConfig& config)
-    : nic_(nic), env_(nic.env()), config_(config), slots_(new Slot[config.depth]), cq_(new QpCompletion[config.depth]) {
+    : nic_(nic), impl_(*nic.impl_), env_(nic.env()), config_(config), slots_(new Slot[config.depth]), cq_(new QpCompletion[config.depth]) {
   for (std::uint32_t i = 0; i < config.depth; ++i) slots_[i].pair = this;
 }
 
 QueuePair::~QueuePair() {
-  if (nic_.impl_->forked.load()) return;  // what is in flight is the parent's
+  if (impl_.forked.load()) return;  // what is in flight is the parent's
   const auto all_ended = [this] {
     progress();
     cq_count_ = 0;
@@ -118,22 +118,23 @@ QueuePair::Posted QueuePair::post(std::span<const QpRequest> requests) {
 }
 
 bool QueuePair::execute_other(const QpRequest& request, Status* status, std::uint64_t* old_value) {
-  Nic::Impl& impl = *nic_.impl_;
   switch (request.op) {
     case QpOp::write:
     case QpOp::read:
       return execute_pieces(request, status) != nullptr;
     case QpOp::write_notify:
     case QpOp::notify: {
-      Device* target = request.op == QpOp::notify ? impl.direct(config_.target) : execute_pieces(request, status);
-      if (target == nullptr) return false;
       const NotifyMode mode = request.op == QpOp::notify ? NotifyMode::ordered : request.mode;
-      *status = impl.notify_direct(*target, request.counter, request.increment, mode, *status);
+      const Notifying also{request.counter, request.increment, mode};
+      also.prefetch(impl_, config_.target);
+      Device* target = request.op == QpOp::notify ? impl_.direct(config_.target) : execute_pieces(request, status);
+      if (target == nullptr) return false;
+      *status = also.after(impl_, *target, *status);
       return true;
     }
     case QpOp::atomic: {
       Outcome outcome;
-      if (DirectPath<ShadowTranslation>::execute_atomic(impl, request.region, request.offset, request.args, &outcome) == nullptr)
+      if (DirectPath<ShadowTranslation>::execute_atomic(impl_, request.region, request.offset, request.args, &outcome) == nullptr)
         return false;
       *status = outcome.status;
       *old_value = outcome.old_value;
@@ -143,40 +144,37 @@ bool QueuePair::execute_other(const QpRequest& request, Status* status, std::uin
   return false;
 }
 
-[[gnu::always_inline]] inline Device* QueuePair::execute_at(const QpRequest& request, std::byte* here, std::size_t bytes,
-                                                            std::uint64_t offset, Status* status) {
-  using Path = DirectPath<ShadowTranslation>;
-  Nic::Impl& impl = *nic_.impl_;
-  Outcome outcome;
-  Device* target = request.op == QpOp::read ? Path::execute_read(impl, request.region, offset, here, bytes, &outcome)
-                                            : Path::execute_write(impl, request.region, offset, here, bytes, &outcome);
-  *status = outcome.status;
-  return target;
-}
-
 [[gnu::always_inline]] inline Device* QueuePair::execute_piece(const QpRequest& request, const Piece& piece, std::uint64_t offset,
                                                                Status* status) {
   using Path = DirectPath<ShadowTranslation>;
   auto* const here = static_cast<std::byte*>(piece.at);
-  Device* const target = request.op == QpOp::read ? Path::try_short<LockFor::read>(*nic_.impl_, request.region, offset, here, piece.bytes)
-                                                  : Path::try_short<LockFor::write>(*nic_.impl_, request.region, offset, here, piece.bytes);
-  if (target != nullptr) return target;
-  return execute_long(request, piece, offset, status);
-}
-
-[[gnu::noinline]] Device* QueuePair::execute_long(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status) {
-  if (nic_.impl_->own.covers(piece.at)) [[unlikely]]
-    return execute_held(request, piece, offset, status);
-  return execute_at(request, static_cast<std::byte*>(piece.at), piece.bytes, offset, status);
-}
-
-[[gnu::noinline]] Device* QueuePair::execute_held(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status) {
-  Nic::Impl& impl = *nic_.impl_;
   const bool reads = request.op == QpOp::read;
-  const HeldMemory held(impl.own, piece.at, piece.bytes, reads ? HeldMemory::As::landing_later : HeldMemory::As::source);
-  if (ok(held.status())) return execute_at(request, held.at(), piece.bytes, offset, status);
-  *status = reads ? held.status() : impl.note_lost_source(config_.target, held.status());
-  return impl.direct(config_.target);  // null: the way of packets finds the same out
+  Device* target = nullptr;
+  if (is_short_copy(piece.bytes)) {
+    target = reads ? Path::try_short<LockFor::read>(impl_, request.region, offset, here, piece.bytes)
+                   : Path::try_short<LockFor::write>(impl_, request.region, offset, here, piece.bytes);
+  } else {
+    target = reads ? Path::try_long<LockFor::read>(impl_, request.region, offset, here, piece.bytes)
+                   : Path::try_long<LockFor::write>(impl_, request.region, offset, here, piece.bytes);
+  }
+  if (target != nullptr) [[likely]]
+    return target;
+  return execute_unusual(request, piece, offset, status);
+}
+
+[[gnu::noinline]] Device* QueuePair::execute_unusual(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status) {
+  using Path = DirectPath<ShadowTranslation>;
+  const bool reads = request.op == QpOp::read;
+  const HeldMemory held(impl_.own, piece.at, piece.bytes, reads ? HeldMemory::As::landing_later : HeldMemory::As::source);
+  if (!ok(held.status())) {
+    *status = reads ? held.status() : impl_.note_lost_source(config_.target, held.status());
+    return impl_.direct(config_.target);  // null: the way of packets finds the same out
+  }
+  Outcome outcome;
+  Device* const target = reads ? Path::execute_move<LockFor::read>(impl_, request.region, offset, held.at(), piece.bytes, &outcome)
+                               : Path::execute_move<LockFor::write>(impl_, request.region, offset, held.at(), piece.bytes, &outcome);
+  *status = outcome.status;
+  return target;
 }
 
 Device* QueuePair::execute_pieces(const QpRequest& request, Status* status) {
@@ -192,15 +190,16 @@ Device* QueuePair::execute_pieces(const QpRequest& request, Status* status) {
 }
 
 bool QueuePair::has_credit(const QpRequest& request) const {
+  const Opcode opcode = request.op == QpOp::read ? Opcode::read : Opcode::write;
   std::uint64_t packets = 0;
   std::uint64_t offset = request.offset;
-  for (const Piece& piece : request.pieces) {  // as post_move() cuts them
-    packets += piece.bytes == 0 ? 1 : (offset % kPageSize + piece.bytes + kPageSize - 1) / kPageSize;
+  for (const Piece& piece : request.pieces) {
+    packets += impl_.cut(opcode, offset, piece.bytes).packets;
     offset += piece.bytes;
   }
   packets = std::max<std::uint64_t>(packets, 1);
-  Channel& channel = nic_.impl_->channels[config_.target.value];
-  if (channel.dead.load() || nic_.impl_->stopping.load()) return true;  // its completion will say so
+  Channel& channel = impl_.channels[config_.target.value];
+  if (channel.dead.load() || impl_.stopping.load()) return true;  // its completion will say so
   const std::lock_guard guard(channel.lock);
   return packets <= UINT32_MAX && channel.transmitter.may_send(Opcode::write, static_cast<std::uint32_t>(packets));
 }
@@ -215,7 +214,7 @@ void QueuePair::keep(const QpRequest& request) {
   if (request.inlined) {
     std::size_t at = 0;
     for (const Piece& piece : request.pieces) {
-      const HeldMemory source(nic_.impl_->own, piece.at, piece.bytes, HeldMemory::As::source);
+      const HeldMemory source(impl_.own, piece.at, piece.bytes, HeldMemory::As::source);
       if (!netvm::ok(source.status())) {
         s.lost = source.status();
       } else if (piece.bytes > 0) {
@@ -236,8 +235,8 @@ void QueuePair::keep(const QpRequest& request) {
 void QueuePair::start(Slot& s) {
   Status status = s.lost;
   if (!netvm::ok(status)) {
-    status = s.request.op == QpOp::write_notify ? nic_.impl_->notify_lost_source(s.request.counter, s.request.increment, status)
-                                                : nic_.impl_->note_lost_source(config_.target, status);
+    status = s.request.op == QpOp::write_notify ? impl_.notify_lost_source(s.request.counter, s.request.increment, status)
+                                                : impl_.note_lost_source(config_.target, status);
   }
   if (!netvm::ok(status) || execute(s.request, &status, &s.old_value)) {  // what was held back may find the direct way open
     s.status.store(status, std::memory_order_relaxed);                    // relaxed: this thread harvests it
@@ -266,9 +265,9 @@ void QueuePair::send(Slot& s) {
   if (gathers) {  // OWN covers exactly its own bytes, so they must be one write
     std::vector<std::byte> whole;
     for (const Piece& piece : r.pieces) {
-      const HeldMemory source(nic_.impl_->own, piece.at, piece.bytes, HeldMemory::As::source);
+      const HeldMemory source(impl_.own, piece.at, piece.bytes, HeldMemory::As::source);
       if (!netvm::ok(source.status()))
-        return Completion::end(s.part(0), env_, nic_.impl_->notify_lost_source(r.counter, r.increment, source.status()));
+        return Completion::end(s.part(0), env_, impl_.notify_lost_source(r.counter, r.increment, source.status()));
       whole.insert(whole.end(), source.at(), source.at() + piece.bytes);
     }
     return nic_.post_write_notify(r.region, r.offset, whole.data(), whole.size(), r.counter, r.increment, r.mode, s.part(0));

@@ -153,10 +153,8 @@ class QueuePair final {
   bool execute(const QpRequest& request, Status* status, std::uint64_t* old_value);
   bool execute_other(const QpRequest& request, Status* status, std::uint64_t* old_value);
   /// These return the target's device, or null: as packets.
-  Device* execute_at(const QpRequest& request, std::byte* here, std::size_t bytes, std::uint64_t offset, Status* status);
-  Device* execute_held(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
-  Device* execute_long(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
   Device* execute_piece(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
+  Device* execute_unusual(const QpRequest& request, const Piece& piece, std::uint64_t offset, Status* status);
   Device* execute_pieces(const QpRequest& request, Status* status);
   /// Whether the channel could send all packets of the request now.
   [[nodiscard]] bool has_credit(const QpRequest& request) const;
@@ -174,6 +172,7 @@ class QueuePair final {
   static void on_part_end(Completion& part, void* context);
 
   Nic& nic_;
+  Nic::Impl& impl_;
   Env& env_;
   QueuePairConfig config_;
 

@@ -92,12 +92,22 @@ struct ShadowEntry {
     if (kWhat == LockFor::drain) return state == PageState::read_write || state == PageState::redirecting;
     return state == PageState::read_write;
   }
-  /// Whether the word says, in one comparison: readable and writable, used for that before, in the frame of the page's own number.
+  /// What the usual page's word is, up to what is_nothing_unusual() leaves out: readable and writable, used for that before, in the frame of the page's
+  /// own number. Those of pages one behind the other count up.
   template <LockFor kWhat>
-  static constexpr bool is_usual(std::uint64_t word, std::uint64_t page) {
+  static constexpr std::uint64_t usual(std::uint64_t page) {
+    return page | state_bits(PageState::read_write) | use_bits<kWhat>();
+  }
+  /// Whether two words, or any of several pairs (their differences or'ed), are alike in what matters.
+  template <LockFor kWhat>
+  static constexpr bool is_nothing_unusual(std::uint64_t difference) {
     static_assert(kWhat != LockFor::drain);
     constexpr unsigned kNotCompared = kWhat == LockFor::read ? 27 : 26;  // what lies above `referenced`, above `written`
-    return (word ^ (page | state_bits(PageState::read_write) | use_bits<kWhat>())) << kNotCompared == 0;
+    return difference << kNotCompared == 0;
+  }
+  template <LockFor kWhat>
+  static constexpr bool is_usual(std::uint64_t word, std::uint64_t page) {
+    return is_nothing_unusual<kWhat>(word ^ usual<kWhat>(page));
   }
   /// The bits that an access sets.
   template <LockFor kWhat>

@@ -31,6 +31,8 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
       cohort_limit_(config.cohort),
       gate_(nic),
       directory_(config, nic),
+      table_(cargo),
+      census_turn_(nic.env()),
       caretakers_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
@@ -270,25 +272,6 @@ void Mutexes::look_again(std::uint64_t offset) {
     waiter->word.announce(nic_.env());
     waiter = waiter->next;
   } while (waiter != state->last);
-}
-
-std::optional<std::uint64_t> Mutexes::busy_in(std::uint64_t offset, std::uint64_t bytes) const {
-  constexpr std::uint64_t kSpacing = 8;
-  const auto is_busy = [](const LockState* state) {
-    if (state == nullptr) return false;
-    const Guard guard(state->guard);
-    return state->held_by_thread() || state->has_waiters() || state->has_successor;
-  };
-  if (bytes / kSpacing <= table_.size()) {
-    for (std::uint64_t at = offset; at < offset + bytes; at += kSpacing) {
-      if (is_busy(table_.find(at))) return at;
-    }
-    return std::nullopt;
-  }
-  for (const LockState* const state : table_.all()) {
-    if (state->offset >= offset && state->offset - offset < bytes && is_busy(state)) return state->offset;
-  }
-  return std::nullopt;
 }
 
 std::vector<Held> Mutexes::held_and_wanted() const {

@@ -52,7 +52,9 @@ class Mutexes final : public nic::MessageHandler {
   }
   [[nodiscard]] bool held_here(std::uint64_t offset) const;
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
-  [[nodiscard]] std::optional<std::uint64_t> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+  /// See Sync.
+  [[nodiscard]] std::optional<SyncId> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes);
   /// What this node's threads wait for, those of the other objects included.
   [[nodiscard]] Waits& waits() { return waits_; }
   /// The mutexes that threads of this node hold while somebody waits for them.
@@ -60,6 +62,7 @@ class Mutexes final : public nic::MessageHandler {
 
   // ---- for Objects, which know their locks ------------------------------------------------------------------------------------
   LockState& state_of(std::uint64_t offset) { return table_.at(offset); }
+  [[nodiscard]] const LockState* find(std::uint64_t offset) const { return table_.find(offset); }
   /// `ride`: goes along if this call makes a request for the token; must outlive the call.
   Status lock(LockState& state, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr, const Ride* ride = nullptr);
   Status unlock(LockState& state, std::uint64_t who);
@@ -141,6 +144,20 @@ class Mutexes final : public nic::MessageHandler {
   bool probe(LockState& state, LockWaiter* prober, NodeId last);
   bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status);
 
+  // Memory that is freed: mutex_freed.cpp.
+  struct MemoryRange {
+    std::uint64_t offset = 0;
+    std::uint64_t bytes = 0;
+  };
+  static constexpr std::uint64_t kNothing = UINT64_MAX;
+  template <class Act>
+  void each_in(MemoryRange memory, Act&& act) const;
+  void forget_in(MemoryRange memory);
+  // Blocks until all who live have answered. What the first of them uses.
+  Result<std::optional<MemoryUse>> ask_all(LockMessageType question, MemoryRange memory);
+  void handle_freed(NodeId from, const LockMessage& message);
+  void handle_use(NodeId from, const LockMessage& message);
+
   void handle(NodeId from, const LockMessage& message);
   void handle_lost(LockState& state, const LockMessage& message);
   void handle_request(LockState& state, NodeId from, const LockMessage& message);
@@ -159,6 +176,14 @@ class Mutexes final : public nic::MessageHandler {
   MutexTable table_;
   WaiterPool pool_;
   RecyclingPool<LockExtra> extras_;
+  EnvMutex census_turn_;
+  struct Census {
+    SpinLock guard;
+    std::uint64_t number = 0;  // of the question
+    std::vector<bool> awaited;
+    std::optional<MemoryUse> used;
+    WaitWord answered;
+  } census_;
   std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
   TaskGroup caretakers_;
   std::atomic<bool> ended_{false};  // the job ends under this node: a swap was cut off, and nobody can know whether it happened

@@ -29,6 +29,7 @@ LockReport report_of(const LockState& state) {
 
 // Nobody answers for a node that is dead. A try_lock that is told nothing gives up.
 void Mutexes::forget_questions() {
+  census_.answered.announce(nic_.env());
   for (LockState* const state : table_.all()) {
     const Guard guard(state->guard);
     LockWaiter* const prober = state->extra == nullptr ? nullptr : state->extra->prober;

@@ -159,6 +159,8 @@ void Mutexes::on_message(NodeId from, std::span<const std::byte> body) noexcept 
 }
 
 void Mutexes::handle(NodeId from, const LockMessage& message) {
+  if (message.type == LockMessageType::in_use || message.type == LockMessageType::forget) return handle_freed(from, message);
+  if (message.type == LockMessageType::use) return handle_use(from, message);
   LockState* state = table_.find(message.offset);
   if (message.type == LockMessageType::probe) return handle_probe(state, from, message);
   NETVM_CHECK(state != nullptr, "node %u sent a message about the mutex at offset %#llx, which no thread of this node ever locked",

@@ -7,13 +7,15 @@
 //     request of this node is under way or queued at a predecessor.
 //  3. At most one successor: every node swaps itself into the tail once for each time it gets the token.
 //  4. Waiters are recycled, never freed before the table: a late wake-up hits a live word and is spurious at worst.
-//  5. A mutex that is used costs one cache line; what only a hand-over between nodes needs (LockExtra) is lent to it for as long.
+//  5. A mutex that is used costs one cache line, another object two (objects_impl.hpp); what only a hand-over between nodes needs (LockExtra) is lent to it for as long.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "runtime/cpu.hpp"
 #include "runtime/env.hpp"
@@ -97,7 +99,23 @@ struct alignas(kCacheLine) LockState {
 };
 static_assert(sizeof(LockState) == kCacheLine);
 
-using MutexTable = OffsetTable<LockState>;
+/// Every mutex, and every other object's lock, that a thread of this node ever used.
+class MutexTable {
+ public:
+  /// `cargo`: makes the states of objects, and keeps them. Null if only mutexes are used.
+  explicit MutexTable(TokenCargo* cargo) : cargo_(cargo) {}
+  LockState& at(std::uint64_t offset) {
+    return index_.at(offset, [&]() -> LockState& { return SyncId{offset}.is_object() ? cargo_->make_state() : mutexes_.emplace_back(); });
+  }
+  [[nodiscard]] LockState* find(std::uint64_t offset) const { return index_.find(offset); }
+  [[nodiscard]] std::size_t size() const { return index_.size(); }
+  [[nodiscard]] std::vector<LockState*> all() const { return index_.all(); }
+
+ private:
+  TokenCargo* const cargo_;
+  OffsetTable<LockState> index_;
+  std::deque<LockState> mutexes_;
+};
 
 /// Things of one kind that are lent and come back; they are freed with the pool. T has a member `next`.
 template <class T>

@@ -59,7 +59,7 @@ std::size_t wakes(const ObjectState& state, const Change& change) {
   switch (change.op) {
     case Change::Op::release:
     case Change::Op::wake:
-      return std::min<std::uint64_t>(change.amount, state.queue.size());
+      return change.amount == 1 ? 1 : std::min<std::uint64_t>(change.amount, state.queue.size());
     case Change::Op::set_flag:
       return state.queue.size();
     case Change::Op::clear_flag:
@@ -103,7 +103,7 @@ Outcome perform(ObjectState& state, const Change& change) {
       }
       break;
   }
-  for (std::size_t i = 0; i < count; ++i) outcome.woken.push_back(state.take_first());
+  for (std::size_t i = 0; i < count; ++i) state.queue.move_first_to(outcome.woken);
   return outcome;
 }
 

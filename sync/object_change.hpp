@@ -30,7 +30,7 @@ struct Change {
 struct Outcome {
   bool refused = false;     ///< a count that does not fit; nothing was changed
   std::uint64_t value = 0;  ///< wake: how many. arrive: the phase
-  std::vector<QueuedWaiter> woken;
+  WaiterQueue woken;
 };
 
 /// Whether it ends a phase of a barrier.

@@ -18,9 +18,9 @@ void Objects::lost(SyncId object) {
   std::vector<std::uint64_t> told;
   {
     const std::lock_guard guard(waiting_guard_);
-    for (const auto& [id, waiter] : waiting_) {
-      if (waiter->object == object) told.push_back(id);
-    }
+    each_waiter([&](const Waiter& waiter) {
+      if (waiter.object == object) told.push_back(waiter.id);
+    });
   }
   for (const std::uint64_t id : told) tell_lost(id);
 }
@@ -29,9 +29,8 @@ void Objects::tell_lost(std::uint64_t id) {
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
-    const auto at = waiting_.find(id);
-    if (at == waiting_.end()) return;
-    waiter = at->second;
+    waiter = find_waiter(id);
+    if (waiter == nullptr) return;
     if (waiter->state.load(std::memory_order_relaxed) == Waiter::State::woken) return;  // relaxed: under the guard
     waiter->state.store(Waiter::State::lost, std::memory_order_release);                // release: partner is await()'s look
   }
@@ -46,15 +45,17 @@ void Objects::on_death(NodeId node) {
 
 void Objects::note_deaths(Object& object) {
   const std::uint32_t deaths = deaths_.load(std::memory_order_relaxed);  // relaxed: who looks too early is mended later
-  if (deaths == object.deaths) [[likely]]
-    return;
-  object.deaths = deaths;
   ObjectState& state = object.state;
+  if (deaths == state.deaths) [[likely]]
+    return;
+  state.deaths = deaths;
   const std::lock_guard guard(waiting_guard_);
   const auto is_dead = [this](NodeId node) { return dead_[node.value]; };
   state.queue.remove_if([&](const QueuedWaiter& waiter) { return is_dead(waiter.node); });
-  std::erase_if(state.answers, [&](const RideAnswer& answer) { return is_dead(answer.node); });
-  for (const ObjectUser& user : state.users) {
+  if (state.lists == nullptr) return;
+  ObjectLists& lists = *state.lists;
+  std::erase_if(lists.answers, [&](const RideAnswer& answer) { return is_dead(answer.node); });
+  for (const ObjectUser& user : lists.users) {
     if (!is_dead(user.node)) continue;
     const bool had_it = state.limit == user.node.value + 1;
     if (state.kind == ObjectKind::rwlock) {
@@ -66,17 +67,18 @@ void Objects::note_deaths(Object& object) {
       state.broken = true;
     }
   }
-  std::erase_if(state.users, [&](const ObjectUser& user) { return is_dead(user.node); });
-  std::erase_if(state.waking, [&](const Waking& one) { return is_dead(one.node); });
+  std::erase_if(lists.users, [&](const ObjectUser& user) { return is_dead(user.node); });
+  std::erase_if(lists.waking, [&](const Waking& one) { return is_dead(one.node); });
 }
 
 // Those of this node that have heard.
 void Objects::forget_woken(ObjectState& state) {
+  if (!state.has_waking()) return;
   const std::lock_guard guard(waiting_guard_);
-  std::erase_if(state.waking, [this](const Waking& one) {
+  std::erase_if(state.lists->waking, [this](const Waking& one) {
     if (one.node != nic_.node()) return false;
-    const auto at = waiting_.find(one.id);
-    return at == waiting_.end() || at->second->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
+    const Waiter* const waiter = find_waiter(one.id);
+    return waiter == nullptr || waiter->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
   });
 }
 
@@ -84,8 +86,9 @@ void Objects::forget_woken(ObjectState& state) {
 std::vector<std::uint64_t> Objects::never_woken(ObjectState& state) {
   forget_woken(state);
   std::vector<std::uint64_t> ids;
+  if (!state.has_waking()) return ids;
   const std::lock_guard guard(waiting_guard_);
-  std::erase_if(state.waking, [&](const Waking& one) {
+  std::erase_if(state.lists->waking, [&](const Waking& one) {
     if (one.node != nic_.node() || !dead_[one.waker.value]) return false;
     ids.push_back(one.id);
     if (state.kind == ObjectKind::rwlock) {
@@ -120,9 +123,9 @@ void Objects::mend() {
           mending_ = false;
           return;
         }
-        for (const auto& [id, waiter] : waiting_) {
-          if (std::ranges::find(objects, waiter->object) == objects.end()) objects.push_back(waiter->object);
-        }
+        each_waiter([&](const Waiter& waiter) {
+          if (std::ranges::find(objects, waiter.object) == objects.end()) objects.push_back(waiter.object);
+        });
       }
       for (const SyncId object : objects) mend(at(object));
     }
@@ -130,7 +133,7 @@ void Objects::mend() {
 }
 
 void Objects::mend(Object& object) {
-  if (!ok(mutexes_.lock(*object.lock, kMender, kForever))) return;  // lost: who waits has been told; or the job ends
+  if (!ok(mutexes_.lock(object, kMender, kForever))) return;  // lost: who waits has been told; or the job ends
   note_deaths(object);
   ObjectState& state = object.state;
   Woken woken;
@@ -143,9 +146,9 @@ void Objects::mend(Object& object) {
   } else if (state.kind == ObjectKind::rwlock) {
     woken = let_in(state);
   } else if (state.kind == ObjectKind::once && state.count == kOnceNotDone && !state.queue.empty()) {
-    woken.push_back(next_to_run(state));
+    woken = next_to_run(state);
   }
-  leave(object, kMender, woken, kOnceNotDone);
+  leave(object, kMender, woken, state.kind == ObjectKind::rwlock ? state.phase : kOnceNotDone);
   for (const std::uint64_t id : told) tell_lost(id);
 }
 

@@ -42,14 +42,25 @@ Status Objects::release(std::uint64_t offset, std::uint64_t who, std::uint64_t p
 
 Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
-  const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue);
-  if (!entered) return entered.status();
-  if (object.state.broken) {
+  std::uint64_t ticket = 0;
+  const bool quick = at_rest(object, ObjectKind::wait_queue, [&](ObjectState& state) {
+    if (state.broken) return false;
+    ticket = line_up(object)->id;
+    return true;
+  });
+  if (!quick) {
+    const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue);
+    if (!entered) return entered.status();
+    if (object.state.broken) {
+      leave(object, who);
+      return Status::owner_dead;
+    }
+    ticket = line_up(object)->id;
+    if (deaths_.load() != object.state.deaths) mend();  // of somebody who died since the state was looked at
     leave(object, who);
-    return Status::owner_dead;
+  } else if (deaths_.load() != 0) {
+    mend();
   }
-  const std::uint64_t ticket = line_up(object)->id;
-  leave(object, who);
   return ticket;
 }
 
@@ -57,9 +68,13 @@ Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t tick
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
-    const auto found = waiting_.find(ticket);
-    if (found == waiting_.end()) return Status::invalid;
-    waiter = found->second;
+    waiter = find_waiter(ticket);
+    if (waiter == nullptr) return Status::invalid;
+    const bool woken = waiter->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
+    if (woken && waiter->grant == nullptr) {                                                   // by a thread of this node: all is here
+      recycle(waiter);
+      return Status::ok;
+    }
   }
   return await(named(offset), waiter, who, deadline, give_up);
 }
@@ -135,14 +150,15 @@ Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadli
 
 // ---- once --------------------------------------------------------------------------------------------------------------------
 
-QueuedWaiter Objects::next_to_run(ObjectState& state) {
-  QueuedWaiter next = state.take_first();
+Objects::Woken Objects::next_to_run(ObjectState& state) {
+  Woken next;
+  state.queue.move_first_to(next);
   state.count = kOnceRuns;
-  state.limit = next.node.value + 1;
+  state.limit = next.front().node.value + 1;
   return next;
 }
 
-Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who) {
+Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kOnceDone; })) return false;
   const Result<Object*> entered = enter(object, who, ObjectKind::once);
@@ -150,7 +166,7 @@ Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who) {
   ObjectState& state = object.state;
   if (state.count == kOnceRuns) {
     std::uint64_t outcome = kOnceNotDone;
-    const Status status = wait_in_line(object, who, kForever, nullptr, QueuedWaiter::Role::any, &outcome);
+    const Status status = wait_in_line(object, who, kForever, give_up, QueuedWaiter::Role::any, &outcome);
     if (!ok(status)) return status;
     return outcome != kOnceDone;
   }
@@ -171,11 +187,11 @@ Status Objects::end_once(std::uint64_t offset, std::uint64_t who, bool done) {
   Woken woken;
   if (done) {
     state.count = kOnceDone;
-    woken = all_of(state);
+    woken = std::move(state.queue);
   } else if (state.queue.empty()) {
     state.count = kOnceNotDone;
   } else {
-    woken.push_back(next_to_run(state));
+    woken = next_to_run(state);
   }
   leave(object, who, woken, done ? kOnceDone : kOnceNotDone);
   return Status::ok;

@@ -1,5 +1,5 @@
-// Wire: nothing at all of a fresh object; else ObjectHeader, then for each waiter a WaiterHeader and its request, then an AnswerHeader for each answer a UserHeader for each user and a WakingHeader for
-// each that is being woken.
+// Wire: nothing at all of a fresh object; else ObjectHeader, then an entry for each waiter, followed by its request, and for each answer, user and waiter that is
+// being woken.
 #include "sync/object_state.hpp"
 
 #include <algorithm>
@@ -24,38 +24,16 @@ struct ObjectHeader {
 };
 static_assert(sizeof(ObjectHeader) == 40);
 
-struct UserHeader {
+// Of all lists. What a list has no use for is 0.
+struct EntryHeader {
+  std::uint64_t id = 0;     // waiter, waking: its number; answer: the ride's
+  std::uint64_t value = 0;  // answer
   std::uint32_t node = 0;
-  std::uint32_t shares = 0;
-};
-static_assert(sizeof(UserHeader) == 8);
-
-struct WaiterHeader {
-  std::uint64_t id = 0;
-  std::uint32_t node = 0;
-  std::uint32_t request_bytes = 0;
-  std::uint8_t role = 0;
+  std::uint32_t amount = 0;  // waiter: bytes of its request; user: shares; waking: the waker
+  std::uint8_t what = 0;     // waiter, waking: the role; answer: refused
   std::uint8_t reserved[7] = {};
 };
-static_assert(sizeof(WaiterHeader) == 24);
-
-struct AnswerHeader {
-  std::uint64_t number = 0;
-  std::uint64_t value = 0;
-  std::uint32_t node = 0;
-  std::uint8_t refused = 0;
-  std::uint8_t reserved[3] = {};
-};
-static_assert(sizeof(AnswerHeader) == 24);
-
-struct WakingHeader {
-  std::uint64_t id = 0;
-  std::uint32_t node = 0;
-  std::uint32_t waker = 0;
-  std::uint8_t role = 0;
-  std::uint8_t reserved[7] = {};
-};
-static_assert(sizeof(WakingHeader) == 24);
+static_assert(sizeof(EntryHeader) == 32);
 
 bool is_role(std::uint8_t role) { return role <= static_cast<std::uint8_t>(QueuedWaiter::Role::writer); }
 
@@ -89,18 +67,24 @@ const char* to_string(ObjectKind kind) {
 }
 
 bool ObjectState::remove(NodeId node, std::uint64_t id) {
-  const auto at = std::ranges::find_if(queue, [&](const QueuedWaiter& waiter) { return waiter.node == node && waiter.id == id; });
-  if (at == queue.end()) return false;
-  queue.erase(at);
-  return true;
+  bool found = false;
+  queue.remove_if([&](const QueuedWaiter& waiter) {
+    const bool is_it = waiter.node == node && waiter.id == id;
+    found = found || is_it;
+    return is_it;
+  });
+  return found;
 }
 
 ObjectUser& ObjectState::user(NodeId node) {
+  std::vector<ObjectUser>& users = more().users;
   const auto at = std::ranges::find_if(users, [node](const ObjectUser& user) { return user.node == node; });
   return at != users.end() ? *at : users.emplace_back(ObjectUser{node, 0});
 }
 
 std::optional<RideAnswer> ObjectState::take_answer(NodeId node, std::uint64_t number) {
+  if (lists == nullptr) return std::nullopt;
+  std::vector<RideAnswer>& answers = lists->answers;
   const auto at = std::ranges::find_if(answers, [&](const RideAnswer& answer) { return answer.node == node && answer.number == number; });
   if (at == answers.end()) return std::nullopt;
   const RideAnswer answer = *at;
@@ -109,52 +93,40 @@ std::optional<RideAnswer> ObjectState::take_answer(NodeId node, std::uint64_t nu
 }
 
 void ObjectState::begin_anew() {
-  std::vector<RideAnswer> kept_answers = std::move(answers);
-  std::vector<Waking> kept_waking = std::move(waking);
-  *this = {};
-  answers = std::move(kept_answers);
-  waking = std::move(kept_waking);
+  ObjectState fresh;
+  fresh.deaths = deaths;
+  if (has_answers() || has_waking()) {
+    fresh.lists = std::move(lists);
+    fresh.lists->users.clear();
+  }
+  *this = std::move(fresh);
 }
 
 void encode_object(const ObjectState& state, Bytes& out) {
-  if (state.kind == ObjectKind::none && state.answers.empty() && state.waking.empty()) return;
+  if (state.kind == ObjectKind::none && !state.has_answers() && !state.has_waking()) return;
+  static const ObjectLists kNone;
+  const ObjectLists& lists = state.lists != nullptr ? *state.lists : kNone;
   ObjectHeader header;
   header.kind = static_cast<std::uint8_t>(state.kind);
   header.broken = state.broken ? 1 : 0;
-  header.waking = static_cast<std::uint16_t>(state.waking.size());
-  header.users = static_cast<std::uint32_t>(state.users.size());
-  header.answers = static_cast<std::uint16_t>(state.answers.size());
+  header.waking = static_cast<std::uint16_t>(lists.waking.size());
+  header.users = static_cast<std::uint32_t>(lists.users.size());
+  header.answers = static_cast<std::uint16_t>(lists.answers.size());
   header.waiters = static_cast<std::uint32_t>(state.queue.size());
   header.count = state.count;
   header.limit = state.limit;
   header.phase = state.phase;
   put_raw(out, header);
   for (const QueuedWaiter& waiter : state.queue) {
-    WaiterHeader entry;
-    entry.id = waiter.id;
-    entry.node = waiter.node.value;
-    entry.request_bytes = static_cast<std::uint32_t>(waiter.request.size());
-    entry.role = static_cast<std::uint8_t>(waiter.role);
-    put_raw(out, entry);
+    const auto bytes = static_cast<std::uint32_t>(waiter.request.size());
+    put_raw(out, EntryHeader{waiter.id, 0, waiter.node.value, bytes, static_cast<std::uint8_t>(waiter.role)});
     out.insert(out.end(), waiter.request.begin(), waiter.request.end());
   }
-  for (const RideAnswer& answer : state.answers) {
-    AnswerHeader entry;
-    entry.number = answer.number;
-    entry.value = answer.value;
-    entry.node = answer.node.value;
-    entry.refused = answer.refused ? 1 : 0;
-    put_raw(out, entry);
-  }
-  for (const ObjectUser& user : state.users) put_raw(out, UserHeader{user.node.value, user.shares});
-  for (const Waking& one : state.waking) {
-    WakingHeader entry;
-    entry.id = one.id;
-    entry.node = one.node.value;
-    entry.waker = one.waker.value;
-    entry.role = static_cast<std::uint8_t>(one.role);
-    put_raw(out, entry);
-  }
+  for (const RideAnswer& answer : lists.answers)
+    put_raw(out, EntryHeader{answer.number, answer.value, answer.node.value, 0, static_cast<std::uint8_t>(answer.refused ? 1 : 0)});
+  for (const ObjectUser& user : lists.users) put_raw(out, EntryHeader{0, 0, user.node.value, user.shares, 0});
+  for (const Waking& one : lists.waking)
+    put_raw(out, EntryHeader{one.id, 0, one.node.value, one.waker.value, static_cast<std::uint8_t>(one.role)});
 }
 
 std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::uint32_t nodes) {
@@ -171,28 +143,26 @@ std::optional<ObjectState> decode_object(std::span<const std::byte> bytes, std::
   state.count = header.count;
   state.limit = header.limit;
   state.phase = header.phase;
+  EntryHeader entry;
+  const auto take_entry = [&] { return take(reader, &entry) && entry.node < nodes; };
   for (std::uint32_t i = 0; i < header.waiters; ++i) {
-    WaiterHeader entry;
-    if (!take(reader, &entry) || entry.node >= nodes || !is_role(entry.role)) return std::nullopt;
-    const auto request = reader.bytes(entry.request_bytes);
+    if (!take_entry() || entry.value != 0 || !is_role(entry.what)) return std::nullopt;
+    const auto request = reader.bytes(entry.amount);
     if (!reader.ok()) return std::nullopt;
     state.queue.push_back(
-        {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.role), Bytes(request.begin(), request.end())});
+        {entry.id, NodeId{entry.node}, static_cast<QueuedWaiter::Role>(entry.what), Bytes(request.begin(), request.end())});
   }
   for (std::uint32_t i = 0; i < header.answers; ++i) {
-    AnswerHeader entry;
-    if (!take(reader, &entry) || entry.node >= nodes || entry.refused > 1) return std::nullopt;
-    state.answers.push_back({NodeId{entry.node}, entry.refused != 0, entry.number, entry.value});
+    if (!take_entry() || entry.amount != 0 || entry.what > 1) return std::nullopt;
+    state.more().answers.push_back({NodeId{entry.node}, entry.what != 0, entry.id, entry.value});
   }
   for (std::uint32_t i = 0; i < header.users; ++i) {
-    UserHeader entry;
-    if (!reader.raw(&entry) || entry.node >= nodes) return std::nullopt;
-    state.users.push_back({NodeId{entry.node}, entry.shares});
+    if (!take_entry() || entry.id != 0 || entry.value != 0 || entry.what != 0) return std::nullopt;
+    state.more().users.push_back({NodeId{entry.node}, entry.amount});
   }
   for (std::uint32_t i = 0; i < header.waking; ++i) {
-    WakingHeader entry;
-    if (!take(reader, &entry) || entry.node >= nodes || entry.waker >= nodes || !is_role(entry.role)) return std::nullopt;
-    state.waking.push_back({entry.id, NodeId{entry.node}, NodeId{entry.waker}, static_cast<QueuedWaiter::Role>(entry.role)});
+    if (!take_entry() || entry.amount >= nodes || entry.value != 0 || !is_role(entry.what)) return std::nullopt;
+    state.more().waking.push_back({entry.id, NodeId{entry.node}, NodeId{entry.amount}, static_cast<QueuedWaiter::Role>(entry.what)});
   }
   if (!reader.at_end()) return std::nullopt;
   return state;

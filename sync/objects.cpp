@@ -32,11 +32,9 @@ Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& st
   nic_.set_message_handler(nic::MessageKind::sync_wake, this);
 }
 
-Objects::~Objects() {
-  nic_.set_message_handler(nic::MessageKind::sync_wake, nullptr);
-  for (const auto& [id, waiter] : waiting_) delete waiter;  // enqueued, and never waited
-  while (free_ != nullptr) delete std::exchange(free_, free_->next);
-}
+Objects::~Objects() { nic_.set_message_handler(nic::MessageKind::sync_wake, nullptr); }
+
+LockState& Objects::make_state() { return table_->objects.emplace_back(); }
 
 Objects::Object& Objects::named(std::uint64_t offset) {
   NETVM_CHECK((offset & SyncId::kObjectBit) == 0, "%#llx is no offset in shared memory", printable(offset));
@@ -44,9 +42,9 @@ Objects::Object& Objects::named(std::uint64_t offset) {
 }
 
 ObjectKind Objects::kind_of(std::uint64_t offset) const {
-  const Object* const found = table_->objects.find(SyncId::of_object(offset).offset);
+  const LockState* const found = mutexes_.find(SyncId::of_object(offset).offset);
   if (found == nullptr) return ObjectKind::none;
-  return found->kind.load(std::memory_order_relaxed);  // relaxed: for messages to people
+  return static_cast<const Object*>(found)->kind.load(std::memory_order_relaxed);  // relaxed: for messages to people
 }
 
 // ---- the token -------------------------------------------------------------------------------------------------------------
@@ -55,11 +53,11 @@ Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, Objec
                                         const Ride* ride, std::optional<RideAnswer>* answer) {
   // Who does not want to wait for others gets the token all the same: nobody has it for longer than an operation takes.
   const bool tries = deadline != kForever && deadline <= nic_.env().now();
-  const Status status = mutexes_.lock(*object.lock, who, tries ? kForever : deadline, nullptr, ride);
+  const Status status = mutexes_.lock(object, who, tries ? kForever : deadline, nullptr, ride);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
   note_deaths(object);
-  if (ride != nullptr && !state.answers.empty()) {
+  if (ride != nullptr && state.has_answers()) {
     *answer = state.take_answer(nic_.node(), ride->number);
     if (*answer) return &object;
   }
@@ -69,7 +67,6 @@ Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, Objec
   if (state.kind == ObjectKind::none || (state.kind != kind && leaves_nothing && state.queue.empty())) {
     state.begin_anew();
     state.kind = kind;
-    (void)state.user(nic_.node());
     if (initial != nullptr) state.count = (*initial)();
     if (kind == ObjectKind::barrier) state.limit = state.count;
   }
@@ -85,7 +82,7 @@ Result<Outcome> Objects::enter_and(Object& object, std::uint64_t who, const Chan
                                    const std::function<void()>* on_completion) {
   const ObjectKind kind = sync::kind_of(change.op);
   Ride ride;
-  const bool rides = on_completion == nullptr && Mutexes::is_away(*object.lock) && hook_.tells_ahead();
+  const bool rides = on_completion == nullptr && Mutexes::is_away(object) && hook_.tells_ahead();
   if (rides) {
     ride = {rides_.fetch_add(1, std::memory_order_relaxed) + 1, change};  // relaxed: only uniqueness matters
     hook_.on_release(object.id());
@@ -106,11 +103,13 @@ Result<std::uint64_t> Objects::make(Object& object, std::uint64_t who, const Cha
                                     const std::function<void()>* on_completion) {
   Outcome outcome;
   const bool done = at_rest(object, sync::kind_of(change.op), [&](ObjectState& state) {
-    if (wakes(state, change) != 0 || (on_completion != nullptr && completes(state, change))) return false;
+    if (!are_here(state, wakes(state, change)) || (on_completion != nullptr && completes(state, change))) return false;
     outcome = perform(state, change);
     return true;
   });
-  if (!done) {
+  if (done) {
+    for (const QueuedWaiter& waiter : outcome.woken) (void)wake_local(waiter.id, 0, nullptr);
+  } else {
     Result<Outcome> made = enter_and(object, who, change, initial, on_completion);
     if (!made) return made.status();
     outcome = std::move(*made);
@@ -119,6 +118,14 @@ Result<std::uint64_t> Objects::make(Object& object, std::uint64_t who, const Cha
   if (outcome.refused) return Status::invalid;
   if (change.op == Change::Op::wake && outcome.value == 0) found_nothing();
   return outcome.value;
+}
+
+bool Objects::are_here(const ObjectState& state, std::size_t count) const {
+  auto waiter = state.queue.begin();
+  for (std::size_t i = 0; i < count; ++i, ++waiter) {
+    if (waiter->node != nic_.node()) return false;
+  }
+  return true;
 }
 
 void Objects::found_nothing() {
@@ -154,12 +161,9 @@ void Objects::arrive(SyncId id, NodeId from, std::span<const std::byte> bytes) {
   note_deaths(object);
   if (state.kind != sync::kind_of(change.op) || state.broken) return;
   // Those of other nodes are woken by who comes: it sends them what they lack.
-  const auto count = static_cast<std::ptrdiff_t>(wakes(state, change));
-  const bool all_are_here = std::all_of(state.queue.begin(), std::next(state.queue.begin(), count),
-                                        [this](const QueuedWaiter& waiter) { return waiter.node == nic_.node(); });
-  if (!all_are_here) return;
+  if (!are_here(state, wakes(state, change))) return;
   const Outcome outcome = perform(state, change);
-  state.answers.push_back({from, outcome.refused, message->ride.number, outcome.value});
+  state.more().answers.push_back({from, outcome.refused, message->ride.number, outcome.value});
   if (outcome.woken.empty()) return;
   const auto grant = std::make_shared<Grant>(nic_.env(), id, from, message->payload);
   for (const QueuedWaiter& waiter : outcome.woken) (void)wake_local(waiter.id, 0, grant);
@@ -179,7 +183,7 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
     auto group = std::ranges::find_if(groups, [&](const Group& g) { return g.node == waiter.node; });
     if (group == groups.end()) group = groups.insert(groups.end(), Group{waiter.node, {}, &waiter.request});
     group->ids.push_back(waiter.id);
-    object.state.waking.push_back({waiter.id, waiter.node, nic_.node(), waiter.role});
+    object.state.more().waking.push_back({waiter.id, waiter.node, nic_.node(), waiter.role});
   }
   std::vector<Bytes> bodies;
   if (!groups.empty()) {
@@ -190,7 +194,7 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
     bodies.push_back(encode_wake(object.id(), value, group.ids));
     hook_.append_grant(object.id(), group.node, *group.request, bodies.back());
   }
-  const Status unlocked = mutexes_.unlock(*object.lock, who);
+  const Status unlocked = mutexes_.unlock(object, who);
   NETVM_CHECK(ok(unlocked), "the token of the object at offset %#llx was not held", printable(object.offset));
   for (std::size_t i = 0; i < groups.size(); ++i) nic_.send(groups[i].node, nic::MessageKind::sync_wake, bodies[i]);
   for (const QueuedWaiter& waiter : woken) {
@@ -198,8 +202,32 @@ void Objects::leave(Object& object, std::uint64_t who, const Woken& woken, std::
   }
 }
 
+bool Objects::in_use(SyncId id) {
+  Object& object = at(id);
+  {
+    const std::lock_guard guard(object.readers_guard);
+    if (object.readers != nullptr && (object.readers->writer != 0 || !object.readers->inside.empty())) return true;
+  }
+  bool waited_for = false;
+  const std::lock_guard guard(waiting_guard_);
+  each_waiter([&](const Waiter& waiter) { waited_for = waited_for || waiter.object == id; });
+  return waited_for;
+}
+
+void Objects::forget(SyncId id, bool here) {
+  Object& object = at(id);
+  object.kind.store(ObjectKind::none, std::memory_order_relaxed);  // relaxed: for messages to people
+  if (here) object.state.begin_anew();
+}
+
 void Objects::pack(SyncId id, Bytes& out) {
   ObjectState& state = at(id).state;
+  if (state.kind != ObjectKind::none) (void)state.user(nic_.node());
+  for (QueuedWaiter& waiter : state.queue) {
+    if (waiter.node != nic_.node()) continue;
+    waiter.request.clear();
+    hook_.append_acquire_request(id, waiter.request);
+  }
   encode_object(state, out);
   state = {};
 }
@@ -209,15 +237,13 @@ bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
   if (!state) return false;
   Object& object = at(id);
   object.state = std::move(*state);
-  object.deaths = 0;
-  if (!object.state.waking.empty()) forget_woken(object.state);
-  if (object.state.kind != ObjectKind::none) (void)object.state.user(nic_.node());
+  if (object.state.has_waking()) forget_woken(object.state);
   return true;
 }
 
 Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count) {
   Object& object = named(offset);
-  if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
+  if (const Status status = mutexes_.lock(object, who, kForever); !ok(status)) return status;
   ObjectState& state = object.state;
   note_deaths(object);
   const bool held = state.kind == ObjectKind::rwlock && !state.broken && (state.count != 0 || state.limit != 0);
@@ -227,7 +253,6 @@ Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, s
     state.begin_anew();
     state.phase = phase;
     state.kind = kind;
-    (void)state.user(nic_.node());
     state.count = count;
     state.limit = kind == ObjectKind::barrier ? count : 0;
     ++state.phase;  // nobody waits for a phase of before
@@ -244,23 +269,31 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
   {
     const std::lock_guard guard(waiting_guard_);
     waiter = free_;
-    if (waiter != nullptr) free_ = waiter->next;
-  }
-  if (waiter == nullptr) waiter = new Waiter;
-  waiter->state.store(Waiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under waiting_guard_
-  {
-    const std::lock_guard guard(waiting_guard_);
-    waiter->id = next_waiter_++;
+    if (waiter != nullptr) {
+      free_ = waiter->next;
+    } else {
+      const auto place = static_cast<std::uint32_t>(waiters_.size());
+      NETVM_CHECK(place < 1U << kPlaceBits, "%u threads of this node wait at once", place);
+      waiter = &waiters_.emplace_back();
+      waiter->place = place;
+    }
+    waiter->state.store(Waiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under the guard
+    waiter->id = ++waits_begun_ << kPlaceBits | waiter->place;
     waiter->object = object.id();
-    waiting_.emplace(waiter->id, waiter);
   }
-  if (deaths_.load() != object.deaths) mend();  // of somebody who died since the state was looked at
-  QueuedWaiter& entry = object.state.queue.emplace_back();
-  entry.id = waiter->id;
-  entry.node = nic_.node();
-  entry.role = role;
-  hook_.append_acquire_request(object.id(), entry.request);
+  object.state.queue.push_back({waiter->id, nic_.node(), role});
   return waiter;
+}
+
+Objects::Waiter* Objects::find_waiter(std::uint64_t id) {
+  const std::size_t place = id & ((std::uint64_t{1} << kPlaceBits) - 1);
+  return id != 0 && place < waiters_.size() && waiters_[place].id == id ? &waiters_[place] : nullptr;
+}
+
+void Objects::recycle(Waiter* waiter) {
+  waiter->id = 0;
+  waiter->next = free_;
+  free_ = waiter;
 }
 
 Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up,
@@ -289,11 +322,15 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
 }
 
 Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
-  if (const Status status = mutexes_.lock(*object.lock, who, kForever); !ok(status)) return status;
+  if (const Status status = mutexes_.lock(object, who, kForever); !ok(status)) return status;
   note_deaths(object);
   const bool was_there = object.state.remove(nic_.node(), waiter_id);
   // Others may have stood behind it only.
-  leave(object, who, was_there && object.state.kind == ObjectKind::rwlock ? let_in(object.state) : Woken{});
+  if (was_there && object.state.kind == ObjectKind::rwlock) {
+    leave_lock(object, who);
+  } else {
+    leave(object, who);
+  }
   return was_there;
 }
 
@@ -309,6 +346,7 @@ Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, 
     return Status::owner_dead;
   }
   Waiter* waiter = line_up(object, role);
+  if (deaths_.load() != object.state.deaths) mend();  // of somebody who died since the state was looked at
   leave(object, who);
   return await(object, waiter, who, deadline, give_up, value);
 }
@@ -316,18 +354,15 @@ Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, 
 void Objects::forget(Waiter* waiter) {
   waiter->grant.reset();
   const std::lock_guard guard(waiting_guard_);
-  waiting_.erase(waiter->id);
-  waiter->next = free_;
-  free_ = waiter;
+  recycle(waiter);
 }
 
 bool Objects::wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant) {
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
-    const auto at = waiting_.find(id);
-    if (at == waiting_.end()) return false;
-    waiter = at->second;
+    waiter = find_waiter(id);
+    if (waiter == nullptr) return false;
     waiter->value = value;
     waiter->grant = grant;
     waiter->state.store(Waiter::State::woken, std::memory_order_release);  // release: partner is await()'s look
@@ -341,9 +376,9 @@ void Objects::look_again(std::uint64_t offset) {
   std::vector<Waiter*> told;
   {
     const std::lock_guard guard(waiting_guard_);
-    for (const auto& [id, waiter] : waiting_) {
-      if (waiter->object == object) told.push_back(waiter);
-    }
+    each_waiter([&](Waiter& waiter) {
+      if (waiter.object == object) told.push_back(&waiter);
+    });
   }
   for (Waiter* waiter : told) waiter->word.announce(nic_.env());
 }
@@ -352,11 +387,8 @@ void Objects::interrupt(std::uint64_t ticket) {
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
-    const auto at = waiting_.find(ticket);
-    if (at == waiting_.end()) return;
-    const auto state = at->second->state.load(std::memory_order_relaxed);  // relaxed: under the guard
-    if (state != Waiter::State::waiting) return;
-    waiter = at->second;
+    waiter = find_waiter(ticket);
+    if (waiter == nullptr || waiter->state.load(std::memory_order_relaxed) != Waiter::State::waiting) return;  // relaxed: under the guard
     waiter->state.store(Waiter::State::interrupted, std::memory_order_release);  // release: partner is await()'s look
   }
   waiter->word.announce(nic_.env());
@@ -376,12 +408,6 @@ void Objects::on_message(NodeId from, std::span<const std::byte> body) noexcept 
     for (const std::uint64_t id : message->waiters) woke = wake_local(id, message->value, grant) || woke;
   }
   if (!woke) dropped_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
-}
-
-Objects::Woken Objects::all_of(ObjectState& state) {
-  Woken woken;
-  while (!state.queue.empty()) woken.push_back(state.take_first());
-  return woken;
 }
 
 }  // namespace netvm::sync

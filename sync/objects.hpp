@@ -14,7 +14,7 @@
 //  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
 //     chained by the token, and a wake-up carries what the waker knew.
 //  5. What rides ahead carries what its node knows beyond what the other node told it last: never less than those that it wakes lack.
-//  6. Waiters are recycled, never freed before the object table: a late announcement hits a live word.
+//  6. Waiters are recycled, never freed before the object table: a late announcement hits a live word. A number is used once.
 //  7. With a node die the objects whose tokens it had: who waits for one gets E_OWNER_DEAD, and so does who uses it later. An object whose token survives goes
 //     on without the waiters of the dead node, a reader-writer lock without its readers, once without its attempt; of the others, and a lock that it wrote
 //     under, it breaks what it ever used (object_state.hpp): each survivor tells its own who wait.
@@ -24,8 +24,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,6 +76,9 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// E_PERM: this thread does not have it so.
   Status unlock(std::uint64_t offset, std::uint64_t who);
   Status unlock_shared(std::uint64_t offset, std::uint64_t who);
+  /// How many writers have been let in so far: of its writer the number that nobody else has, rising from writer to writer, without a message. Above that of
+  /// every writer before once the lock is broken or lost.
+  Result<std::uint64_t> fencing_token(std::uint64_t offset, std::uint64_t who);
 
   // ---- wait queue ------------------------------------------------------------------------------------------------------------------------
   /// This thread waits from now on: a wake() that comes after this finds it. Must be followed by wait() or leave().
@@ -118,10 +121,13 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
 
   // ---- once ----------------------------------------------------------------------------------------------------------------------------
   /// True: this thread must do it and then call end_once(). False: it has been done.
-  Result<bool> begin_once(std::uint64_t offset, std::uint64_t who);
+  Result<bool> begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up = nullptr);
   /// `done` = false: it failed, and the next who waits tries.
   Status end_once(std::uint64_t offset, std::uint64_t who, bool done);
 
+  LockState& make_state() override;
+  [[nodiscard]] bool in_use(SyncId object) override;
+  void forget(SyncId object, bool here) override;
   void pack(SyncId object, Bytes& out) override;
   bool unpack(SyncId object, std::span<const std::byte> cargo) override;
   void board(SyncId object, NodeId predecessor, const Ride& ride, Bytes& out) override;
@@ -144,7 +150,7 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   struct Grant;    // what came with a wake-up, for all whom it woke
   struct Readers;  // this node's readers and writer of a reader-writer lock
   struct Table;
-  using Woken = std::vector<QueuedWaiter>;
+  using Woken = WaiterQueue;
 
   Object& at(SyncId id);
   Object& named(std::uint64_t offset);
@@ -162,6 +168,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
                              const std::function<void()>* on_completion = nullptr);
   // Lets the token go and wakes these, each with the value.
   void leave(Object& object, std::uint64_t who, const Woken& woken = {}, std::uint64_t value = 0);
+  // Of a reader-writer lock: those go on that it lets in now.
+  void leave_lock(Object& object, std::uint64_t who);
   // The calling thread waits from now on. The token is held.
   Waiter* line_up(Object& object, QueuedWaiter::Role role = QueuedWaiter::Role::any);
   // The token is not held. The waiter is used up.
@@ -170,8 +178,15 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // True: it was taken out of the queue. False: it has been woken.
   Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
   void forget(Waiter* waiter);
+  // All three under waiting_guard_. Null: nobody waits under this number.
+  Waiter* find_waiter(std::uint64_t id);
+  void recycle(Waiter* waiter);
+  template <class Act>
+  void each_waiter(Act&& act);
   // The calling thread may be trying again and again, on the core that this node's engine would need to hear of what it waits for.
   void found_nothing();
+  // Whether the first so many of those that wait are threads of this node.
+  [[nodiscard]] bool are_here(const ObjectState& state, std::size_t count) const;
   // What deaths that it does not know of mean to the object. The token is held.
   void note_deaths(Object& object);
   void mend(Object& object);
@@ -189,9 +204,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   static constexpr std::uint64_t kOnceNotDone = 0;
   static constexpr std::uint64_t kOnceRuns = 1;
   static constexpr std::uint64_t kOnceDone = 2;
-  static QueuedWaiter next_to_run(ObjectState& state);  // takes out who waits first
-  Woken let_in(ObjectState& state);                     // whom a reader-writer lock lets in now
-  static Woken all_of(ObjectState& state);
+  static Woken next_to_run(ObjectState& state);  // takes out who waits first
+  Woken let_in(ObjectState& state);              // whom a reader-writer lock lets in now
 
   Mutexes& mutexes_;
   nic::Nic& nic_;
@@ -201,9 +215,10 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   std::unique_ptr<Table> table_;
 
   SpinLock waiting_guard_;
-  std::map<std::uint64_t, Waiter*> waiting_;  // by number
+  static constexpr unsigned kPlaceBits = 20;  // of a waiter's number: its place in waiters_; the others say how many there were before
+  std::deque<Waiter> waiters_;
   Waiter* free_ = nullptr;
-  std::uint64_t next_waiter_ = 1;
+  std::uint64_t waits_begun_ = 0;
   std::vector<bool> dead_;  // by node; under waiting_guard_
   std::atomic<std::uint32_t> deaths_{0};
   bool mending_ = false;     // under waiting_guard_

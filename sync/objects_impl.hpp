@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -9,7 +10,6 @@
 #include "runtime/env.hpp"
 #include "sync/mutex.hpp"
 #include "sync/objects.hpp"
-#include "sync/offset_table.hpp"
 
 namespace netvm::sync {
 
@@ -19,40 +19,38 @@ struct Objects::Readers {
   std::vector<std::uint64_t> inside;  // the threads that read
   std::uint64_t shares = 0;           // not 0 while anybody reads
   std::uint32_t joins = 0;            // readers that came without the token since the last share
+  std::uint64_t fencing_token = 0;    // the writer's
 };
 
-struct Objects::Object {
+/// What this node knows of an object: two cache lines, of which one is its lock, and an entry of the mutexes' index. Made at first use, and kept.
+struct Objects::Object : LockState {
   [[nodiscard]] SyncId id() const { return {offset}; }
 
-  std::uint64_t offset = 0;  // with SyncId::kObjectBit
-  LockState* lock = nullptr;
-  std::uint32_t deaths = 0;                        // that its state knows of; of the token's holder
-  ObjectState state;                               // of the token's holder
+  ObjectState state;                 // of the token's holder
+  std::unique_ptr<Readers> readers;  // made at first use
+  SpinLock readers_guard;
   std::atomic<ObjectKind> kind{ObjectKind::none};  // as last seen here; for messages to people
-  SpinLock guard;                                  // of `readers`
-  std::unique_ptr<Readers> readers;                // made at first use
 };
 
 struct Objects::Table {
-  OffsetTable<Object> objects;
+  static_assert(sizeof(Object) == 2 * kCacheLine);
+  std::deque<Object> objects;
 };
 
-inline Objects::Object& Objects::at(SyncId id) {
-  return table_->objects.at(id.offset, [&](Object& object) { object.lock = &mutexes_.state_of(id.offset); });
-}
+inline Objects::Object& Objects::at(SyncId id) { return static_cast<Object&>(mutexes_.state_of(id.offset)); }
 
 template <class Act>
 bool Objects::at_rest(Object& object, ObjectKind kind, Act&& act) {
   if (deaths_.load(std::memory_order_relaxed) != 0) [[unlikely]]  // relaxed: as in note_deaths()
     return false;
-  return mutexes_.try_at_rest(*object.lock, [&] {
+  return mutexes_.try_at_rest(object, [&] {
     if (object.state.kind != kind || !act(object.state)) return false;
     hook_.before_unlock(object.id());
     return true;
   });
 }
 
-/// A queue node for a thread of this node that waits for a wake-up.
+/// A thread of this node that waits for a wake-up. Its number is 0 while nobody waits here; its low bits say where it is in waiters_.
 struct alignas(kCacheLine) Objects::Waiter {
   enum class State : std::uint32_t { waiting, interrupted, lost, woken };
   WaitWord word;                             // announced on after every change of `state`
@@ -61,8 +59,16 @@ struct alignas(kCacheLine) Objects::Waiter {
   SyncId object;
   std::uint64_t value = 0;
   std::shared_ptr<Grant> grant;  // null: woken by a thread of this node
-  Waiter* next = nullptr;        // in the pool
+  std::uint32_t place = 0;
+  Waiter* next = nullptr;  // of those that are free
 };
+
+template <class Act>
+void Objects::each_waiter(Act&& act) {
+  for (Waiter& waiter : waiters_) {
+    if (waiter.id != 0) act(waiter);
+  }
+}
 
 /// Applied by the first of those whom it woke; the others wait for that.
 struct Objects::Grant {

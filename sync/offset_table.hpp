@@ -1,5 +1,5 @@
-// Offset table: what one node knows of each thing in shared memory that one of its threads ever used, found by the thing's offset. Made at first use, never
-// removed.
+// Offset table: finds what one node knows of each thing in shared memory that one of its threads ever used, by the thing's offset. Entered at first use,
+// never removed; the things themselves belong to who makes them.
 //
 // Invariants
 //  1. A lookup takes no lock: states never move, an index is never changed but by filling empty places, and a full one is replaced by a larger one
@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -18,7 +17,7 @@
 
 namespace netvm::sync {
 
-/// State has a default constructor and a member `offset`.
+/// State has a member `offset`.
 template <class State>
 class OffsetTable {
  public:
@@ -29,14 +28,11 @@ class OffsetTable {
   OffsetTable(const OffsetTable&) = delete;
   OffsetTable& operator=(const OffsetTable&) = delete;
 
-  /// Makes the state if there is none; prepare(state) then completes it before others find it. The reference is valid as long as the table.
-  template <class Prepare>
-  State& at(std::uint64_t offset, Prepare&& prepare) {
+  /// If there is none, make() returns a new state, one at a time. The reference is valid as long as what it returned.
+  template <class Make>
+  State& at(std::uint64_t offset, Make&& make) {
     State* const found = find(offset);
-    return found != nullptr ? *found : make(offset, std::forward<Prepare>(prepare));
-  }
-  State& at(std::uint64_t offset) {
-    return at(offset, [](State&) {});
+    return found != nullptr ? *found : enter(offset, std::forward<Make>(make));
   }
   /// Null if there is none.
   [[nodiscard]] State* find(std::uint64_t offset) const {
@@ -48,14 +44,14 @@ class OffsetTable {
   }
   [[nodiscard]] std::size_t size() const {
     const std::lock_guard guard(making_);
-    return states_.size();
+    return size_;
   }
-  /// Every state that there is, in the order in which they were made. Not for hot paths.
+  /// Every state that there is, in an order that follows from their offsets alone. Not for hot paths.
   [[nodiscard]] std::vector<State*> all() const {
     const std::lock_guard guard(making_);
     std::vector<State*> states;
-    states.reserve(states_.size());
-    for (const State& state : states_) states.push_back(const_cast<State*>(&state));
+    states.reserve(size_);
+    each(*indices_.back(), [&](State* state) { states.push_back(state); });
     return states;
   }
 
@@ -79,20 +75,26 @@ class OffsetTable {
     while (index.places[at].load(std::memory_order_relaxed) != nullptr) at = (at + 1) & index.mask;  // relaxed: changed under making_ only
     index.places[at].store(state, std::memory_order_release);                                        // release: partner is find()
   }
-  template <class Prepare>
-  State& make(std::uint64_t offset, Prepare&& prepare) {
+  template <class Act>
+  static void each(const Index& index, Act&& act) {
+    for (std::uint64_t at = 0; at <= index.mask; ++at) {
+      if (State* const state = index.places[at].load(std::memory_order_relaxed)) act(state);  // relaxed: changed under making_ only
+    }
+  }
+  template <class Make>
+  State& enter(std::uint64_t offset, Make&& make) {
     const std::lock_guard guard(making_);
     if (State* const made_meanwhile = find(offset)) return *made_meanwhile;
-    if (states_.size() * 2 > indices_.back()->mask) grow();
-    State& state = states_.emplace_back();
+    if (size_ * 2 > indices_.back()->mask) grow();
+    State& state = make();
     state.offset = offset;
-    prepare(state);
     put(*indices_.back(), &state);
+    ++size_;
     return state;
   }
   void grow() {
     auto larger = make_index(64 - indices_.back()->shift + 1);
-    for (State& state : states_) put(*larger, &state);
+    each(*indices_.back(), [&](State* state) { put(*larger, state); });
     index_.store(larger.get(), std::memory_order_release);  // release: partner is find()
     indices_.push_back(std::move(larger));
   }
@@ -101,7 +103,7 @@ class OffsetTable {
   // Under making_:
   mutable std::mutex making_;
   std::vector<std::unique_ptr<Index>> indices_;  // the last is the one in use
-  std::deque<State> states_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace netvm::sync

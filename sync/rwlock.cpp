@@ -23,13 +23,19 @@ Objects::Woken Objects::let_in(ObjectState& state) {
     if (writes && state.count != 0) break;
     if (writes) {
       state.limit = state.queue.front().node.value + 1;
+      ++state.phase;
     } else {
       ++state.count;
       ++state.user(state.queue.front().node).shares;
     }
-    woken.push_back(state.take_first());
+    state.queue.move_first_to(woken);
   }
   return woken;
+}
+
+void Objects::leave_lock(Object& object, std::uint64_t who) {
+  const Woken woken = let_in(object.state);
+  leave(object, who, woken, object.state.phase);
 }
 
 namespace {
@@ -42,38 +48,55 @@ bool has(const std::unique_ptr<Readers>& readers, std::uint64_t who) {
 // Nodes' shares and readers change together: a guard is held from the look at the one to the change of the other, unless the token has to be fetched.
 Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
+  std::uint64_t token = 0;
+  const auto enter_alone = [&](ObjectState& state) {
+    if (state.limit != 0 || state.count != 0 || !state.queue.empty()) return false;
+    state.limit = nic_.node().value + 1;
+    token = ++state.phase;
+    return true;
+  };
   {
-    const std::lock_guard guard(object.guard);
+    const std::lock_guard guard(object.readers_guard);
     if (has(object.readers, who)) return Status::invalid;
-    const bool quick = object.readers != nullptr && at_rest(object, ObjectKind::rwlock, [this](ObjectState& state) {
-                         if (state.limit != 0 || state.count != 0 || !state.queue.empty()) return false;
-                         state.limit = nic_.node().value + 1;
-                         return true;
-                       });
-    if (quick) {
+    if (object.readers != nullptr && at_rest(object, ObjectKind::rwlock, enter_alone)) {
       object.readers->writer = who;
+      object.readers->fencing_token = token;
       return Status::ok;
     }
   }
   const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline);
   if (!entered) return entered.status();
-  ObjectState& state = object.state;
-  if (state.limit == 0 && state.count == 0 && state.queue.empty()) {
-    state.limit = nic_.node().value + 1;
+  if (enter_alone(object.state)) {
     leave(object, who);
-  } else if (const Status status = wait_in_line(object, who, deadline, give_up, Role::writer); !ok(status)) {
+  } else if (const Status status = wait_in_line(object, who, deadline, give_up, Role::writer, &token); !ok(status)) {
     return status;
   }
-  const std::lock_guard guard(object.guard);
+  const std::lock_guard guard(object.readers_guard);
   if (object.readers == nullptr) object.readers = std::make_unique<Readers>();
   object.readers->writer = who;
+  object.readers->fencing_token = token;
   return Status::ok;
+}
+
+Result<std::uint64_t> Objects::fencing_token(std::uint64_t offset, std::uint64_t who) {
+  constexpr std::uint64_t kLost = std::uint64_t{1} << 62;  // above what anybody counts to
+  Object& object = named(offset);
+  {
+    const std::lock_guard guard(object.readers_guard);
+    if (object.readers != nullptr && object.readers->writer == who) return object.readers->fencing_token;
+  }
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
+  if (entered.status() == Status::owner_dead) return kLost + mutexes_.epoch_of(object.offset);
+  if (!entered) return entered.status();
+  const std::uint64_t token = object.state.phase + (object.state.broken ? 1 : 0);
+  leave(object, who);
+  return token;
 }
 
 Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
   {
-    const std::lock_guard guard(object.guard);
+    const std::lock_guard guard(object.readers_guard);
     if (object.readers == nullptr || object.readers->writer != who) return Status::perm;
     object.readers->writer = 0;
     const bool quick = at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
@@ -86,7 +109,7 @@ Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
   const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
   if (!entered) return entered.status();
   object.state.limit = 0;
-  leave(object, who, let_in(object.state));
+  leave_lock(object, who);
   return Status::ok;
 }
 
@@ -98,7 +121,7 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
     object.readers->joins = 0;
   };
   {
-    const std::lock_guard guard(object.guard);
+    const std::lock_guard guard(object.readers_guard);
     if (has(object.readers, who)) return Status::invalid;
     if (object.readers != nullptr && object.readers->shares != 0 && object.readers->joins < most_joins_) {
       ++object.readers->joins;
@@ -126,7 +149,7 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
   } else if (const Status status = wait_in_line(object, who, deadline, give_up, Role::reader); !ok(status)) {
     return status;
   }
-  const std::lock_guard guard(object.guard);
+  const std::lock_guard guard(object.readers_guard);
   if (object.readers == nullptr) object.readers = std::make_unique<Readers>();
   count_in();
   return Status::ok;
@@ -136,7 +159,7 @@ Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
   std::uint64_t given_back = 0;
   {
-    const std::lock_guard guard(object.guard);
+    const std::lock_guard guard(object.readers_guard);
     if (object.readers == nullptr) return Status::perm;
     std::vector<std::uint64_t>& inside = object.readers->inside;
     const auto found = std::ranges::find(inside, who);
@@ -157,7 +180,7 @@ Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
   if (!entered) return entered.status();
   object.state.count -= given_back;
   object.state.user(nic_.node()).shares -= static_cast<std::uint32_t>(given_back);
-  leave(object, who, let_in(object.state));
+  leave_lock(object, who);
   return Status::ok;
 }
 

@@ -47,8 +47,9 @@ Status Sync::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const
   return impl_->mutexes.lock(offset, who, deadline, give_up);
 }
 void Sync::look_again(std::uint64_t offset) { impl_->mutexes.look_again(offset); }
-std::optional<std::uint64_t> Sync::busy_in(std::uint64_t offset, std::uint64_t bytes) const {
-  return impl_->mutexes.busy_in(offset, bytes);
+std::optional<SyncId> Sync::busy_in(std::uint64_t offset, std::uint64_t bytes) const { return impl_->mutexes.busy_in(offset, bytes); }
+Result<std::optional<MemoryUse>> Sync::free_memory(std::uint64_t offset, std::uint64_t bytes) {
+  return impl_->mutexes.free_memory(offset, bytes);
 }
 Result<bool> Sync::try_lock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.try_lock(offset, who); }
 Status Sync::unlock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.unlock(offset, who); }

@@ -44,6 +44,12 @@ struct SyncConfig {
   std::function<void(const std::vector<std::string>&)> report = {};
 };
 
+/// What keeps memory from being freed.
+struct MemoryUse {
+  SyncId object;
+  NodeId node{};
+};
+
 /// What arrive() returns and wait() takes.
 struct SplitBarrier {
   std::uint64_t number = 0;
@@ -76,8 +82,13 @@ class Sync final {
   /// Fencing token: how often the mutex went from one node to another, as of the last time it came here. Rises with each.
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
 
-  /// A mutex inside [offset, offset + bytes) that a thread of this node holds or waits for, or another node waits for here: memory that must not be freed.
-  [[nodiscard]] std::optional<std::uint64_t> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+  /// A mutex or object inside [offset, offset + bytes) that a thread of this node holds or waits for, or another node waits for here: memory that must not
+  /// be freed.
+  [[nodiscard]] std::optional<SyncId> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
+  /// The memory is about to be freed, and must be in no use that another thread could notice. What a thread of some node holds in there, or waits for; if
+  /// nothing, all objects in there are forgotten on all nodes: they begin anew, as zeroed ones, when the memory is used again. Memory of at most 2 KiB in which
+  /// this node never used a mutex or object costs nothing and is not asked about. Blocks.
+  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes);
 
   /// Semaphores, reader-writer locks and the other objects.
   [[nodiscard]] Objects& objects();

@@ -24,7 +24,7 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   LockHeader header;
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
-  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::lost)) {
+  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::use)) {
     return std::nullopt;
   }
   for (const std::uint8_t byte : header.reserved) {
@@ -32,6 +32,7 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   }
   const auto type = static_cast<LockMessageType>(header.type);
   const std::span<const std::byte> rest = body.subspan(sizeof header);
+  if ((type == LockMessageType::in_use || type == LockMessageType::forget) && rest.size() != sizeof(std::uint64_t)) return std::nullopt;
   if (header.cargo_bytes > rest.size() || (header.cargo_bytes != 0 && !has_cargo(type))) return std::nullopt;
   return LockMessage{type, header.offset, header.epoch, rest.first(header.cargo_bytes), rest.subspan(header.cargo_bytes)};
 }

@@ -22,6 +22,10 @@ enum class LockMessageType : std::uint8_t {
   free = 4,     ///< answer to probe
   busy = 5,     ///< answer to probe
   lost = 6,     ///< answer to request: the token died with a node; epoch: the fencing token
+  in_use =
+      7,  ///< to all: does anybody hold, or wait for, what lies at the offset? payload: how many bytes; epoch: the asker's number for this question
+  forget = 8,  ///< to all: the memory is freed; the same
+  use = 9,     ///< answer to both; offset: what is in use, or ~0
 };
 
 [[nodiscard]] constexpr bool has_cargo(LockMessageType type) { return type == LockMessageType::request || type == LockMessageType::grant; }

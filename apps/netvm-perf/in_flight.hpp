@@ -20,6 +20,10 @@ class InFlight {
  public:
   InFlight(Session& session, int window, Verbs verbs = Verbs::queue_pair)
       : session_(session),
+        nic_(session.nic()),
+        to_(session.peer()),
+        offset_(session.data_offset()),
+        source_(session.source()),
         verbs_(verbs),
         window_(static_cast<std::size_t>(window)),
         pair_(nic::QueuePair::create(session.nic(), {session.peer().node, std::bit_ceil(static_cast<std::uint32_t>(window))}).value()),
@@ -50,15 +54,14 @@ class InFlight {
   static_assert(std::is_trivially_destructible_v<nic::Completion>);
 
   void execute(bool put, std::size_t bytes) {
-    const Status status = put ? session_.nic().write(session_.peer(), session_.data_offset(), session_.source(), bytes)
-                              : session_.nic().read(session_.peer(), session_.data_offset(), session_.source(), bytes);
+    const Status status = put ? nic_.write(to_, offset_, source_, bytes) : nic_.read(to_, offset_, source_, bytes);
     if (!ok(status)) [[unlikely]]
       session_.require(status, "the stream");
   }
   void post_on_pair(bool put, std::size_t bytes) {
-    const std::array<nic::Piece, 1> piece = {nic::Piece::source(session_.source(), bytes)};
-    const nic::QueuePair::Posted posted = pair_->post(put ? nic::QpRequest::write(session_.peer(), session_.data_offset(), piece)
-                                                          : nic::QpRequest::read(session_.peer(), session_.data_offset(), piece));
+    const std::array<nic::Piece, 1> piece = {nic::Piece::source(source_, bytes)};
+    const nic::QueuePair::Posted posted =
+        pair_->post(put ? nic::QpRequest::write(to_, offset_, piece) : nic::QpRequest::read(to_, offset_, piece));
     if (!ok(posted.status)) [[unlikely]]
       session_.require(posted.status, "posting");
   }
@@ -66,9 +69,9 @@ class InFlight {
     nic::Completion* const end = completions_[next_].make();
     next_ = next_ + 1 == window_ ? 0 : next_ + 1;
     if (put) {
-      session_.nic().post_write(session_.peer(), session_.data_offset(), session_.source(), bytes, end);
+      nic_.post_write(to_, offset_, source_, bytes, end);
     } else {
-      session_.nic().post_read(session_.peer(), session_.data_offset(), session_.source(), bytes, end);
+      nic_.post_read(to_, offset_, source_, bytes, end);
     }
   }
 
@@ -81,7 +84,7 @@ class InFlight {
   }
   void reap_oldest() {
     const std::size_t oldest = (next_ + window_ - in_flight_) % window_;
-    const Status status = session_.nic().wait(completions_[oldest].get());
+    const Status status = nic_.wait(completions_[oldest].get());
     if (!ok(status)) [[unlikely]]
       session_.require(status, "the stream");
     --in_flight_;
@@ -103,6 +106,11 @@ class InFlight {
   }
 
   Session& session_;
+  // At hand, as a program has them: a loop that looks them up through the session for each transfer would be measured, too.
+  nic::Nic& nic_;
+  nic::RemoteRegion to_;
+  std::uint64_t offset_;
+  std::byte* source_;
   Verbs verbs_;
   std::size_t window_;
   std::size_t in_flight_ = 0;

@@ -247,6 +247,7 @@ bool Launcher::any_running() const {
 // ---- what happens to nodes ------------------------------------------------------------------------------------------
 
 void Launcher::on_joined(NodeId node, std::int32_t pid) {
+  outcome_.anybody_joined = true;
   if (verbose_) say(fmt::format("node {} joined (pid {})", node.value, pid));
 }
 

@@ -31,6 +31,7 @@ struct Outcome {
   int exit_status = 0;
   std::string sentence = "ok";
   double seconds = 0;
+  bool anybody_joined = false;
   std::vector<std::string> reports;  ///< of the nodes, empty where there is none
 };
 

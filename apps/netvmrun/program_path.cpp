@@ -4,9 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 #include <string_view>
 #include <vector>
 
@@ -69,6 +73,17 @@ ProgramPath find_program(const std::string& name) {
       kNotFound,
       fmt::format("there is no program '{}' in PATH or beside netvmrun; {}", name,
                   is_here ? fmt::format("for the one in this directory write ./{}", name) : "give its path, or add its directory to PATH")};
+}
+
+bool creates_threads(const std::string& path) {
+  std::ostringstream contents;
+  contents << std::ifstream(path, std::ios::binary).rdbuf();
+  const std::string bytes = contents.str();
+  if (bytes.compare(0, 4, "\177ELF") != 0) return false;
+  // Names that a program wants of libraries lie in its table of strings, each between two zeros.
+  constexpr std::array<std::string_view, 3> kNames{"pthread_create", "thrd_create", "GOMP_parallel"};
+  return std::any_of(kNames.begin(), kNames.end(),
+                     [&](std::string_view name) { return bytes.find('\0' + std::string(name) + '\0') != std::string::npos; });
 }
 
 }  // namespace netvm::run

@@ -14,4 +14,7 @@ struct ProgramPath {
 /// A name with a '/' is a path; another is looked up in PATH, then beside netvmrun itself (tools installed together find each other).
 [[nodiscard]] ProgramPath find_program(const std::string& name);
 
+/// Whether the file is a program that creates threads: one that somebody may have meant to spread over nodes. False if that cannot be read.
+[[nodiscard]] bool creates_threads(const std::string& path);
+
 }  // namespace netvm::run

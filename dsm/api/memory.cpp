@@ -8,6 +8,7 @@
 
 #include "dsm/api/job_runtime.hpp"
 #include "dsm/protocol.hpp"
+#include "sync/objects.hpp"
 
 namespace netvm {
 
@@ -256,9 +257,15 @@ void Job::free(void* memory) {
   std::uint64_t offset = 0;
   if (!runtime_->offset_of(memory, &offset)) offset = UINT64_MAX;
   if (const auto bytes = runtime_->dsm->size_of(offset)) {
-    if (const auto busy = runtime_->sync->busy_in(offset, *bytes)) {
-      throw Error(fmt::format("netvm: free({}): a thread holds the mutex at {}, which is in there, or waits for it", fmt::ptr(memory),
-                              fmt::ptr(runtime_->address_of(*busy))));
+    const auto use = runtime_->sync->free_memory(offset, *bytes);
+    if (!use) runtime_->require(use.status(), "asking all nodes whether memory is in use");
+    if (*use) {
+      const sync::SyncId object = (*use)->object;
+      const std::uint64_t at = object.offset & ~sync::SyncId::kObjectBit;
+      const std::string_view kind = object.is_object() ? sync::to_string(runtime_->sync->objects().kind_of(at)) : "mutex";
+      throw Error(fmt::format(
+          "netvm: free({}): a thread of node {} holds, or waits for, the {} at {}, which is in there: let it go, or wake it, first",
+          fmt::ptr(memory), (*use)->node.value, kind, fmt::ptr(runtime_->address_of(at))));
     }
   }
   if (offset == UINT64_MAX || runtime_->dsm->free(offset) != Status::ok) {

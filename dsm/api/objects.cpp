@@ -170,6 +170,13 @@ void rwlock_bind(const void* object, const void* first, std::size_t bytes) {
   bind_to_lock({"shared_mutex", object, sync::SyncId::of_object(call.offset)}, first, bytes);
 }
 
+std::uint64_t rwlock_fencing_token(const void* object) {
+  const Call call(object, ObjectKind::rwlock);
+  const auto token = call.objects->fencing_token(call.offset, call.who);
+  call.check(token.status(), "fencing_token()");
+  return *token;
+}
+
 std::uint64_t queue_enter(const void* object) {
   const Call call(object, ObjectKind::wait_queue);
   const auto ticket = call.objects->enqueue(call.offset, call.who);
@@ -253,11 +260,16 @@ bool flag_wait(const void* object, std::int64_t limit, const std::stop_token* st
   return call.check_timed(until_stop(call, stop, wait), "wait()");
 }
 
-bool once_begin(const void* object) {
+OnceTurn once_begin(const void* object, const std::stop_token* stop) {
   const Call call(object, ObjectKind::once);
-  const auto must = call.objects->begin_once(call.offset, call.who);
-  call.check(must.status(), "call_once()");
-  return *must;
+  bool mine = false;
+  const auto wait = [&](const std::atomic<bool>* give_up) {
+    const auto must = call.objects->begin_once(call.offset, call.who, give_up);
+    mine = must && *must;
+    return must.status();
+  };
+  if (!call.check_timed(until_stop(call, stop, wait), "call_once()")) return OnceTurn::stopped;
+  return mine ? OnceTurn::mine : OnceTurn::done;
 }
 
 void once_end(const void* object, bool done) {

@@ -494,8 +494,10 @@ void Lrc::collect_page(PageId page) {
   {
     const std::scoped_lock latch(entry.latch);
     Record* record = find_record(page);
-    if (record == nullptr || !is_ours(entry)) return;
-    if (record->keeper != kNobody && record->keeper != env_.node()) record->source = record->keeper;  // others may drop theirs now
+    if (record == nullptr) return;
+    // Others may drop theirs now. That holds for a page that this node has only heard of, too.
+    if (record->keeper != kNobody && record->keeper != env_.node()) record->source = record->keeper;
+    if (!is_ours(entry)) return;
     const bool behind = std::any_of(record->writers.begin(), record->writers.end(), [](const Writer& w) { return w.noticed > w.settled; });
     if (behind && record->keeper != kNobody && record->keeper != env_.node()) {
       record->copy = Copy::dropped;

@@ -1,11 +1,14 @@
 // netvm/sync.hpp on real processes: each object in its standard shape, and the memory that it carries.
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <shared_mutex>
 #include <stdexcept>
 #include <stop_token>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -280,6 +283,36 @@ void misuse_of_objects(Job& job) {
     for (flag& event : shared->events) EXPECT(event.is_set());
   }
   job.barrier();
+  // What a thread of another node waits for cannot be freed; what was freed begins anew.
+  auto* awaited = job.allocate_all<flag>();
+  const int last = job.nodes() - 1;
+  std::thread elsewhere_waits;
+  if (job.node() == last) elsewhere_waits = std::thread([&] { awaited->wait(); });
+  if (job.node() == 0) {
+    const auto begins_anew = [&] { detail::object_init(awaited, detail::ObjectKind::flag, 0, 1); };
+    while (error_of(begins_anew) != std::errc::device_or_resource_busy) std::this_thread::sleep_for(1ms);
+    std::string words;
+    try {
+      job.free(awaited);
+    } catch (const Error& error) {
+      words = error.what();
+    }
+    EXPECT(words.find("of node " + std::to_string(last) + " holds, or waits for, the flag at") != std::string::npos);
+    awaited->set();
+  }
+  if (elsewhere_waits.joinable()) elsewhere_waits.join();
+  job.barrier();
+  if (job.node() == 0) {
+    job.free(awaited);
+    auto* permits = job.allocate<counting_semaphore<>>();
+    std::construct_at(permits, 3);
+    EXPECT(permits->try_acquire());
+    job.free(permits);
+    auto* again = job.allocate<counting_semaphore<>>();
+    EXPECT(!again->try_acquire());
+    job.free(again);
+  }
+  job.barrier();
   // Threads wait for it: it cannot begin anew.
   auto* busy = job.allocate_all<binary_semaphore>();
   if (job.node() == 0) {
@@ -291,6 +324,58 @@ void misuse_of_objects(Job& job) {
   job.barrier();
 }
 
+/// All kinds at once, at random, with and without limits: exclusion, and that nobody is left behind.
+void objects_under_stress(Job& job) {
+  if (!carries(job)) return;
+  struct Shared {
+    binary_semaphore permit;
+    shared_mutex guard;
+    wait_queue queue;
+    barrier<> meeting;
+    std::int64_t permits_used, written, a, b;
+  };
+  auto* all = job.allocate_all<Shared>();
+  if (job.node() == 0) {
+    std::construct_at(&all->permit, 1);
+    std::construct_at(&all->meeting, job.nodes() * job.threads_per_node());
+  }
+  job.barrier();
+  job.parallel([&](Thread& me) {
+    std::minstd_rand random(static_cast<unsigned>(me.rank() + 1));
+    std::int64_t permits_used = 0;
+    std::int64_t written = 0;
+    for (int round = 1; round <= 60; ++round) {
+      const auto limit = std::chrono::microseconds(random() % 2 == 0 ? 60'000'000 : random() % 200);
+      if (all->permit.try_acquire_for(limit)) {
+        ++permits_used;
+        ++all->permits_used;
+        all->permit.release();
+      }
+      if (random() % 3 == 0) {
+        if (all->guard.try_lock_for(limit)) {
+          ++written;
+          ++all->written;
+          ++all->a;
+          --all->b;
+          all->guard.unlock();
+        }
+      } else if (all->guard.try_lock_shared_for(limit)) {
+        EXPECT(all->a + all->b == 0);
+        all->guard.unlock_shared();
+      }
+      const wait_queue::ticket place = all->queue.enqueue();
+      all->queue.wake_one();
+      static_cast<void>(all->queue.wait_for(place, std::chrono::microseconds(random() % 200)));
+      if (round % 20 == 0) all->meeting.arrive_and_wait();
+    }
+    const std::int64_t permits_of_all = me.sum(permits_used);
+    const std::int64_t written_by_all = me.sum(written);
+    EXPECT(all->permits_used == permits_of_all);
+    EXPECT(all->written == written_by_all);
+    EXPECT(!all->queue.wake_one());
+  });
+}
+
 /// Every wait ends with false when a stop is requested, leaves nothing behind, and is not begun after it; a wait that has what it wants is true.
 void stop_tokens(Job& job) {
   struct Objects {
@@ -300,6 +385,7 @@ void stop_tokens(Job& job) {
     barrier<> meeting;
     latch gate;
     flag go;
+    once_flag setup;
   };
   auto* all = job.allocate_all<Objects>();
   if (job.node() == 0) {
@@ -307,6 +393,17 @@ void stop_tokens(Job& job) {
     std::construct_at(&all->gate, 1);
     all->guard.lock();
   }
+  std::thread runner;
+  std::atomic<bool> runs{job.node() != 0};
+  if (job.node() == 0) {
+    runner = std::thread([&] {
+      call_once(all->setup, [&] {
+        runs.store(true);
+        all->gate.wait();
+      });
+    });
+  }
+  while (!runs.load()) std::this_thread::sleep_for(1ms);
   job.barrier();
   const auto is_stopped = [](auto&& wait) {
     std::stop_source stop;
@@ -326,6 +423,7 @@ void stop_tokens(Job& job) {
   EXPECT(is_stopped([&](std::stop_token stop) { return all->queue.wait(all->queue.enqueue(), std::move(stop)); }));
   EXPECT(is_stopped([&](std::stop_token stop) { return all->gate.wait(std::move(stop)); }));
   EXPECT(is_stopped([&](std::stop_token stop) { return all->go.wait(std::move(stop)); }));
+  EXPECT(is_stopped([&](std::stop_token stop) { return call_once(all->setup, std::move(stop), [] {}); }));
   const auto phase = all->meeting.arrive();
   EXPECT(is_stopped([&](std::stop_token stop) { return all->meeting.wait(phase, std::move(stop)); }));
   job.barrier();
@@ -336,9 +434,11 @@ void stop_tokens(Job& job) {
     all->gate.count_down();
     all->go.set();
     static_cast<void>(all->meeting.arrive());
+    runner.join();
   }
   job.barrier();
   const std::stop_source never;
+  EXPECT(call_once(all->setup, never.get_token(), [] { EXPECT(false); }));
   EXPECT(all->permit.acquire(never.get_token()));
   all->permit.release();
   EXPECT(all->guard.lock_shared(never.get_token()));
@@ -351,9 +451,9 @@ void stop_tokens(Job& job) {
 }  // namespace
 
 std::vector<Scenario> object_scenarios() {
-  return {{"semaphores", semaphores},   {"readers_and_writers", readers_and_writers}, {"condition_variables", condition_variables},
-          {"wait_queues", wait_queues}, {"barriers_of_some", barriers_of_some},       {"latches_flags_and_once", latches_flags_and_once},
-          {"stop_tokens", stop_tokens}, {"misuse_of_objects", misuse_of_objects}};
+  return {{"semaphores", semaphores},   {"readers_and_writers", readers_and_writers},   {"condition_variables", condition_variables},
+          {"wait_queues", wait_queues}, {"barriers_of_some", barriers_of_some},         {"latches_flags_and_once", latches_flags_and_once},
+          {"stop_tokens", stop_tokens}, {"objects_under_stress", objects_under_stress}, {"misuse_of_objects", misuse_of_objects}};
 }
 
 }  // namespace netvm::test

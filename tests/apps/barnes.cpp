@@ -1,12 +1,15 @@
 // barnes: the galaxy, the tree, and that a wrong answer is seen.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <vector>
 
 #include "apps/splash2/barnes/plummer.hpp"
 #include "apps/splash2/barnes/verify.hpp"
+#include "apps/splash2/common/space_order.hpp"
 #include "tests/apps/bodies.hpp"
 
 namespace splash2::barnes {
@@ -81,6 +84,34 @@ TEST_CASE("the tree holds every body once, whoever builds it, and its summary is
   CHECK(centres[0] == centres[2]);
 }
 
+TEST_CASE("in the order of space the same bodies lie in memory, neighbours together") {
+  std::vector<Body> bodies = plummer(3000);
+  const auto step = [](const std::vector<Body>& list) {
+    double sum = 0;
+    for (std::size_t i = 1; i < list.size(); ++i) sum += length(list[i].position - list[i - 1].position);
+    return sum;
+  };
+  const auto by_x = [](const Body& a, const Body& b) { return a.position.x < b.position.x; };
+  std::vector<Body> sorted = bodies;
+  sort_in_space(sorted, [](const Body& body) { return std::array{body.position.x, body.position.y, body.position.z}; });
+  CHECK(step(sorted) < step(bodies) / 3);
+  std::sort(bodies.begin(), bodies.end(), by_x);
+  std::sort(sorted.begin(), sorted.end(), by_x);
+  for (std::size_t i = 0; i < bodies.size(); ++i)
+    CHECK((bodies[i].position == sorted[i].position && bodies[i].velocity == sorted[i].velocity));
+
+  // On a line, at one point, and none: nothing to divide by.
+  std::vector<double> line = {3, 1, 2, 1, -5};
+  sort_in_space(line, [](double at) { return std::array{at, 7.0}; });
+  CHECK(line == std::vector<double>{-5, 1, 1, 2, 3});
+  std::vector<double> same = {4, 4};
+  sort_in_space(same, [](double at) { return std::array{at}; });
+  CHECK(same == std::vector<double>{4, 4});
+  std::vector<double> none;
+  sort_in_space(none, [](double at) { return std::array{at}; });
+  CHECK(none.empty());
+}
+
 TEST_CASE("bodies at one point end in a message, not in an endless tree") {
   PrivateStore store;
   auto* const places = store.array<Place>(9);
@@ -115,6 +146,7 @@ TEST_CASE("smaller angles give better forces") {
 
 TEST_CASE("any number of threads gives the sequential answer; a wrong body is seen") {
   const Parameters parameters{1500, 2, 0.025, 1.0, 0.05};
+  check_threads<Simulation>(Parameters{500, 1, 0.025, 1.0, 0.05, false}, {3}, [](auto&&...) {});
   check_threads<Simulation>(parameters, {1, 3, 4}, [&](Simulation& simulation, Result& result, const SequentialRun& sequential) {
     simulation.place(777).at.y += 1e-6;
     CHECK_FALSE(sequential.compare(simulation).passed);

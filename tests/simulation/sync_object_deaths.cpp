@@ -92,9 +92,11 @@ TEST_CASE("who waits for something that a dead node may have meant to do is told
 TEST_CASE("a dead reader's share is given back, a dead writer breaks the lock, and a dead attempt of once is made again") {
   for_each_seed(6, [](std::uint64_t seed) {
     LastOfThree job(seed);
+    std::uint64_t dead_writer = 0;
     job.does(2, kMilli, [&] {
       CHECK(job.at(2).lock_shared(kAt, 1) == Status::ok);
       CHECK(job.at(2).lock(kAt + 8, 1) == Status::ok);
+      dead_writer = job.at(2).fencing_token(kAt + 8, 1).value();
       CHECK(job.at(2).begin_once(kAt + 16, 1).value());
     });
     bool wrote = false;
@@ -116,8 +118,10 @@ TEST_CASE("a dead reader's share is given back, a dead writer breaks the lock, a
     }
     job.does(0, 30 * kMilli, [&] {
       CHECK(job.at(0).lock(kAt + 8, 1) == Status::owner_dead);
+      CHECK(job.at(0).fencing_token(kAt + 8, 1).value() > dead_writer);
       CHECK(job.at(0).init(kAt + 8, 1, ObjectKind::rwlock, 0) == Status::ok);
       CHECK(job.at(0).lock(kAt + 8, 1) == Status::ok);
+      CHECK(job.at(0).fencing_token(kAt + 8, 1).value() > dead_writer);
       CHECK(job.at(0).unlock(kAt + 8, 1) == Status::ok);
     });
     job.run();

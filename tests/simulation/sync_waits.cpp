@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/random.hpp"
+#include "sync/objects.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sync_world.hpp"
 
@@ -113,7 +114,7 @@ TEST_CASE("mutex: memory that holds a mutex in use is told from other memory") {
   SimSyncWorld world(1, options);
   world.start_all([&](std::uint32_t node, std::uint32_t) {
     sync::Sync& sync = *world.node(node).sync;
-    const auto busy = [&](std::uint64_t from, std::uint64_t bytes) { return sync.busy_in(from, bytes).value_or(0); };
+    const auto busy = [&](std::uint64_t from, std::uint64_t bytes) { return sync.busy_in(from, bytes).value_or(sync::SyncId{}).offset; };
     CHECK(busy(0, 1 << 20) == 0);
     if (node == 0) {
       for (std::uint64_t i = 0; i < 100; ++i) {
@@ -132,6 +133,72 @@ TEST_CASE("mutex: memory that holds a mutex in use is told from other memory") {
     CHECK(sync.lock(kLock + 64 * 99, 1) == Status::ok);
     CHECK(sync.unlock(kLock + 64 * 99, 1) == Status::ok);
     CHECK(busy(0, 1 << 30) == 0);
+  });
+  const Simulator::Report report = world.run();
+  CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
+}
+
+TEST_CASE("memory with an object that is used anywhere is not freed; freed, all that was known of it is gone on all nodes") {
+  using sync::Objects;
+  SyncWorldOptions options;
+  options.nodes = 3;
+  SimSyncWorld world(1, options);
+  constexpr std::uint64_t kFlag = 0x2000, kGuard = 0x2008, kPermits = 0x2010, kMutex = 0x2018, kCount = 0x2020;
+  const auto none = [] { return std::uint64_t{0}; };
+  std::uint32_t done = 0;
+  world.start_all([&](std::uint32_t node, std::uint32_t) {
+    sync::Sync& sync = *world.node(node).sync;
+    Objects& mine = sync.objects();
+    const auto refused = [&](std::uint64_t at, std::uint64_t bytes, sync::SyncId expected, std::uint32_t where) {
+      const auto use = sync.free_memory(at, bytes);
+      REQUIRE(use.has_value());
+      REQUIRE(use->has_value());
+      CHECK((*use)->object == expected);
+      CHECK((*use)->node == NodeId{where});
+    };
+    if (node == 0) {
+      CHECK(mine.await_flag(kFlag, 1, 0) == Status::timeout);
+      CHECK(mine.init(kPermits, 1, sync::ObjectKind::semaphore, 5) == Status::ok);
+      CHECK(sync.lock(kMutex, 1) == Status::ok);
+      CHECK(sync.unlock(kMutex, 1) == Status::ok);
+      CHECK(mine.lock_shared(kGuard, 1) == Status::ok);
+      refused(kGuard, 8, sync::SyncId::of_object(kGuard), 0);
+      CHECK(mine.unlock_shared(kGuard, 1) == Status::ok);
+      world.pause(0, 10 * kMilli);  // the others wait, hold, read
+      refused(kFlag, 8, sync::SyncId::of_object(kFlag), 1);
+      refused(kMutex, 8, sync::SyncId{kMutex}, 2);
+      refused(kGuard, 8, sync::SyncId::of_object(kGuard), 2);
+      refused(kPermits, 4096, sync::SyncId{kMutex}, 2);  // more than it knows of itself
+      CHECK(mine.permits(kPermits, 1, none).value() == 3);
+      CHECK(mine.set_flag(kFlag, 1, true) == Status::ok);
+      while (done < 2) world.pause(0, kMilli);
+      const auto freed = sync.free_memory(kFlag, 64);
+      REQUIRE(freed.has_value());
+      CHECK_FALSE(freed->has_value());
+      CHECK_FALSE(sync.free_memory(0x9000, 64)->has_value());  // nobody ever used it
+      ++done;
+    } else {
+      world.pause(node, kMilli * node);
+      CHECK(mine.acquire(kPermits, 1, none) == Status::ok);
+      if (node == 1) {
+        CHECK(mine.count_down(
+                  kCount, 1, [] { return std::uint64_t{2}; }, 1) == Status::ok);
+        CHECK(mine.await_flag(kFlag, 1) == Status::ok);
+      } else {
+        CHECK(sync.lock(kMutex, 1) == Status::ok);
+        CHECK(mine.lock_shared(kGuard, 1) == Status::ok);
+        world.pause(node, 30 * kMilli);
+        CHECK(mine.unlock_shared(kGuard, 1) == Status::ok);
+        CHECK(sync.unlock(kMutex, 1) == Status::ok);
+      }
+      ++done;
+      while (done < 3) world.pause(node, kMilli);
+    }
+    // A new life, of whatever kind, for whoever comes first.
+    world.pause(node, (3 - node) * kMilli);
+    CHECK(mine.await_flag(kFlag, 1, 0) == Status::timeout);
+    CHECK(mine.permits(kPermits, 1, none).value() == 0);
+    CHECK(mine.wake(kCount, 1, 1).value() == 0);
   });
   const Simulator::Report report = world.run();
   CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);

@@ -152,6 +152,10 @@ class UsualLooksOnly final : public ShadowPageTable::Locker {
       std::this_thread::yield();
       return true;
     }
+    template <LockFor kWhat>
+    static bool try_lock_run(const Device& target, PageId first, std::uint64_t pages) {
+      return pages == 1 && try_lock<kWhat>(target, first);
+    }
     static void unlock() {}
   };
 };

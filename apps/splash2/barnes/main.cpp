@@ -22,7 +22,8 @@ int run(int argc, char** argv) {
   options.footer("Example: netvmrun -n 4 barnes -n16384 -s");
   options.parse(argc, argv);
 
-  const Parameters parameters{static_cast<std::size_t>(chosen.bodies), static_cast<int>(chosen.steps), chosen.time_step, theta, softening};
+  const Parameters parameters{
+      static_cast<std::size_t>(chosen.bodies), static_cast<int>(chosen.steps), chosen.time_step, theta, softening, chosen.in_space_order()};
   const splash2::BodyProgram<Simulation> program{"barnes", "forces",
                                                  [&](const Simulation&, const Result& result) {
                                                    fmt::print("barnes: {} bodies, theta {:g}, {} steps of {:g}, energy {:.9f}\n",

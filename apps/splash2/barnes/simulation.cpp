@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "apps/splash2/barnes/plummer.hpp"
+#include "apps/splash2/common/space_order.hpp"
 
 namespace splash2::barnes {
 
@@ -75,7 +76,9 @@ Result Simulation::run(Team& team) {
 }
 
 void Simulation::make_input(const Team& team, std::vector<std::int32_t>& own) {
-  const std::vector<Body> bodies = plummer(parameters_.bodies);
+  std::vector<Body> bodies = plummer(parameters_.bodies);
+  if (parameters_.in_space_order)
+    sort_in_space(bodies, [](const Body& body) { return std::array{body.position.x, body.position.y, body.position.z}; });
   const std::size_t first = std::min(parameters_.bodies, share_ * static_cast<std::size_t>(team.rank()));
   const std::size_t last = std::min(parameters_.bodies, first + share_);
   for (std::size_t body = first; body < last; ++body) {

@@ -2,7 +2,8 @@
 // A step: find the box; build the tree (common/space_tree.hpp); divide the bodies by costzones; find each own body's acceleration by a walk through the tree; advance.
 //
 // 1. Costzones (Singh, Holt, Gupta, Hennessy, JPDC 1995): a body's cost is its interactions in the last step; the leaves in the tree's order are cut
-//    into as many pieces of equal cost as there are processors. So the bodies of a processor lie together in space, but anywhere in memory.
+//    into as many pieces of equal cost as there are processors. So the bodies of a processor lie together in space, and in memory nearly so
+//    (common/space_order.hpp), until they have moved far.
 // 2. A walk opens a cell if its edge is at least theta times the distance, or if the body lies in it.
 // 3. What a walk meets does not depend on the number of processors, and so neither does the answer.
 #pragma once
@@ -21,6 +22,7 @@ struct Parameters {
   double time_step = 0.025;
   double theta = 1.0;
   double softening = 0.05;
+  bool in_space_order = true;  ///< of the bodies in memory
 };
 
 /// The same at all members, but for the time.

@@ -27,7 +27,9 @@ struct BodyOptions {
   std::int64_t bodies = 16384;
   std::int64_t steps = 1;
   double time_step = 0.025;
+  std::string order = "space";
 
+  [[nodiscard]] bool in_space_order() const { return order == "space"; }
   /// Before the program's own flags, and after them.
   void add_first(Options& options) {
     options.whole("-n", bodies, {2, 1 << 24}, "N", "Bodies.");
@@ -35,6 +37,7 @@ struct BodyOptions {
     options.real("--time-step", time_step, 0, 10, "T", "Time of a step.");
   }
   void add_last(Options& options) {
+    options.choice("--order", order, {"space", "input"}, "How bodies lie in memory: neighbours in space together, or as they come.");
     common.add_to(options);
     layout.add_to(options);
   }

@@ -24,12 +24,8 @@ int run(int argc, char** argv) {
   options.footer("Example: netvmrun -n 4 fmm -n65536 -s");
   options.parse(argc, argv);
 
-  const Parameters parameters{static_cast<std::size_t>(chosen.bodies),
-                              static_cast<int>(clusters),
-                              distribution,
-                              precision,
-                              static_cast<int>(chosen.steps),
-                              chosen.time_step};
+  const Parameters parameters{static_cast<std::size_t>(chosen.bodies), static_cast<int>(clusters), distribution,           precision,
+                              static_cast<int>(chosen.steps),          chosen.time_step,           chosen.in_space_order()};
   const splash2::BodyProgram<Simulation> program{
       "fmm", "fields",
       [&](const Simulation& simulation, const Result& result) {

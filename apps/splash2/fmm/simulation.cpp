@@ -1,9 +1,11 @@
 #include "apps/splash2/fmm/simulation.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
+#include "apps/splash2/common/space_order.hpp"
 #include "apps/splash2/fmm/clusters.hpp"
 
 namespace splash2::fmm {
@@ -50,7 +52,9 @@ Result Simulation::run(Team& team) {
 }
 
 void Simulation::make_input(const Team& team, Own& own) {
-  const std::vector<Body> bodies = make_clusters(parameters_.bodies, parameters_.clusters, parameters_.distribution);
+  std::vector<Body> bodies = make_clusters(parameters_.bodies, parameters_.clusters, parameters_.distribution);
+  if (parameters_.in_space_order)
+    sort_in_space(bodies, [](const Body& body) { return std::array{body.position.real(), body.position.imag()}; });
   const std::size_t first = std::min(parameters_.bodies, share_ * static_cast<std::size_t>(team.rank()));
   const std::size_t last = std::min(parameters_.bodies, first + share_);
   for (std::size_t body = first; body < last; ++body) {

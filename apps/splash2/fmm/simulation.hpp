@@ -2,7 +2,8 @@
 // (tree.hpp); go down through the boxes of the own zone to the field at its bodies; advance.
 //
 // 1. Zones (costzones: Singh, Holt, Gupta, Hennessy, JPDC 1995): a body's cost is that of its last step; the leaves in the tree's order are cut into as many pieces of
-//    equal cost as there are processors. So the bodies of a processor lie together in space, but anywhere in memory.
+//    equal cost as there are processors. So the bodies of a processor lie together in space, and in memory nearly so
+//    (common/space_order.hpp), until they have moved far.
 // 2. What acts on a body does not depend on the number of processors, and neither does the order in which it is added: the answer is the same to the bit.
 #pragma once
 
@@ -22,6 +23,7 @@ struct Parameters {
   double precision = 1e-6;
   int steps = 5;
   double time_step = 0.025;
+  bool in_space_order = true;  ///< of the bodies in memory
 };
 
 /// The same at all members, but for the time.

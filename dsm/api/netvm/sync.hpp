@@ -57,6 +57,7 @@ void semaphore_release(const void* object, const std::int64_t* count, std::int64
 bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std::stop_token* stop = nullptr);
 void rwlock_unlock(const void* object, bool shared);
 void rwlock_bind(const void* object, const void* first, std::size_t bytes);
+std::uint64_t rwlock_fencing_token(const void* object);
 std::uint64_t queue_enter(const void* object);
 bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop = nullptr);
 void queue_interrupt(std::uint64_t ticket);
@@ -75,7 +76,8 @@ void latch_count_down(const void* object, const std::int64_t* count, std::int64_
 bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop = nullptr);
 void flag_set(const void* object, bool value);
 bool flag_wait(const void* object, std::int64_t limit, const std::stop_token* stop = nullptr);
-bool once_begin(const void* object);
+enum class OnceTurn : std::uint8_t { mine, done, stopped };
+OnceTurn once_begin(const void* object, const std::stop_token* stop = nullptr);
 void once_end(const void* object, bool done);
 
 }  // namespace detail
@@ -155,6 +157,10 @@ class shared_mutex {
   [[nodiscard]] bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration>& moment) {
     return detail::rwlock_lock(this, true, detail::limit_until(moment));
   }
+
+  /// How many writers have been let in, as of when this thread, the writer, was: a number that rises from writer to writer, to be sent along with what
+  /// must not be done by one that has lost the lock. From others an operation on the lock's state; after owner_dead it is above that of every writer.
+  [[nodiscard]] std::uint64_t fencing_token() const { return detail::rwlock_fencing_token(this); }
 
   /// Says that this mutex guards these objects: what mutex::bind() is to a mutex. Under protocol "entry" readers and writers see them as the last writer left them.
   template <class T>
@@ -451,21 +457,37 @@ class once_flag {
  private:
   template <class F, class... Args>
   friend void call_once(once_flag& flag, F&& f, Args&&... args);
+  template <class F, class... Args>
+  friend bool call_once(once_flag& flag, std::stop_token stop, F&& f, Args&&... args);
   [[maybe_unused]] std::int64_t reserved_ = 0;
 };
+
+namespace detail {
+template <class F, class... Args>
+void once_run(const void* flag, F&& f, Args&&... args) {
+  try {
+    std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+  } catch (...) {
+    once_end(flag, false);
+    throw;
+  }
+  once_end(flag, true);
+}
+}  // namespace detail
 
 /// std::call_once for all nodes: calls f if nobody has; blocks while somebody does; what f wrote is visible after. If f throws, the exception goes to its
 /// caller, and the next one tries.
 template <class F, class... Args>
 void call_once(once_flag& flag, F&& f, Args&&... args) {
-  if (!detail::once_begin(&flag)) return;
-  try {
-    std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
-  } catch (...) {
-    detail::once_end(&flag, false);
-    throw;
-  }
-  detail::once_end(&flag, true);
+  if (detail::once_begin(&flag) == detail::OnceTurn::mine) detail::once_run(&flag, std::forward<F>(f), std::forward<Args>(args)...);
+}
+
+/// The same, but who waits for another thread's call gives up when a stop is requested. False then: it has not been done.
+template <class F, class... Args>
+bool call_once(once_flag& flag, std::stop_token stop, F&& f, Args&&... args) {
+  const detail::OnceTurn turn = detail::once_begin(&flag, &stop);
+  if (turn == detail::OnceTurn::mine) detail::once_run(&flag, std::forward<F>(f), std::forward<Args>(args)...);
+  return turn != detail::OnceTurn::stopped;
 }
 
 static_assert(sizeof(binary_semaphore) == 8 && sizeof(shared_mutex) == 8 && sizeof(condition_variable) == 8 && sizeof(barrier<>) == 8 &&

@@ -7,6 +7,7 @@ cd "$out"
 for program in threads objects files place misuse; do
   "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -pthread "$source/$program.c" -o "$program"
 done
+cc -O2 -pthread "$source/place.c" -o place_by_hand # by somebody who has not read the page
 "$bin/netvm-cc" -O2 -std=c11 -pthread "$source/c11.c" -o c11
 "$bin/netvm-cc" -O2 -fopenmp -pthread "$source/openmp.c" -o openmp
 "$bin/netvm-c++" -O1 -std=c++20 -Wall -Wextra -pthread "$source/cxx.cpp" -o cxx

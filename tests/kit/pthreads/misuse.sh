@@ -41,5 +41,7 @@ expect 0 'place: 000011$' -n 3 --threads 4 --place block ./place
 expect 0 'place: 211211$' -n 3 --place 2,1,1 ./place
 expect some '3 is not from 0 to 2.*cyclic, block' -n 3 --place 0,3 ./place
 expect 0 'place: 000000$' -n 1 ./place
+expect 0 'place_by_hand ran 3 times, each by itself.*build it with netvm-cc' -n 3 ./place_by_hand
+if [[ $("$bin/netvmrun" -n 2 hostname 2>&1) == *itself* ]]; then echo "hostname has no threads to spread"; failed=1; fi
 if [ "$(./place)" != "place: 000000" ]; then echo "alone: $(./place)"; failed=1; fi
 exit $failed
