@@ -254,6 +254,7 @@ void Kit::command(Command command) {
 }
 
 void Kit::serve() {
+  runtime_->counted_main.reset();  // from here on it runs nothing of the program
   if (::on_exit(&Kit::on_exit, this) != 0) std::abort();
   for (;;) {
     Command command;
@@ -318,7 +319,7 @@ void Kit::start_thread(Function f, const char* name, int number, const Place& pl
     const auto& cores = Kit::find()->runtime_->binding.application_cores;
     if (mine->local < cores.size()) bind_this_thread(cores[mine->local]);
     {
-      const detail::CountedThread counted(*Kit::find()->runtime_);
+      const detail::CountedThread counted(*Kit::find()->runtime_->env, Kit::find()->runtime_->stats);
       mine->function();
     }
     SpinWatch::leave();

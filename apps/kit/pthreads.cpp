@@ -148,7 +148,10 @@ void Pthreads::start(const Program& program, int argc, char** argv, char**) {
     auto* const self = new Pthreads(*Kit::find(), argc, argv);  // lives until the process ends: any thread may be inside
     g_pthreads.store(self, std::memory_order_release);          // release: partner is find()
     self->open();
-    if (self->kit_.node() != 0) self->serve();
+    if (self->kit_.node() != 0) {
+      self->kit_.runtime().counted_main.reset();  // from here on it runs nothing of the program
+      self->serve();
+    }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     std::_Exit(1);
@@ -377,7 +380,7 @@ void* Pthreads::thread_body(void* argument) {
   ThreadRecord* const record = birth->record;
   record->real = ::pthread_self();
   become_program(record, "its start routine");
-  t_counted.emplace(Kit::find()->runtime());
+  t_counted.emplace(*Kit::find()->runtime().env, Kit::find()->runtime().stats);
   SharedStack stack = birth->stack;
   static thread_local SharedStack mine;
   mine = stack;

@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -52,7 +53,8 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
     if (static_cast<std::size_t>(local) < rt.binding.application_cores.size())
       bind_this_thread(rt.binding.application_cores[static_cast<std::size_t>(local)]);
     Thread me(node(), nodes(), local, rt.threads);
-    const detail::CountedThread counted(rt);
+    std::optional<detail::CountedThread> counted;
+    if (local != 0) counted.emplace(*rt.env, rt.stats);  // the first one counts as long as it is in the job
     try {
       rt.require(rt.sync->barrier(), "the barrier at the start of a parallel section");
       f(me);

@@ -111,6 +111,7 @@ Runtime::Runtime(int threads_per_node) {
     binding = plan_binding(boot->nodes_on_host(), boot->index_on_host(), static_cast<std::uint32_t>(threads), settings);
     env = std::make_unique<RealEnv>(RealEnvOptions{binding.spin_ns, binding.crowded, settings.seed});
     started_ns = env->now();
+    counted_main.emplace(*env, stats);
     check_agreement();
     open_memory();
     connect();
@@ -318,6 +319,7 @@ void Runtime::leave() {
   if (boot->outlives_nodes()) boot->exchange({});  // in its place where a node has died, of which some may have heard too late
   dsm->close();                                    // while everybody's engine answers; the destructor's call is for a job that is not left
   boot->exchange({});                              // engines answer until everybody is past the barrier
+  counted_main.reset();
   boot->leave(report_json(*this));
 }
 

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -46,6 +47,20 @@ struct LockPlace {
 };
 /// Throws Error if the lock or the bytes do not lie in an allocation of coherent memory.
 void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes);
+
+/// While it lives, a thread is an application thread whose time counts (Stat::thread_ns).
+class CountedThread {
+ public:
+  CountedThread(Env& env, Stats& stats) : env_(env), stats_(stats), since_(env.now()) {}
+  ~CountedThread() { stats_.add(Stat::thread_ns, static_cast<std::uint64_t>(env_.now() - since_)); }
+  CountedThread(const CountedThread&) = delete;
+  CountedThread& operator=(const CountedThread&) = delete;
+
+ private:
+  Env& env_;
+  Stats& stats_;
+  Nanos since_;
+};
 
 struct Runtime {
   explicit Runtime(int threads_per_node);
@@ -96,6 +111,7 @@ struct Runtime {
   std::string trap_reason;
   pid_t owner = 0;  // the process that joined: a child made by fork() is no node
   Nanos started_ns = 0;
+  std::optional<CountedThread> counted_main;  // the thread that joined, until it leaves or serves the porting kit's threads
   std::mutex annotations_mutex;
   std::map<std::string, std::string> annotations;
 
@@ -107,19 +123,6 @@ struct Runtime {
   void watch_deaths();
   void look_for_deaths_later();
   void print_start_line() const;
-};
-
-/// While it lives, the calling thread is an application thread whose time counts (Stat::thread_ns).
-class CountedThread {
- public:
-  explicit CountedThread(Runtime& runtime) : runtime_(runtime), since_(runtime.env->now()) {}
-  ~CountedThread() { runtime_.stats.add(Stat::thread_ns, static_cast<std::uint64_t>(runtime_.env->now() - since_)); }
-  CountedThread(const CountedThread&) = delete;
-  CountedThread& operator=(const CountedThread&) = delete;
-
- private:
-  Runtime& runtime_;
-  Nanos since_;
 };
 
 /// Of the calling thread: unique in the process, never 0; names the holder of a mutex.
