@@ -98,9 +98,9 @@ TEST_CASE("a node that has only heard of a page asks its keeper, not who has dro
           }
         }
       }
-      me.barrier();  // a collection begins
+      me.barrier();                                              // a collection begins
       if (me.node() == 0) me.store(flags[0], std::uint64_t{2});  // else the next barrier says nothing
-      me.barrier();  // what it collects goes
+      me.barrier();                                              // what it collects goes
       if (me.node() == 2) {
         CHECK(me.load<std::uint64_t>(page) == 5);
         CHECK(me.load<std::uint64_t>(page + 8) == 6);
