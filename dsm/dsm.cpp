@@ -75,6 +75,17 @@ bool Dsm::Impl::attach(PageId head, PageEntry& entry) {
   return true;
 }
 
+void Dsm::Impl::require_outlives(unsigned protocol) {
+  const Traits traits = protocols_[protocol]->traits();
+  if (traits.outlives_nodes || !config_.end_job) return;
+  std::string others;
+  for (const ProtocolEntry& entry : protocols()) {
+    if (entry.traits.outlives_nodes) others += (others.empty() ? "" : ", ") + std::string(entry.traits.name);
+  }
+  config_.end_job("node " + std::to_string(dead_.load()) + " has died, and the program has memory under " + std::string(traits.name) +
+                  ", which needs every node: the job ends; protocols that go on: " + others);
+}
+
 void Dsm::Impl::forget(const Extent& extent) {
   regions_.remove(extent);
   small_objects_.forget(extent);
@@ -236,6 +247,13 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   impl_->regions_.add(allocation->extent);
   if (allocation->extent.is_slab()) impl_->small_objects_.note_allocated(allocation->extent, allocation->offset);
   return allocation->offset;
+}
+
+void Dsm::declare_dead(NodeId node) {
+  impl_->dead_.store(node.value);
+  for (unsigned i = 0; i < impl_->in_use_.size(); ++i) {
+    if (impl_->in_use_[i].load()) impl_->require_outlives(i);
+  }
 }
 
 Status Dsm::free(std::uint64_t offset) {

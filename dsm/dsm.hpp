@@ -54,6 +54,9 @@ struct DsmConfig {
   std::vector<nic::RemoteRegion> system;          ///< for each node: the region over its frames of layout.system (first-touch claims)
   /// Whether only threads that take part in barriers use this node's memory; asked while they wait in one. Empty: so it is.
   std::function<bool()> all_threads_wait = {};
+  /// Ends the job with this sentence, never returns: where a node has died and what it had is needed. Empty: a broken invariant, as a job without one of
+  /// its nodes is being ended anyway.
+  std::function<void(const std::string& why)> end_job = {};
   bool home_moves = true;  ///< homes follow their writers, where the protocol knows how
   /// For tests: makes protocol i by factories[i] instead of protocols()[i].make, where there is one that is not null.
   std::vector<std::unique_ptr<Protocol> (*)(ProtocolEnv&)> factories = {};
@@ -96,6 +99,9 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   /// Tells this node that a lock guards the bytes [offset, offset + bytes): what `entry` needs to know, and others ignore. Every node that uses
   /// the lock tells before it does, the same each time; more than one range may be bound. False if no allocation is there. May block.
   bool bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes);
+
+  /// A node has died and the job goes on without it: ends it nevertheless (DsmConfig::end_job) if a protocol in use, now or later, cannot. Any thread.
+  void declare_dead(NodeId node);
 
   /// Home of a page, if this node knows it yet.
   Result<NodeId> home_of(std::uint64_t offset);

@@ -1,4 +1,5 @@
-// Dsm as sync::CoherenceHook: fans out to the protocols that this node has met.
+// Dsm as sync::CoherenceHook: fans out to the protocols that this node has met. A node that is alone has nobody to tell: there releases and barriers ask
+// no protocol, so that what was written once stays writable.
 #include "dsm/dsm_impl.hpp"
 #include "runtime/check.hpp"
 
@@ -37,7 +38,7 @@ void Dsm::Impl::count_payload(std::size_t bytes) {
 }
 
 void Dsm::before_unlock(sync::SyncId object) {
-  if (!impl_->watches_unlocks_.load(std::memory_order_relaxed)) [[likely]]  // relaxed: see use()
+  if (!impl_->watches_unlocks_.load(std::memory_order_relaxed) || impl_->alone()) [[likely]]  // relaxed: see use()
     return;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (impl_->in_use(i) && impl_->protocols_[i]->watches_unlocks()) impl_->protocols_[i]->before_unlock(object);
@@ -45,6 +46,7 @@ void Dsm::before_unlock(sync::SyncId object) {
 }
 
 bool Dsm::needs_release(sync::SyncId) {
+  if (impl_->alone()) return false;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (impl_->in_use(i) && impl_->protocols_[i]->has_releases()) return true;
   }
@@ -59,6 +61,7 @@ bool Dsm::tells_ahead() {
 }
 
 void Dsm::on_release(sync::SyncId object) {
+  if (impl_->alone()) return;
   // An unlock with nothing to flush is too short to be timed.
   std::optional<Timed> timed;
   if (impl_->wrote_.load(std::memory_order_relaxed) && impl_->wrote_.exchange(false)) {  // relaxed: a statistic
@@ -118,6 +121,7 @@ bool Dsm::splits_barriers() {
 void Dsm::threads_go_on(bool some) { impl_->threads_go_on_.store(some); }
 
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
+  if (impl_->alone()) return;
   const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
   Bytes part;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {

@@ -73,8 +73,12 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   void use(unsigned protocol) {
     if (protocols_[protocol]->watches_unlocks())
       watches_unlocks_.store(true, std::memory_order_relaxed);  // relaxed: who uses it synchronises
-    in_use_[protocol].store(true, std::memory_order_release);   // release: partner is in_use()
+    in_use_[protocol].store(true);
+    if (dead_.load() != kNobody) require_outlives(protocol);  // after the store: either this or declare_dead() sees both
   }
+  /// Ends the job unless the protocol can do without the node that has died.
+  void require_outlives(unsigned protocol);
+  [[nodiscard]] bool alone() const { return nic_.nodes() == 1; }
   /// Bytes of protocols in a message of sync/.
   void count_payload(std::size_t bytes);
   /// Looks how much memory the protocols have now.
@@ -100,6 +104,8 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   std::vector<std::unique_ptr<Protocol>> protocols_;  // by protocol
   /// By protocol: whether this node met it, in an allocation or in a payload. Those it did not meet cost nothing.
   std::vector<std::atomic<bool>> in_use_;
+  static constexpr std::uint32_t kNobody = UINT32_MAX;
+  std::atomic<std::uint32_t> dead_{kNobody};  // the node that died last
   std::atomic<bool> watches_unlocks_{false};  // one of those in use does
   unsigned default_protocol_ = 0;
   std::atomic<bool> wrote_{false};                      // there was a write fault since the last release that was timed

@@ -19,14 +19,14 @@ unsigned long long number(PageId page) { return page.value; }
 
 void EagerUpdate::Push::ended(nic::Completion& self, void* context) {
   const std::unique_ptr<Push> me(static_cast<Push*>(context));
-  if (self.status() == Status::cancelled) return;  // the job ends
+  if (self.status() == Status::cancelled || self.status() == Status::peer_dead) return;  // the job ends (Traits::outlives_nodes)
   NETVM_CHECK(ok(self.status()), "writing changes into the copies at node %u failed: %s", me->to.value, to_string(self.status()).data());
   if (me->protocol.waits_for_members()) me->protocol.delivered(me->delivery);
 }
 
 void EagerUpdate::Fill::ended(nic::Completion& self, void* context) {
   const std::unique_ptr<Fill> me(static_cast<Fill*>(context));
-  if (self.status() == Status::cancelled) return;  // the job ends
+  if (self.status() == Status::cancelled || self.status() == Status::peer_dead) return;  // the job ends (Traits::outlives_nodes)
   NETVM_CHECK(ok(self.status()), "writing a copy of page %llu to node %u failed: %s", number(me->page), me->to.value,
               to_string(self.status()).data());
   me->filled->store(true);

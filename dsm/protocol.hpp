@@ -42,6 +42,9 @@ struct Traits {
   Consistency consistency = Consistency::release;
   std::string_view summary;  ///< one line for --help
   bool one_sided = false;    ///< sends no messages of its own: pages can be retired without draining channels
+  /// A page whose home lives stays usable when another node has died. Where it is not so (the page's owner, or who must be told of its changes, may be
+  /// the dead one) a job that outlives its nodes ends with the first death.
+  bool outlives_nodes = false;
 };
 
 class ProtocolEnv;

@@ -182,15 +182,14 @@ void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
   const FramePins pins = pin(pages, true);
   const Status status =
       parts_.nic.read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
-  NETVM_CHECK(ok(status), "page %llu cannot be read from its copy at node %u: %s", number(pages.first), from.value,
-              describe(status).data());
+  must(status, "reading a page from its copy", from);
   count_data(pages, true);
 }
 
 void ProtocolEnv::read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to) {
   const NodeId home = entry(page).home();
   const Status status = parts_.nic.read(parts_.config.shared[home.value], offset_of(page) + offset, to.data(), to.size());
-  NETVM_CHECK(ok(status), "page %llu cannot be read at its home, node %u: %s", number(page), home.value, describe(status).data());
+  must(status, "reading a page at its home", home);
   count(page, Stat::data_bytes, to.size());
 }
 
@@ -205,7 +204,7 @@ void ProtocolEnv::put_page(PageId page, NodeId to) {
   const PageRange pages = unit(page);
   const Status status =
       parts_.nic.write(parts_.config.shared[to.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
-  NETVM_CHECK(ok(status), "page %llu cannot be written to node %u: %s", number(page), to.value, describe(status).data());
+  must(status, "writing a page", to);
   count_data(pages, false);
 }
 
@@ -219,9 +218,15 @@ void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segment
   parts_.nic.post_write_vector(parts_.config.shared[to.value], segments, completion);
 }
 
-void ProtocolEnv::wait(nic::Completion& completion, const char* what, NodeId peer) {
-  const Status status = parts_.nic.wait(completion);
-  NETVM_CHECK(ok(status), "%s, node %u: %s", what, peer.value, describe(status).data());
+void ProtocolEnv::wait(nic::Completion& completion, const char* what, NodeId peer) { must(parts_.nic.wait(completion), what, peer); }
+
+void ProtocolEnv::must(Status status, const char* what, NodeId peer) const {
+  if (ok(status)) return;
+  if (status == Status::peer_dead && parts_.config.end_job) {
+    parts_.config.end_job("node " + std::to_string(peer.value) + " has died, and what it had is needed (" + what +
+                          "): the job ends; memory of which a living node is the home goes on (Placement)");
+  }
+  NETVM_CHECK(false, "%s, node %u: %s", what, peer.value, describe(status).data());
 }
 
 // ---- messages ----------------------------------------------------------------------------------------------------------------

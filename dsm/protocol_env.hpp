@@ -149,6 +149,8 @@ class ProtocolEnv final {
   void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);
   /// Offset of a page in every node's shared region.
   [[nodiscard]] std::uint64_t offset_of(PageId page) const { return (page.value - parts_.table.range().first.value) * kPageSize; }
+  /// Stops the process, or ends the job with a sentence where a death is expected, unless the status is ok.
+  void must(Status status, const char* what, NodeId peer) const;
   /// Blocks until the completion's end; stops the process if the operation failed. `what` and `peer` are for the message.
   void wait(nic::Completion& completion, const char* what, NodeId peer);
 

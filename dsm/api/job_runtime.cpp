@@ -234,6 +234,8 @@ void Runtime::connect() {
   memory.read_ahead = settings.read_ahead;
   memory.home_moves = settings.home_moves;
   memory.all_threads_wait = [this] { return only_our_threads(threads); };
+  if (boot->outlives_nodes())
+    memory.end_job = [this](const std::string& sentence) { boot->abort_job(fmt::format("node {}: {}", boot->node().value, sentence)); };
   sync::SyncConfig locks;
   locks.table_offset = 0;
   locks.table_slots = layout.lock_slots;
@@ -264,7 +266,10 @@ void Runtime::start_engine() {
 
 // By a timer of the engine's: no thread of its own (only_our_threads() counts them), and a death is known a moment after it.
 void Runtime::watch_deaths() {
-  boot->watch_deaths([this](NodeId node) { sync->declare_dead(node); });
+  boot->watch_deaths([this](NodeId node) {
+    sync->declare_dead(node);
+    dsm->declare_dead(node);
+  });
   look_for_deaths_later();
 }
 

@@ -29,7 +29,8 @@ class Hlrc : public HomeBased {
       .name = "hlrc",
       .consistency = Consistency::release,
       .summary = "home-based lazy release consistency (the default): what was written before an unlock or barrier is seen after",
-      .one_sided = true};
+      .one_sided = true,
+      .outlives_nodes = true};
   [[nodiscard]] Traits traits() const override { return kTraits; }
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Hlrc>(env); }
 

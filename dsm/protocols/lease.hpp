@@ -36,7 +36,8 @@ class Lease : public HomeBased {
       .name = "lease",
       .consistency = Consistency::release,
       .summary = "release consistency by logical leases (Tardis): copies expire as time passes, and are renewed without data if unchanged",
-      .one_sided = true};
+      .one_sided = true,
+      .outlives_nodes = true};
   [[nodiscard]] Traits traits() const override { return kTraits; }
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Lease>(env); }
 

@@ -20,7 +20,7 @@ struct Push {
   Push(PageId what, NodeId whither) : page(what), to(whither) {}
   static void ended(nic::Completion& self, void* context) {
     const std::unique_ptr<Push> me(static_cast<Push*>(context));
-    if (self.status() == Status::cancelled) return;  // the job ends
+    if (self.status() == Status::cancelled || self.status() == Status::peer_dead) return;  // the job ends (Traits::outlives_nodes)
     NETVM_CHECK(ok(self.status()), "page %llu cannot be written to node %u: %s", number(me->page), me->to.value,
                 describe(self.status()).data());
   }

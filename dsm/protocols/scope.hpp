@@ -36,7 +36,8 @@ class Scope : public HomeBased {
       .consistency = Consistency::scope,
       .summary =
           "scope consistency: what was written under a lock is seen by the next holders of that lock; a barrier makes everything seen",
-      .one_sided = true};
+      .one_sided = true,
+      .outlives_nodes = true};
   [[nodiscard]] Traits traits() const override { return kTraits; }
   static std::unique_ptr<Protocol> make(ProtocolEnv& env) { return std::make_unique<Scope>(env); }
 
