@@ -1,9 +1,11 @@
 // netvm/sync.hpp: std's shapes over sync::Objects.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stop_token>
 #include <system_error>
+#include <vector>
 
 #include "dsm/api/job_runtime.hpp"
 #include "sync/objects.hpp"
@@ -260,8 +262,16 @@ bool flag_wait(const void* object, std::int64_t limit, const std::stop_token* st
   return call.check_timed(until_stop(call, stop, wait), "wait()");
 }
 
+namespace {
+/// Those whose function the calling thread is inside of: it would wait for itself.
+thread_local std::vector<const void*> t_runs_once;
+}  // namespace
+
 OnceTurn once_begin(const void* object, const std::stop_token* stop) {
   const Call call(object, ObjectKind::once);
+  if (std::find(t_runs_once.begin(), t_runs_once.end(), object) != t_runs_once.end())
+    call.fail(Status::invalid, "call_once()", std::errc::resource_deadlock_would_occur,
+              "this thread is inside the function that it runs once");
   bool mine = false;
   const auto wait = [&](const std::atomic<bool>* give_up) {
     const auto must = call.objects->begin_once(call.offset, call.who, give_up);
@@ -269,11 +279,13 @@ OnceTurn once_begin(const void* object, const std::stop_token* stop) {
     return must.status();
   };
   if (!call.check_timed(until_stop(call, stop, wait), "call_once()")) return OnceTurn::stopped;
+  if (mine) t_runs_once.push_back(object);
   return mine ? OnceTurn::mine : OnceTurn::done;
 }
 
 void once_end(const void* object, bool done) {
   const Call call(object, ObjectKind::once);
+  std::erase(t_runs_once, object);
   call.check(call.objects->end_once(call.offset, call.who, done), "call_once()");
 }
 

@@ -324,6 +324,58 @@ void misuse_of_objects(Job& job) {
   job.barrier();
 }
 
+/// Times and moments that nanoseconds cannot hold: a moment long past fails at once, one beyond all time waits.
+void far_moments(Job& job) {
+  struct Shared {
+    mutex guard;
+    shared_mutex shared;
+    binary_semaphore permit;
+    latch gate;
+    condition_variable changed;
+    once_flag once;
+  };
+  auto* all = job.allocate_all<Shared>();
+  if (job.node() == 0) {
+    std::construct_at(&all->permit, 0);
+    std::construct_at(&all->gate, 1);
+    all->guard.lock();
+    all->shared.lock();
+  }
+  job.barrier();
+  const auto past = std::chrono::steady_clock::time_point::min();
+  const auto never = std::chrono::system_clock::time_point::max();
+  const auto hours_past = std::chrono::time_point<std::chrono::system_clock, std::chrono::hours>::min();
+  std::thread([&] {  // a thread that holds nothing
+    EXPECT(!all->guard.try_lock_until(past));
+    EXPECT(!all->guard.try_lock_until(hours_past));
+    EXPECT(!all->shared.try_lock_until(past));
+    EXPECT(!all->shared.try_lock_shared_until(hours_past));
+    EXPECT(!all->permit.try_acquire_until(past));
+    EXPECT(!all->gate.wait_until(past));
+  })
+      .join();
+  job.barrier();
+  std::thread waiter([&] {
+    EXPECT(all->guard.try_lock_for(std::chrono::hours::max()));
+    EXPECT(!all->changed.wait_until(all->guard, past, [] { return false; }));
+    EXPECT(all->changed.wait_for(all->guard, std::chrono::hours::max(), [] { return true; }));
+    all->guard.unlock();
+    EXPECT(all->shared.try_lock_shared_until(never));
+    all->shared.unlock_shared();
+    EXPECT(all->gate.wait_until(never));
+  });
+  if (job.node() == 0) {
+    std::this_thread::sleep_for(20ms);
+    all->guard.unlock();
+    all->shared.unlock();
+    all->gate.count_down();
+    const auto inside_itself = [&] { call_once(all->once, [&] { call_once(all->once, [] {}); }); };
+    EXPECT(error_of(inside_itself) == std::errc::resource_deadlock_would_occur);
+  }
+  waiter.join();
+  job.barrier();
+}
+
 /// All kinds at once, at random, with and without limits: exclusion, and that nobody is left behind.
 void objects_under_stress(Job& job) {
   if (!carries(job)) return;
@@ -453,7 +505,8 @@ void stop_tokens(Job& job) {
 std::vector<Scenario> object_scenarios() {
   return {{"semaphores", semaphores},   {"readers_and_writers", readers_and_writers},   {"condition_variables", condition_variables},
           {"wait_queues", wait_queues}, {"barriers_of_some", barriers_of_some},         {"latches_flags_and_once", latches_flags_and_once},
-          {"stop_tokens", stop_tokens}, {"objects_under_stress", objects_under_stress}, {"misuse_of_objects", misuse_of_objects}};
+          {"stop_tokens", stop_tokens}, {"objects_under_stress", objects_under_stress}, {"misuse_of_objects", misuse_of_objects},
+          {"far_moments", far_moments}};
 }
 
 }  // namespace netvm::test

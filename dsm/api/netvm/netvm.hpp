@@ -86,6 +86,24 @@ struct AllocationOptions {
 class Job;
 
 namespace detail {
+/// How long an operation waits for others: nanoseconds, 0 tries. Times beyond what nanoseconds can say are no limit, those that are over are 0.
+inline constexpr std::int64_t kNoLimit = INT64_MAX;
+template <class Rep, class Period>
+std::int64_t limit_of(const std::chrono::duration<Rep, Period>& time) {
+  if (time <= time.zero()) return 0;
+  if (std::chrono::duration<double>(time) >= std::chrono::duration<double>(std::chrono::nanoseconds::max())) return kNoLimit;
+  return std::chrono::ceil<std::chrono::nanoseconds>(time).count();
+}
+/// Until a moment of a clock; time_point::min() and max() are moments as others.
+template <class Clock, class Duration>
+std::int64_t limit_until(const std::chrono::time_point<Clock, Duration>& moment) {
+  using Rough = std::chrono::duration<double>;  // the difference of two moments may be more than their type can hold
+  const auto now = Clock::now();
+  const Rough rough = Rough(moment.time_since_epoch()) - Rough(now.time_since_epoch());
+  if (rough >= Rough(std::chrono::nanoseconds::max())) return kNoLimit;
+  return rough < std::chrono::seconds(-1) ? 0 : limit_of(moment - now);
+}
+
 struct Runtime;
 void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
 void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
@@ -410,11 +428,11 @@ class mutex {
   [[nodiscard]] std::uint64_t fencing_token() const;
   template <class Rep, class Period>
   bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
-    return try_lock_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+    return try_lock_ns(detail::limit_of(time));
   }
   template <class Clock, class Duration>
   bool try_lock_until(const std::chrono::time_point<Clock, Duration>& moment) {
-    return try_lock_for(moment - Clock::now());
+    return try_lock_ns(detail::limit_until(moment));
   }
 
   /// Says that this mutex guards these objects: what protocol "entry" needs to know (only bound data travels with a lock there; a barrier makes

@@ -33,19 +33,6 @@ namespace netvm {
 
 namespace detail {
 
-/// How long an operation waits for others: nanoseconds, 0 tries.
-inline constexpr std::int64_t kNoLimit = INT64_MAX;
-template <class Rep, class Period>
-std::int64_t limit_of(const std::chrono::duration<Rep, Period>& time) {
-  if (time <= time.zero()) return 0;
-  if (std::chrono::duration<double>(time) >= std::chrono::duration<double>(std::chrono::nanoseconds::max())) return kNoLimit;
-  return std::chrono::ceil<std::chrono::nanoseconds>(time).count();
-}
-template <class Clock, class Duration>
-std::int64_t limit_until(const std::chrono::time_point<Clock, Duration>& moment) {
-  return limit_of(moment - Clock::now());
-}
-
 enum class ObjectKind : std::uint8_t { semaphore = 1, rwlock = 2, wait_queue = 3, barrier = 4, latch = 5, flag = 6, once = 7 };
 
 /// Begins an object anew if it lies in shared memory; else nothing happens: an object with static storage is taken as it lies.
@@ -253,7 +240,9 @@ class condition_variable {
   /// Return holds().
   template <class Lock, class Rep, class Period, class Predicate>
   bool wait_for(Lock& lock, const std::chrono::duration<Rep, Period>& time, Predicate holds) {
-    return wait_until(lock, std::chrono::steady_clock::now() + time, std::move(holds));
+    const std::int64_t limit = detail::limit_of(time);
+    if (limit == detail::kNoLimit) return wait(lock, std::move(holds)), true;
+    return wait_until(lock, std::chrono::steady_clock::now() + std::chrono::nanoseconds(limit), std::move(holds));
   }
   template <class Lock, class Clock, class Duration, class Predicate>
   bool wait_until(Lock& lock, const std::chrono::time_point<Clock, Duration>& moment, Predicate holds) {
@@ -281,7 +270,9 @@ class condition_variable {
   }
   template <class Lock, class Rep, class Period, class Predicate>
   bool wait_for(Lock& lock, const std::stop_token& stop, const std::chrono::duration<Rep, Period>& time, Predicate holds) {
-    return wait_until(lock, stop, std::chrono::steady_clock::now() + time, std::move(holds));
+    const std::int64_t limit = detail::limit_of(time);
+    if (limit == detail::kNoLimit) return wait(lock, stop, std::move(holds));
+    return wait_until(lock, stop, std::chrono::steady_clock::now() + std::chrono::nanoseconds(limit), std::move(holds));
   }
 
  private:
