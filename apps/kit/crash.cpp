@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <optional>
 
+#include "apps/kit/file_area.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/kit.hpp"
 #include "apps/kit/memory.hpp"
@@ -121,6 +123,13 @@ void describe_address(Kit& kit, std::uintptr_t address, LineBuffer& line) {
   std::uint64_t offset = 0;
   const void* const at = reinterpret_cast<const void*>(address);
   if (describe_full_stack(address, line)) return;
+  if (const std::optional<int> opened = FileArea::node_of(at)) {
+    line.append(
+        " in a FILE that node %d opened: it is of use there only. Open the file in a thread of this node, let a thread of node %d write or "
+        "read, or use stdout",
+        *opened, *opened);
+    return;
+  }
   std::array<char, 128> name;
   if (kit.image().contains(at)) {
     line.append(name_of_global(address, name) ? " the global variable %s" : " one of the program's global variables", name.data());

@@ -11,6 +11,7 @@
 
 #include "apps/kit/crash.hpp"
 #include "apps/kit/dsm_heap.hpp"
+#include "apps/kit/file_area.hpp"
 #include "apps/kit/memory.hpp"
 #include "apps/kit/spin_watch.hpp"
 #include "apps/kit/thread_state.hpp"
@@ -103,6 +104,7 @@ Kit::Kit(const Program& program)
   check_protocol();
   AllocationSites::open(*runtime_);
   open_heap(*runtime_);
+  FileArea::open(node(), nodes());
   share_globals();
 }
 

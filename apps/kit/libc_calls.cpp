@@ -24,6 +24,7 @@
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/real.hpp"
+#include "apps/kit/stdio_calls.hpp"
 #include "apps/kit/thread_state.hpp"
 #include "runtime/check.hpp"
 
@@ -228,6 +229,7 @@ char* realpath(const char* path, char* to) noexcept {
 // What the line grows in is the caller's, so it stays where it is: shared if it begins so.
 ssize_t getdelim(char** line, std::size_t* bytes, int end, FILE* file) {
   constexpr std::size_t kFirst = 120;
+  kit::require_own_file("getdelim()", file, __builtin_return_address(0));
   if (kit::program_calls() && *line == nullptr) {
     *line = static_cast<char*>(kit::allocate_for_program(kFirst));
     *bytes = *line != nullptr ? kFirst : 0;

@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/kit/file_area.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/memory.hpp"
@@ -138,6 +139,7 @@ void* allocate_for_program(std::size_t bytes) {
 
 }  // namespace netvm::kit
 
+using netvm::kit::FileArea;
 using netvm::kit::for_program;
 using netvm::kit::Heap;
 using netvm::kit::in_runtime;
@@ -148,6 +150,9 @@ extern "C" {
 void* malloc(std::size_t bytes) noexcept {
   const void* const code = __builtin_return_address(0);
   if (for_program(code)) return netvm::kit::shared(bytes, 16, false, code);
+  if (netvm::kit::t_state.opening != 0) [[unlikely]] {
+    if (void* const file = privately([=] { return FileArea::take(bytes); }); file != nullptr) return file;
+  }
   return privately([=] { return __libc_malloc(bytes); });
 }
 
@@ -166,11 +171,20 @@ void free(void* memory) noexcept {
     if (!in_runtime([=] { return netvm::kit::free_shared(memory); })) netvm::kit::bad_pointer("free()", memory);
     return;
   }
-  static_cast<void>(privately([=] { return __libc_free(memory), 0; }));
+  static_cast<void>(privately([=] {
+    if (!FileArea::give_back(memory)) __libc_free(memory);
+    return 0;
+  }));
 }
 
 void* realloc(void* memory, std::size_t bytes) noexcept {
   const bool ours = memory == nullptr ? for_program(__builtin_return_address(0)) : Heap::is_shared(memory);
+  if (!ours && FileArea::contains(memory)) {  // something small that the C library made while it opened a file
+    void* const other = malloc(bytes);
+    if (other != nullptr) std::memcpy(other, memory, std::min(bytes, FileArea::kCell));
+    if (other != nullptr) free(memory);
+    return other;
+  }
   if (!ours) return privately([=] { return __libc_realloc(memory, bytes); });
   if (memory == nullptr) return netvm::kit::shared(bytes, 16, false, __builtin_return_address(0));
   if (bytes != 0) return netvm::kit::resize_shared(memory, bytes, __builtin_return_address(0));

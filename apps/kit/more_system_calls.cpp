@@ -12,15 +12,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "apps/kit/file_area.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/real.hpp"
+#include "apps/kit/stdio_calls.hpp"
 #include "apps/kit/thread_state.hpp"
 #include "apps/kit/with_rights.hpp"
 
@@ -56,6 +59,7 @@ NETVM_REAL(truncate);
 NETVM_REAL(unlink);
 NETVM_REAL(setvbuf);
 NETVM_REAL(popen);
+NETVM_REAL(freopen);
 NETVM_REAL(posix_spawn);
 NETVM_REAL(posix_spawnp);
 
@@ -92,6 +96,22 @@ int spawn(Spawn&& real, pid_t* pid, const char* path, const posix_spawn_file_act
   });
   if (pid != nullptr) *pid = child;
   return error;
+}
+
+/// f(copies of both texts) on the private stack, errno included: for calls that give them to the kernel when they can no longer be made again.
+template <class F>
+FILE* with_private_texts(const char* first, const char* second, F&& f) {
+  if (!program_calls() || first == nullptr) return f(first, second);
+  int error = 0;
+  FILE* const file = in_runtime([&] {
+    const std::string its_first(first);
+    const std::string its_second(second);
+    FILE* const opened = f(its_first.c_str(), its_second.c_str());
+    error = errno;
+    return opened;
+  });
+  if (file == nullptr) errno = error;
+  return file;
 }
 
 }  // namespace
@@ -204,23 +224,24 @@ char* getcwd(char* to, std::size_t bytes) noexcept {
 
 // The kernel would be given the buffer from inside the C library, which does not try again: the file keeps one of its own.
 int setvbuf(FILE* file, char* buffer, int mode, std::size_t bytes) noexcept {
+  kit::require_own_file("setvbuf()", file, __builtin_return_address(0));
   return kit::real_setvbuf(file, kit::Heap::is_shared(buffer) ? nullptr : buffer, mode, bytes);
 }
 void setbuf(FILE* file, char* buffer) noexcept { setvbuf(file, buffer, buffer != nullptr ? _IOFBF : _IONBF, BUFSIZ); }
+void setbuffer(FILE* file, char* buffer, std::size_t bytes) noexcept { setvbuf(file, buffer, buffer != nullptr ? _IOFBF : _IONBF, bytes); }
 
 FILE* popen(const char* command, const char* mode) {
-  if (!kit::program_calls()) return kit::real_popen(command, mode);
-  int error = 0;
-  FILE* const file = kit::in_runtime([&] {
-    const std::string its_command(command);
-    const std::string its_mode(mode);
-    FILE* const opened = kit::real_popen(its_command.c_str(), its_mode.c_str());
-    error = errno;
-    return opened;
-  });
-  if (file == nullptr) errno = error;
-  return file;
+  const kit::FileArea::Opening opening;
+  return kit::with_private_texts(command, mode,
+                                 [](const char* its_command, const char* its_mode) { return kit::real_popen(its_command, its_mode); });
 }
+// It closes the file before it opens the other: there is no second try.
+FILE* freopen(const char* path, const char* mode, FILE* file) {
+  kit::require_own_file("freopen()", file, __builtin_return_address(0));
+  return kit::with_private_texts(
+      path, mode, [file](const char* its_path, const char* its_mode) { return kit::real_freopen(its_path, its_mode, file); });
+}
+FILE* freopen64(const char* path, const char* mode, FILE* file) { return freopen(path, mode, file); }
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
                 char* const* argv, char* const* envp) {
   return kit::spawn(kit::real_posix_spawn, pid, path, actions, attributes, argv, envp);

@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "apps/kit/file_area.hpp"
 #include "apps/kit/kit.hpp"
 #include "apps/kit/real.hpp"
 #include "apps/kit/thread_state.hpp"
@@ -148,6 +149,7 @@ int __wrap_open(const char* path, int flags, ...) {
   return with_string(path, [&] { return netvm::kit::real_open(path, flags, mode); });
 }
 FILE* __wrap_fopen(const char* path, const char* mode) {
+  const netvm::kit::FileArea::Opening opening;
   FILE* file = nullptr;
   (void)with_string(path, [&] { return (file = netvm::kit::real_fopen(path, mode)) != nullptr ? 0 : -1; });
   return file;
@@ -165,7 +167,9 @@ int __wrap_open64(const char* path, int flags, ...) {
 FILE* __wrap_fopen64(const char* path, const char* mode) { return __wrap_fopen(path, mode); }
 // For calls of libraries, such as those of libstdc++'s streams.
 FILE* fopen(const char* path, const char* mode) {
-  return netvm::kit::program_calls() ? __wrap_fopen(path, mode) : netvm::kit::real_fopen(path, mode);
+  if (netvm::kit::program_calls()) return __wrap_fopen(path, mode);
+  const netvm::kit::FileArea::Opening opening;
+  return netvm::kit::real_fopen(path, mode);
 }
 FILE* fopen64(const char* path, const char* mode) { return fopen(path, mode); }
 int open(const char* path, int flags, ...) {

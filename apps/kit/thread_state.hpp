@@ -24,6 +24,7 @@ struct ThreadState {
   bool program = false;  ///< a thread of a pthreads program
   bool is_main = false;
   int inside = 0;                  ///< calls of in_runtime() under way
+  int opening = 0;                 ///< calls that open a FILE under way
   std::uintptr_t stack_begin = 0;  ///< the shared stack; equal to its end: it is not on one
   std::uintptr_t stack_end = 0;
   std::uintptr_t ordinary_begin = 0;  ///< the stack that the C library gave, where the program runs on that

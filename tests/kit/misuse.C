@@ -52,7 +52,7 @@ void Work(void) {
   if (is("divide")) shared->numbers[1] = shared->numbers[2] / shared->numbers[3];
   if (is("exit")) exit(0);
   if (is("status")) exit(9);
-  if (is("create")) CREATE(Work, 3)
+  if (is("create") && strcmp(getenv("NETVM_NODE"), "1") == 0) CREATE(Work, 3)
   BARRIER(shared->bar, P)
 }
 

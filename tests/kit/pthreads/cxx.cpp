@@ -239,6 +239,13 @@ void streams() {
   std::remove(name.c_str());
 }
 
+// What a thread of another node writes stays in the stream's buffer, which is shared, until the file itself is asked for.
+int write_to_a_stream_of_another_node() {
+  std::ofstream file("/dev/null");
+  std::thread([&] { file << "flushed by the other node" << std::flush; }).join();
+  return 0;
+}
+
 struct AtEnd {
   ~AtEnd() {
     if (global_map.size() == 2 + kThreads) std::cout << "cxx: passed" << std::endl;
@@ -247,7 +254,8 @@ struct AtEnd {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "a stream of another node") return write_to_a_stream_of_another_node();
   objects_and_containers();
   locks();
   atomics();

@@ -59,6 +59,27 @@ static void *read_it(void *unused) {
   return unused;
 }
 
+/* Each way to open a FILE: it works on the node that opens it, and what it took is given back. */
+static void *open_it(void *unused) {
+  for (int round = 0; round < 20; ++round) {
+    char *text = NULL, got[8];
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    CHECK(file != NULL && fprintf(file, "%d and %s", round, "more") > 0 && fclose(file) == 0 && strstr(text, " and more") != NULL);
+    file = fmemopen(text, bytes, "r");
+    CHECK(file != NULL && fscanf(file, "%*d %7s", got) == 1 && strcmp(got, "and") == 0 && fclose(file) == 0);
+    free(text);
+    file = tmpfile();
+    CHECK(file != NULL && fputs("abc", file) >= 0 && fputc('d', file) == 'd' && fseek(file, 1, SEEK_SET) == 0);
+    CHECK(fgets(got, sizeof got, file) != NULL && strcmp(got, "bcd") == 0 && feof(file) && !ferror(file) && fclose(file) == 0);
+    file = fdopen(open("/dev/null", O_WRONLY), "w");
+    CHECK(file != NULL && setvbuf(file, NULL, _IOLBF, BUFSIZ) == 0 && fprintf(file, "x\n") == 2);
+    CHECK((file = freopen(name, "r", file)) != NULL && fgetc(file) == expected[0] && ungetc('y', file) == 'y' && getc(file) == 'y');
+    CHECK(fclose(file) == 0);
+  }
+  return unused;
+}
+
 /* A mapping that main() made is everybody's. */
 static void *use_mapping(void *mapping) {
   char *bytes = mapping;
@@ -159,6 +180,7 @@ int main(void) {
   CHECK(fd >= 0 && write(fd, expected, kBytes) == kBytes);
   on_two(read_it, NULL);
   on_two(write_it, NULL);
+  on_two(open_it, NULL);
   char *mapped = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   CHECK(mapped != MAP_FAILED);
   pthread_t thread;

@@ -19,6 +19,7 @@ static long deep(long n) {
   return n < 0 ? 0 : deep(n + 1) + frame[0];
 }
 
+static FILE *file;
 static volatile long *flag;
 static char *large;
 
@@ -39,6 +40,16 @@ static void *run(void *argument) {
   if (is("exit0")) exit(0);
   if (is("fork")) fork();
   if (is("handler")) signal(SIGSEGV, SIG_DFL);
+  if (is("fprintf")) fprintf(file, "%p\n", argument);
+  if (is("fgets")) CHECK(fgets((char[8]){0}, 8, file) == NULL);
+  if (is("fclose")) fclose(file);
+  if (is("inlined")) putc_unlocked('x', file);
+  if (is("own file")) {
+    FILE *mine = fopen("/dev/null", "w");
+    CHECK(fprintf(mine, "%p\n", argument) > 0 && fclose(mine) == 0);
+    fprintf(stdout, "stdout of all\n");
+    fprintf(stderr, "stderr of all\n");
+  }
   if (is("cancel") || is("kill")) pause();
   return NULL;
 }
@@ -52,6 +63,7 @@ int main(int argc, char **argv) {
   pthread_t thread, second;
   what = argc > 1 ? argv[1] : "";
   atexit(at_exit);
+  file = fopen("/dev/null", is("fgets") ? "r" : "w");
   if (is("many")) {
     pthread_attr_t small;
     int made = 0, error = 0;

@@ -31,6 +31,14 @@ expect 0 'atomic instructions \(in work\+0x[0-9a-f]+\)\. Under protocol hlrc .*s
 if grep -q 'atomic' <<<"$("$bin/netvmrun" -n 2 --protocol hlrc ./threads 2>&1)"; then echo "threads: it has no atomic instructions"; failed=1; fi
 expect 0 'the 1025th on node [01]; a node has at most 1024.*more nodes' -n 2 ./misuse many
 expect 0 'made 2048, then Resource temporarily unavailable' -n 2 ./misuse many
+# A FILE of node 0 in a thread of node 1.
+for call in fprintf fgets fclose; do
+  expect some "netvm.* $call\\(\\) by thread 2 \\(its start routine\\) on node 1: in run.*, the file was opened on node 0.*open the file in a thread of this node" -n 2 ./misuse $call
+done
+expect some 'thread 2 .* crashed: .* in a FILE that node 0 opened: ' -n 2 ./misuse inlined
+expect some 'fileno\(\) by thread 1 .* on node 1: the file was opened on node 0.* C\+\+ stream' -n 2 --place 1 ./cxx 'a stream of another node'
+expect 0 'stdout of all' -n 2 --place 1 ./misuse 'own file'
+expect 0 'stderr of all' -n 2 --place 1 ./misuse 'own file'
 expect 5 "the program's handler" -n 2 ./misuse status
 expect 7 "the program's handler" -n 2 --place 1 ./misuse exit
 expect 0 "the program's handler" -n 3 --place 2 ./misuse exit0
