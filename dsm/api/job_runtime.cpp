@@ -309,10 +309,19 @@ bool Runtime::may_fault(const void* address, std::size_t bytes) const {
          vm->windows().overlapping(begin, bytes) != nullptr;
 }
 
+std::vector<std::vector<std::byte>> Runtime::exchange_all(std::span<const std::byte> mine) {
+  auto all = boot->exchange(mine);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!mine.empty() && all[i].empty() && boot->outlives_nodes())
+      throw NodeDied(fmt::format("netvm: node {} has died, and this call needs all nodes", i));
+  }
+  return all;
+}
+
 void Runtime::require(Status status, std::string_view what) {
   if (status == Status::ok) return;
   if (boot->outlives_nodes() && status == Status::peer_dead)
-    throw NodeDied(fmt::format("netvm: {} failed: a node of the job has died, and barriers need all of them", what));
+    throw NodeDied(fmt::format("netvm: {} failed: a node of the job has died, and it may need all of them", what));
   if (const std::string mistake = sync->mistake(); status == Status::invalid && !mistake.empty())
     throw Error(fmt::format("netvm: {} failed: {}", what, mistake));
   boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -83,6 +84,8 @@ struct Runtime {
   /// Ends the job unless the status is ok: for operations that fail only when the job is broken. Where the job outlives its nodes, and one has
   /// died: throws NodeDied.
   void require(Status status, std::string_view what);
+  /// What every node gives, by node. Collective. Throws NodeDied where one has died, in a job that goes on without it.
+  std::vector<std::vector<std::byte>> exchange_all(std::span<const std::byte> mine);
   /// Everybody's value of a small trivially copyable thing, through the launcher. Collective.
   template <class T>
   std::vector<T> exchange(const T& mine);
@@ -146,7 +149,7 @@ std::string report_json(Runtime& runtime);
 template <class T>
 std::vector<T> Runtime::exchange(const T& mine) {
   static_assert(std::is_trivially_copyable_v<T>);
-  const auto all = boot->exchange(std::as_bytes(std::span(&mine, 1)));
+  const auto all = exchange_all(std::as_bytes(std::span(&mine, 1)));
   std::vector<T> values(all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (all[i].size() != sizeof(T))

@@ -24,7 +24,7 @@ std::uint64_t symmetric_offset(Job& job, const void* address, std::size_t bytes)
 
 std::vector<std::byte> detail::exchange_bytes(const void* mine, std::size_t bytes) {
   if (inside_section()) throw Error("netvm: exchange() is called outside of parallel()");
-  const auto all = Runtime::current("exchange").boot->exchange({static_cast<const std::byte*>(mine), bytes});
+  const auto all = Runtime::current("exchange").exchange_all({static_cast<const std::byte*>(mine), bytes});
   std::vector<std::byte> whole;
   whole.reserve(all.size() * bytes);
   for (const std::vector<std::byte>& one : all) {

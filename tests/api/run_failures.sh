@@ -41,6 +41,10 @@ expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2
 for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' -n 2 --trap $trap; done
 expect any late_for_a_barrier 'watchdog: node 0 has waited .* at the barrier of all nodes' -n 2 --watchdog 0.5
 expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
+for protocol in hlrc scope lease; do expect 137 memory_after_a_death 'the others go on$' -n 3 --on-death=continue --protocol $protocol; done
+for protocol in sc-fixed sc-dynamic sc-directory erc lrc update self entry; do
+  expect any memory_after_a_death "node 1 has died, and the program has memory under $protocol, which needs every node" -n 3 --on-death=continue --protocol $protocol
+done
 expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
 expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense

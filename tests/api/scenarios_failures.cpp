@@ -127,8 +127,44 @@ void outlives_a_node(Job& job) {
     job.barrier();
     EXPECT(!"a barrier without a node");
   } catch (const NodeDied&) {
+    const auto needs_all = [](auto&& call) {
+      try {
+        call();
+      } catch (const NodeDied&) {
+        return true;
+      }
+      return false;
+    };
+    EXPECT(needs_all([&] { EventCounter counter(job); }));
+    EXPECT(needs_all([&] { static_cast<void>(job.allocate_all<int>()); }));
     if (job.node() == 0) std::fputs("the others go on\n", stderr);
   }
+}
+
+/// Memory that everybody has used, then a death: whoever lives goes on with it, or the job ends; nobody waits for the dead.
+void memory_after_a_death(Job& job) {
+  auto* words = job.allocate_all<std::uint64_t>(512, {.placement = Placement::at(0)});
+  auto* guard = job.allocate_all<mutex>(1, {.placement = Placement::at(0)});
+  guard->bind(words, 512);
+  const auto step = [&](std::uint64_t add) {
+    const std::scoped_lock hold(*guard);
+    words[0] += add;
+    words[1 + job.node()] = words[0];
+    return words[0];
+  };
+  for (int i = 0; i < 3; ++i) step(1);
+  job.barrier();
+  if (job.node() == 0) step(0);  // so that it is not the dead one who had the lock
+  job.barrier();
+  if (job.node() == 1) {
+    words[1] = 8;  // the last to write; nobody has it
+    kill(getpid(), SIGKILL);
+  }
+  for (int i = 0; i < 200; ++i) {  // longer than it takes to learn of the death
+    EXPECT(step(0) == static_cast<std::uint64_t>(3 * job.nodes()));
+    usleep(5000);
+  }
+  if (job.node() == 0) std::fputs("the others go on\n", stderr);
 }
 
 /// One node does not come to a barrier for a while.
@@ -162,6 +198,7 @@ std::vector<Scenario> failure_scenarios() {
           {"executes_shared_memory", executes_shared_memory},
           {"deadlock", deadlock},
           {"outlives_a_node", outlives_a_node},
+          {"memory_after_a_death", memory_after_a_death},
           {"late_for_a_barrier", late_for_a_barrier},
           {"collective_mismatch", collective_mismatch}};
 }
