@@ -102,6 +102,7 @@ Kit::Kit(const Program& program)
     : program_(program), image_(ProgramImage::of_this_process()), runtime_(std::make_unique<detail::Runtime>(0)) {
   agree();
   check_protocol();
+  check_deaths();
   AllocationSites::open(*runtime_);
   open_heap(*runtime_);
   FileArea::open(node(), nodes());
@@ -156,6 +157,15 @@ void Kit::check_protocol() const {
              "protocol %s shows what was written under the same lock, or before a barrier. Programs may rely on more: if the answer "
              "is wrong, choose hlrc or sc-directory (netvmrun --protocol)",
              name.c_str());
+}
+
+// Nobody would run main(), or end the threads of the dead node, whom others join; and a program for one machine has no answer to a mutex whose owner died.
+void Kit::check_deaths() const {
+  if (node() != 0 || nodes() == 1 || !runtime_->boot->outlives_nodes()) return;
+  runtime_->boot->abort_job(
+      "--on-death=continue: an unchanged program cannot go on without one of its nodes: it would wait for ever for the threads that ran "
+      "there. Leave the "
+      "option out, so that a node's death ends the job; programs of netvm.hpp can go on (docs/sync.md)");
 }
 
 void Kit::check_globals() const {

@@ -85,6 +85,7 @@ class Kit {
   explicit Kit(const Program& program);
   void agree();
   void check_protocol() const;
+  void check_deaths() const;
   void check_globals() const;
   std::uint64_t allocate_for_globals();
   void share_globals();

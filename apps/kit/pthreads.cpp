@@ -258,13 +258,11 @@ void Pthreads::serve() {
       this_thread().number = request->number;
       std::exit(request->status);
     }
+    StartAnswer* const answer = request->answer;
     const int error = start_here(request);
-    if (error != 0) {
-      kit_.stop(
-          {"pthread_create()", "", 0},
-          fmt::format("thread {} cannot be started on this node: {} (see ulimit -u and --address-space, or start fewer threads a node)",
-                      request->number, std::strerror(error)));
-    }
+    if (error != 0) answer->error = error;
+    static_cast<void>(
+        error_of(objects().release(*key_of(&answer->given), detail::this_thread_id(), 1, 1, [] { return 0; }), "the start of a thread"));
   }
   SpinWatch::end();
   std::fflush(nullptr);
@@ -329,16 +327,41 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
       return EAGAIN;
     }
     *thread = reinterpret_cast<pthread_t>(record);
-    if (node != kit_.node()) {
-      post(node, record);
-      return 0;
-    }
-    const int error = start_here(record);
+    const std::int32_t number = record->number;
+    const int error = node == kit_.node() ? start_here(record) : start_at(node, record);
     if (error == 0) return 0;
+    log_line(kLogError,
+             "pthread_create(): thread %d cannot be started on node %d with a stack of %zu bytes: %s (see ulimit -u, and netvmrun "
+             "--address-space). It gets EAGAIN",
+             number, node, stack_bytes, strerrordesc_np(error));
     thread_is_over(node);
     static_cast<void>(Heap::free(record));
     return EAGAIN;
   });
+}
+
+int Pthreads::start_at(int node, ThreadRecord* record) {
+  StartAnswer* answer = nullptr;
+  {
+    const std::lock_guard guard(answers_mutex_);
+    if (!answers_.empty()) {
+      answer = answers_.back();
+      answers_.pop_back();
+    }
+  }
+  if (answer == nullptr) {
+    void* const memory = Heap::allocate(kPageSize, kPageSize, true);
+    if (memory == nullptr) return ENOMEM;
+    answer = new (memory) StartAnswer;
+  }
+  record->answer = answer;
+  post(node, record);
+  static_cast<void>(error_of(objects().acquire(*key_of(&answer->given), detail::this_thread_id(), [] { return 0; }), "pthread_create()"));
+  const int error = answer->error;
+  if (error != 0) answer->error = 0;
+  const std::lock_guard guard(answers_mutex_);
+  answers_.push_back(answer);
+  return error;
 }
 
 int Pthreads::start_here(ThreadRecord* record) {

@@ -15,13 +15,22 @@
 
 #include <cstdint>
 #include <ctime>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/kit/kit.hpp"
 #include "sync/objects.hpp"
 
 namespace netvm::kit {
+
+/// How the start of a thread on another node went, for its creator, who waits for it: the record may be gone by then. In shared memory, on a page of its
+/// own that stays with the creator unless there is an error. Used again and again.
+struct StartAnswer {
+  std::int32_t error = 0;
+  std::uint64_t given = 0;  // names the semaphore that says that it is there
+};
 
 /// In shared memory. Words whose address names a mutex or a flag are never touched.
 struct ThreadRecord {
@@ -30,6 +39,7 @@ struct ThreadRecord {
   std::uint64_t magic = kMagic;
   What what = What::thread;
   std::int32_t status = 0;  // exit
+  StartAnswer* answer = nullptr;
   void* (*function)(void*) = nullptr;
   void* argument = nullptr;
   void* result = nullptr;
@@ -85,6 +95,7 @@ class Pthreads {
   ThreadRecord* take_request();
   void post(int node, ThreadRecord* record);
   int start_here(ThreadRecord* record);
+  int start_at(int node, ThreadRecord* record);
   int choose_node(ThreadRecord* record, bool here);
   void thread_is_over(int node);
   static void* thread_body(void* birth);
@@ -97,6 +108,8 @@ class Pthreads {
   Control* control_ = nullptr;
   Mailbox* mailboxes_ = nullptr;
   ThreadRecord* main_record_ = nullptr;
+  std::mutex answers_mutex_;
+  std::vector<StartAnswer*> answers_;  // that no thread of this node waits for
   int argc_ = 0;
   char** argv_ = nullptr;
 };

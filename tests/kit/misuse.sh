@@ -43,6 +43,7 @@ expect 2 'globals cannot be shared: .*pages of its own.*netvm-cc' ./lazy
 # shellcheck disable=SC2016  # the program's shell expands it
 expect 2 'runs another executable than the nodes before it' sh -c 'if [ "$NETVM_NODE" = 1 ]; then exec ./misuse_cxx none; fi; exec ./misuse none'
 expect 2 'programs of the porting kit bind none: choose hlrc' --protocol entry ./misuse none
+expect 2 'on-death=continue: an unchanged program cannot go on' --on-death=continue ./misuse none
 expect 2 'choose userfaultfd or mprotect' env NETVM_TRAP=checked ./misuse none
 
 # Under release consistency the write may never be seen; a message says so, and the job is ended here. Where it is seen after all (an update, a copy that

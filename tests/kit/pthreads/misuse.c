@@ -74,6 +74,15 @@ int main(int argc, char **argv) {
     printf("made %d, then %s\n", made, strerror(error));
     return 0;
   }
+  if (is("stack")) { /* on node 0, then on node 1: what cannot be had is an error that the program sees, and the next thread is none the worse */
+    pthread_attr_t huge;
+    pthread_attr_init(&huge);
+    CHECK(pthread_attr_setstacksize(&huge, (size_t)1 << 40) == 0);
+    for (int i = 0; i < 4; ++i) CHECK(pthread_create(&thread, &huge, stay, NULL) == EAGAIN);
+    for (int i = 0; i < 4; ++i) CHECK(pthread_create(&thread, NULL, stay, NULL) == 0 && pthread_detach(thread) == 0);
+    printf("all got EAGAIN\n");
+    return 0;
+  }
   if (is("spin")) flag = calloc(5, sizeof(long));
   if (is("beyond")) large = malloc(1 << 20);
   pthread_mutex_lock(&mutex);

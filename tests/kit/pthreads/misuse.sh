@@ -39,6 +39,10 @@ expect some 'thread 2 .* crashed: .* in a FILE that node 0 opened: ' -n 2 ./misu
 expect some 'fileno\(\) by thread 1 .* on node 1: the file was opened on node 0.* C\+\+ stream' -n 2 --place 1 ./cxx 'a stream of another node'
 expect 0 'stdout of all' -n 2 --place 1 ./misuse 'own file'
 expect 0 'stderr of all' -n 2 --place 1 ./misuse 'own file'
+expect 0 'all got EAGAIN' -n 2 ./misuse stack
+expect 0 'cannot be started on node 1 with a stack of 1099511627776 bytes: Cannot allocate memory.*--address-space' -n 2 ./misuse stack
+expect some 'on-death=continue: an unchanged program cannot go on' -n 2 --on-death=continue ./misuse none
+expect 0 "the program's handler" -n 1 --on-death=continue ./misuse none
 expect 5 "the program's handler" -n 2 ./misuse status
 expect 7 "the program's handler" -n 2 --place 1 ./misuse exit
 expect 0 "the program's handler" -n 3 --place 2 ./misuse exit0
