@@ -57,6 +57,7 @@ bool Sync::held_here(std::uint64_t offset) const { return impl_->mutexes.held_he
 std::uint64_t Sync::epoch_of(std::uint64_t offset) const { return impl_->mutexes.epoch_of(offset); }
 
 Objects& Sync::objects() { return impl_->objects; }
+Waits& Sync::waits() { return impl_->mutexes.waits(); }
 
 void Sync::declare_dead(NodeId node) { impl_->recovery.declare_dead(node); }
 

@@ -29,6 +29,7 @@
 namespace netvm::sync {
 
 class Objects;
+class Waits;
 
 struct SyncConfig {
   /// For each node, the region in its memory that holds the lock table, and where in it (bytes from the region's start). Zeroed.
@@ -92,6 +93,8 @@ class Sync final {
 
   /// Semaphores, reader-writer locks and the other objects.
   [[nodiscard]] Objects& objects();
+  /// Where who waits for something by means of these objects can say what it is.
+  [[nodiscard]] Waits& waits();
 
   // ---- deaths ------------------------------------------------------------------------------------------------------------
   /// Says that a node has ended (its process is gone, or is known never to speak again), from whoever learns of it; the other survivors are told. Any

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <mutex>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace netvm::sync {
 inline constexpr SyncId kEverybody{~SyncId::kObjectBit};
 
 struct Wait {
-  const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters
+  const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters; empty: it may last, and is not told
   SyncId object;
   std::uint64_t who = 0;  ///< the thread, as mutexes know it; 0: no single thread
   Nanos since = 0;
@@ -30,7 +31,7 @@ struct Held {
 
 class Waits {
  public:
-  /// Lives while the thread waits.
+  /// Lives while the thread waits. One inside another of the same thread and object is part of that, and what the outer one calls it is what it is called.
   class Scope {
    public:
     Scope(Waits& waits, const Wait& wait) : waits_(waits), wait_(wait) {
@@ -55,7 +56,7 @@ class Waits {
     Scope* next_ = nullptr;
   };
 
-  /// The longest wait first.
+  /// Those that are told, the longest first.
   [[nodiscard]] std::vector<Wait> all() const {
     std::vector<Wait> waits;
     {
@@ -63,7 +64,13 @@ class Waits {
       for (const Scope* scope = first_; scope != nullptr; scope = scope->next_) waits.push_back(scope->wait_);
     }
     std::reverse(waits.begin(), waits.end());
-    return waits;
+    std::vector<Wait> told;
+    for (std::size_t i = 0; i < waits.size(); ++i) {
+      const Wait& wait = waits[i];
+      const auto outer = [&wait](const Wait& other) { return wait.who != 0 && other.who == wait.who && other.object == wait.object; };
+      if (*wait.what != '\0' && std::none_of(waits.begin(), waits.begin() + static_cast<std::ptrdiff_t>(i), outer)) told.push_back(wait);
+    }
+    return told;
   }
 
  private:

@@ -239,8 +239,13 @@ void Pthreads::post(int node, ThreadRecord* record) {
       error_of(objects().release(*key_of(&box.posts), detail::this_thread_id(), 1, INT64_MAX, [] { return 0; }), "a request to a node"));
 }
 
+sync::Wait Pthreads::wait_for(const char* what, const std::uint64_t* word) const {
+  return {what, sync::SyncId::of_object(*key_of(word)), detail::this_thread_id(), kit_.runtime().env->now()};
+}
+
 ThreadRecord* Pthreads::take_request() {
   Mailbox& box = mailboxes_[kit_.node()];
+  const sync::Waits::Scope idle(sync().waits(), wait_for("", &box.posts));
   static_cast<void>(error_of(objects().acquire(*key_of(&box.posts), detail::this_thread_id(), [] { return 0; }), "a request to a node"));
   const SharedGuard guard(*this, &box.guard);
   ThreadRecord* const record = box.first;
@@ -356,6 +361,7 @@ int Pthreads::start_at(int node, ThreadRecord* record) {
   }
   record->answer = answer;
   post(node, record);
+  const sync::Waits::Scope named(sync().waits(), wait_for("thread's start", &answer->given));
   static_cast<void>(error_of(objects().acquire(*key_of(&answer->given), detail::this_thread_id(), [] { return 0; }), "pthread_create()"));
   const int error = answer->error;
   if (error != 0) answer->error = 0;
@@ -481,6 +487,7 @@ int Pthreads::join(pthread_t thread, void** result, const timespec* until, clock
       const SharedGuard guard(*this, &record->guard);
       if (record->detached != 0) return EINVAL;
     }
+    const sync::Waits::Scope named(sync().waits(), wait_for("thread's end", &record->end_flag));
     const Status status = objects().await_flag(*key_of(&record->end_flag), detail::this_thread_id(), waits ? *deadline : 0);
     if (status == Status::timeout) return waits ? ETIMEDOUT : EBUSY;
     if (const int problem = error_of(status, "pthread_join()"); problem != 0) return problem;
@@ -525,7 +532,10 @@ void Pthreads::exit_thread(void* result) {
     return control_->living == 0;
   });
   if (last) std::exit(0);
-  in_runtime([&] { static_cast<void>(objects().await_flag(*key_of(&control_->never), detail::this_thread_id())); });
+  in_runtime([&] {
+    const sync::Waits::Scope idle(sync().waits(), wait_for("", &control_->never));
+    static_cast<void>(objects().await_flag(*key_of(&control_->never), detail::this_thread_id()));
+  });
   __builtin_unreachable();
 }
 

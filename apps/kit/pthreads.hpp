@@ -22,6 +22,7 @@
 
 #include "apps/kit/kit.hpp"
 #include "sync/objects.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::kit {
 
@@ -93,6 +94,8 @@ class Pthreads {
   void open();
   void serve();
   ThreadRecord* take_request();
+  /// For the watchdog: what the calling thread waits for by means of the object that the word names. Empty: nobody needs to know.
+  [[nodiscard]] sync::Wait wait_for(const char* what, const std::uint64_t* word) const;
   void post(int node, ThreadRecord* record);
   int start_here(ThreadRecord* record);
   int start_at(int node, ThreadRecord* record);

@@ -29,6 +29,21 @@ TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits f
                                  "holds it"});
 }
 
+TEST_CASE("watchdog: a wait inside another of the same thread and object has that one's name; one without a name is not told") {
+  Waits all;
+  const Waits::Scope outer(all, {"thread's end", SyncId{7}, 1, 10});
+  const Waits::Scope inner(all, {"flag", SyncId{7}, 1, 11});
+  const Waits::Scope another(all, {"flag", SyncId{7}, 2, 12});
+  const Waits::Scope idle(all, {"", SyncId{8}, 3, 13});
+  const Waits::Scope inside_idle(all, {"semaphore", SyncId{8}, 3, 14});
+  const Waits::Scope elsewhere(all, {"mutex", SyncId{9}, 3, 15});
+  const std::vector<Wait> told = all.all();
+  REQUIRE(told.size() == 3);
+  CHECK(std::string(told[0].what) == "thread's end");
+  CHECK((std::string(told[1].what) == "flag" && told[1].who == 2));
+  CHECK((std::string(told[2].what) == "mutex" && told[2].who == 3));
+}
+
 TEST_CASE("watchdog: a circle is told once, as a deadlock") {
   const std::vector<Standing> all{waits(0, 1, 7, 5 * kSecond), holds(0, 1, 8), waits(1, 2, 8, 5 * kSecond), holds(1, 2, 7),
                                   waits(0, 9, 7, 5 * kSecond)};

@@ -50,7 +50,7 @@ static void *run(void *argument) {
     fprintf(stdout, "stdout of all\n");
     fprintf(stderr, "stderr of all\n");
   }
-  if (is("cancel") || is("kill")) pause();
+  if (is("cancel") || is("kill") || is("sleep")) pause();
   return NULL;
 }
 

@@ -43,6 +43,16 @@ expect 0 'all got EAGAIN' -n 2 ./misuse stack
 expect 0 'cannot be started on node 1 with a stack of 1099511627776 bytes: Cannot allocate memory.*--address-space' -n 2 ./misuse stack
 expect some 'on-death=continue: an unchanged program cannot go on' -n 2 --on-death=continue ./misuse none
 expect 0 "the program's handler" -n 1 --on-death=continue ./misuse none
+# What the watchdog calls main()'s pthread_join(); that the nodes wait for requests is nobody's business.
+"$bin/netvmrun" -n 2 --timeout 60 --watchdog 0.2 --place 1 ./misuse sleep >watchdog.log 2>&1 &
+job=$!
+until grep -q 'has waited' watchdog.log || ! kill -0 $job 2>/dev/null; do sleep 0.1; done
+kill $job 2>/dev/null || true
+wait $job || true
+if ! grep -q "of node 0 has waited [0-9.]* s for the thread's end at 0x" watchdog.log || grep -q 'for the \(semaphore\|flag\)' watchdog.log; then
+  echo "FAILED: the watchdog's report: $(cat watchdog.log)"
+  failed=1
+fi
 expect 5 "the program's handler" -n 2 ./misuse status
 expect 7 "the program's handler" -n 2 --place 1 ./misuse exit
 expect 0 "the program's handler" -n 3 --place 2 ./misuse exit0
