@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <atomic>
 #include <cstdio>
 #include <mutex>
 #include <new>
@@ -13,10 +12,6 @@ namespace netvm::kit {
 
 namespace {
 
-constexpr std::uintptr_t kBase =
-    0x1f00'0000'0000;  // below the shared memory (dsm/api/job_runtime.hpp), far from what Linux chooses by itself
-constexpr std::size_t kSlice = std::size_t{16} << 20;
-
 struct FreeCell {
   FreeCell* next;
 };
@@ -25,8 +20,6 @@ std::mutex g_mutex;
 FreeCell* g_free = nullptr;  // under the mutex, as g_fresh
 std::uintptr_t g_fresh = 0;  // cells from here on were never used
 std::uintptr_t g_end = 0;    // of this node's slice
-int g_node = 0;
-std::atomic<std::size_t> g_bytes{0};  // of all slices; 0: not open
 
 }  // namespace
 
@@ -44,8 +37,8 @@ void FileArea::open(int node, int nodes) {
   }
   g_fresh = mine;
   g_end = mine + kSlice;
-  g_node = node;
-  g_bytes.store(bytes, std::memory_order_release);  // release: partner is node_of()
+  node_ = node;
+  bytes_.store(bytes, std::memory_order_release);  // release: partner is node_of()
 }
 
 void* FileArea::take(std::size_t bytes) {
@@ -66,17 +59,6 @@ bool FileArea::give_back(void* memory) {
   const std::lock_guard guard(g_mutex);
   g_free = new (memory) FreeCell{g_free};
   return true;
-}
-
-std::optional<int> FileArea::node_of(const void* at) {
-  const std::uintptr_t into = reinterpret_cast<std::uintptr_t>(at) - kBase;
-  if (into >= g_bytes.load(std::memory_order_acquire)) return std::nullopt;  // acquire: partner is open()'s release
-  return static_cast<int>(into / kSlice);
-}
-
-bool FileArea::is_foreign(const void* file) {
-  const std::optional<int> node = node_of(file);
-  return node && *node != g_node;
 }
 
 }  // namespace netvm::kit

@@ -8,6 +8,7 @@
 // Threads: any; node_of() also in a signal handler.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -38,9 +39,24 @@ class FileArea {
   static bool give_back(void* memory);
   [[nodiscard]] static bool contains(const void* memory) { return node_of(memory).has_value(); }
   /// Which node's FILE lies at that address; nothing: none of the area.
-  [[nodiscard]] static std::optional<int> node_of(const void* at);
+  [[nodiscard]] static std::optional<int> node_of(const void* at) {
+    const std::uintptr_t into = reinterpret_cast<std::uintptr_t>(at) - kBase;
+    if (into >= bytes_.load(std::memory_order_acquire)) return std::nullopt;  // acquire: partner is open()'s release
+    return static_cast<int>(into / kSlice);
+  }
   /// Whether another node has opened that file.
-  [[nodiscard]] static bool is_foreign(const void* file);
+  [[nodiscard]] static bool is_foreign(const void* file) {
+    const std::optional<int> node = node_of(file);
+    return node && *node != node_;
+  }
+
+ private:
+  static constexpr std::uintptr_t kBase =
+      0x1f00'0000'0000;  // below the shared memory (dsm/api/job_runtime.hpp), far from what Linux chooses by itself
+  static constexpr std::size_t kSlice = std::size_t{16} << 20;
+
+  static inline int node_ = 0;
+  static inline std::atomic<std::size_t> bytes_{0};  // of all slices; 0: not open
 };
 
 }  // namespace netvm::kit

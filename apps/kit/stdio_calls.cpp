@@ -21,27 +21,17 @@
 
 namespace netvm::kit {
 
-namespace {
-
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(const char* call, const void* file, const void* code) {
+[[gnu::cold]] void refuse_foreign_file(const char* call, const void* file, const void* code) {
   const int opened = *FileArea::node_of(file);
   const std::string text = in_runtime([=] {
     std::array<char, 128> name{};
     const bool known = name_of_function(reinterpret_cast<std::uintptr_t>(code), name);
     return fmt::format(
         "{}{}the file was opened on node {}, and a FILE * or a C++ stream is of use there only: open the file in a thread of this node, "
-        "let a "
-        "thread of node {} write or read, or use stdout",
+        "let a thread of node {} write or read, or use stdout",
         known ? "in " : "", known ? std::string(name.data()) + ", " : std::string(), opened, opened);
   });
   misuse(call, text);
-}
-
-}  // namespace
-
-void require_own_file(const char* call, const void* file, const void* code) {
-  if (FileArea::is_foreign(file)) [[unlikely]]
-    refuse(call, file, code);
 }
 
 }  // namespace netvm::kit
