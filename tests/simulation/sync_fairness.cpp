@@ -18,7 +18,6 @@ constexpr Nanos kMicro = 1'000;
 constexpr Nanos kMilli = 1'000'000;
 constexpr std::uint64_t kAt = 0x7000;
 
-std::uint64_t nothing() { return 0; }
 std::uint64_t one() { return 1; }
 Objects& objects(SimSyncWorld& world, std::uint32_t node) { return world.node(node).sync->objects(); }
 
@@ -128,6 +127,8 @@ TEST_CASE("fencing token of a reader-writer lock: rises from writer to writer, w
 }
 
 #if !NETVM_ASAN && !NETVM_TSAN
+std::uint64_t nothing() { return 0; }
+
 std::uint64_t heap_bytes() {
   const auto info = mallinfo2();
   return info.uordblks + info.hblkhd;
