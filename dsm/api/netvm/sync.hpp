@@ -449,7 +449,7 @@ class once_flag {
   template <class F, class... Args>
   friend void call_once(once_flag& flag, F&& f, Args&&... args);
   template <class F, class... Args>
-  friend bool call_once(once_flag& flag, const std::stop_token& stop, F&& f, Args&&... args);
+  friend bool call_once(once_flag& flag, std::stop_token stop, F&& f, Args&&... args);
   [[maybe_unused]] std::int64_t reserved_ = 0;
 };
 
@@ -475,7 +475,9 @@ void call_once(once_flag& flag, F&& f, Args&&... args) {
 
 /// The same, but who waits for another thread's call gives up when a stop is requested. False then: it has not been done.
 template <class F, class... Args>
-bool call_once(once_flag& flag, const std::stop_token& stop, F&& f, Args&&... args) {
+bool call_once(once_flag& flag,
+               std::stop_token stop,  // NOLINT(performance-unnecessary-value-param): by reference the form above would match as well
+               F&& f, Args&&... args) {
   const detail::OnceTurn turn = detail::once_begin(&flag, &stop);
   if (turn == detail::OnceTurn::mine) detail::once_run(&flag, std::forward<F>(f), std::forward<Args>(args)...);
   return turn != detail::OnceTurn::stopped;
