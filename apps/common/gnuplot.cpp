@@ -6,23 +6,15 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
-#include <sstream>
 #include <stdexcept>
+
+#include "apps/common/job_host.hpp"
 
 namespace netvm::tools {
 
-bool have_gnuplot() {
-  std::istringstream folders(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    if (::access(((folder.empty() ? "." : folder) + "/gnuplot").c_str(), X_OK) == 0) return true;
-  }
-  return false;
-}
-
 std::string cannot_plot(const std::string& file) {
   if (!file.ends_with(".png") && !file.ends_with(".svg")) return fmt::format("--plot {}: the name ends in .png or .svg", file);
-  if (have_gnuplot()) return {};
+  if (!find_in_path("gnuplot").empty()) return {};
   return "--plot needs gnuplot, which is not installed (Debian: apt-get install gnuplot-nox); --json keeps the figures without it";
 }
 

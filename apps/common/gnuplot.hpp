@@ -5,9 +5,6 @@
 
 namespace netvm::tools {
 
-/// Whether a program of that name is in PATH.
-[[nodiscard]] bool have_gnuplot();
-
 /// What is wrong with `--plot FILE` (its name's end, no gnuplot); empty: nothing.
 [[nodiscard]] std::string cannot_plot(const std::string& file);
 

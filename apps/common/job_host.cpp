@@ -34,16 +34,20 @@ TemporaryFolder::~TemporaryFolder() {
   fs::remove_all(path_, ignored);
 }
 
+std::string find_in_path(const std::string& program) {
+  std::istringstream folders(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    const fs::path candidate = fs::path(folder.empty() ? "." : folder) / program;
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
+  }
+  return {};
+}
+
 std::string find_netvmrun() {
   std::error_code unknown;
   const fs::path beside = fs::read_symlink("/proc/self/exe", unknown).parent_path() / "netvmrun";
   if (!unknown && ::access(beside.c_str(), X_OK) == 0) return beside.string();
-  std::istringstream folders(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    const fs::path candidate = fs::path(folder.empty() ? "." : folder) / "netvmrun";
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
-  }
-  return {};
+  return find_in_path("netvmrun");
 }
 
 void watch_signals() {

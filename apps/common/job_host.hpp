@@ -19,6 +19,8 @@ class TemporaryFolder {
   std::string path_;
 };
 
+/// Path of a program in PATH; empty if there is none.
+[[nodiscard]] std::string find_in_path(const std::string& program);
 /// Path of the netvmrun beside this program, or else in PATH; empty if there is none.
 [[nodiscard]] std::string find_netvmrun();
 
