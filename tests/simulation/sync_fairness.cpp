@@ -7,6 +7,7 @@
 
 #include "runtime/sanitizers.hpp"
 #include "sync/objects.hpp"
+#include "tests/support/fairness.hpp"
 #include "tests/support/sync_world.hpp"
 
 namespace netvm::test {
@@ -20,17 +21,6 @@ constexpr std::uint64_t kAt = 0x7000;
 
 std::uint64_t one() { return 1; }
 Objects& objects(SimSyncWorld& world, std::uint32_t node) { return world.node(node).sync->objects(); }
-
-// Jain's index of how often each node was served: 1 if all were equally often.
-double fairness(const std::vector<std::uint64_t>& served) {
-  double sum = 0;
-  double squares = 0;
-  for (const std::uint64_t n : served) {
-    sum += static_cast<double>(n);
-    squares += static_cast<double>(n) * static_cast<double>(n);
-  }
-  return sum * sum / (static_cast<double>(served.size()) * squares);
-}
 
 /// Every thread of every node calls turn(world, node, who) again and again for a while, and is served so often in each.
 void check_fair(const std::string& what, std::uint64_t times,

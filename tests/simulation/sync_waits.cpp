@@ -8,6 +8,7 @@
 
 #include "runtime/random.hpp"
 #include "sync/objects.hpp"
+#include "tests/support/fairness.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sync_world.hpp"
 
@@ -202,17 +203,6 @@ TEST_CASE("memory with an object that is used anywhere is not freed; freed, all 
   });
   const Simulator::Report report = world.run();
   CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
-}
-
-// Jain's index of how often each node got in: 1 if all did equally often.
-double fairness(const std::vector<std::uint64_t>& entries) {
-  double sum = 0;
-  double squares = 0;
-  for (const std::uint64_t n : entries) {
-    sum += static_cast<double>(n);
-    squares += static_cast<double>(n) * static_cast<double>(n);
-  }
-  return sum * sum / (static_cast<double>(entries.size()) * squares);
 }
 
 TEST_CASE("mutex: nodes that contend get it equally often, with one request and one grant each time") {

@@ -22,19 +22,13 @@
 #include "nic/firmware.hpp"
 #include "runtime/asymmetric_fence.hpp"
 #include "runtime/sanitizers.hpp"
+#include "runtime/topology.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
 using namespace netvm::test;
 
 namespace {
-
-void bind_to(int processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<std::size_t>(processor), &set);
-  (void)sched_setaffinity(0, sizeof set, &set);
-}
 
 // ---- the heavy fence ------------------------------------------------------------------------------------------------------------------------
 
@@ -54,7 +48,7 @@ class Duel {
     std::thread initiator([&] {
       // The kernel's fence for all processes forgets a processor where a thread has exited: the one for this process must not.
       const int here = sched_getcpu();
-      std::thread([here] { bind_to(here); }).join();
+      std::thread([here] { (void)bind_this_thread(here); }).join();
       // Stores that miss the cache go ahead of the announcement in the processor's store buffer, which drains in order: it shows late.
       std::vector<std::uint64_t> slow((std::size_t{32} << 20) / 8);
       std::uint64_t x = 1;

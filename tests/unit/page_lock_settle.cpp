@@ -18,6 +18,7 @@
 #include "nic/shadow_page_table.hpp"
 #include "runtime/asymmetric_fence.hpp"
 #include "runtime/sanitizers.hpp"
+#include "runtime/topology.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
@@ -28,13 +29,6 @@ std::int64_t now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-void bind_to(int processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<std::size_t>(processor), &set);
-  (void)sched_setaffinity(0, sizeof set, &set);
 }
 
 /// What the host and the initiator, a child of it, share.
@@ -61,8 +55,8 @@ int initiate(Board& board) {
   for (std::uint64_t round = 0; !board.stop.load() && !board.caught.load(); ++round) {
     if (round % 4096 == 0) {
       const int here = sched_getcpu();
-      bind_to(here);
-      std::thread([here] { bind_to(here); }).join();
+      (void)bind_this_thread(here);
+      std::thread([here] { (void)bind_this_thread(here); }).join();
     }
     auto locker = table.locker();
     for (int i = 0; i < 12; ++i) {
