@@ -142,6 +142,8 @@ using PutPiece = std::function<Status(std::uint64_t, const std::byte*, std::size
 void put_staged(int node, std::uint64_t offset, const void* from, std::size_t bytes, const PutPiece& piece);
 /// Throws Error unless the status is ok: "netvm: put to node 3 failed: ...".
 void check_transfer(Status status, const char* what, int node);
+/// What the NIC is asked for.
+nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t compare);
 
 /// The node's part of the job's report, as JSON text.
 std::string report_json(Runtime& runtime);

@@ -205,9 +205,7 @@ void get(int node, const void* from, void* to, std::size_t bytes) {
   }
 }
 
-std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare) {
-  Runtime& rt = Runtime::current("an atomic");
-  const std::uint64_t offset = symmetric_offset(rt, on, sizeof(*on), node, "atomic");
+nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t compare) {
   nic::AtomicArgs args;
   args.operand = operand;
   args.compare = compare;
@@ -225,7 +223,13 @@ std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t opera
       args.op = nic::AtomicOp::fetch_or;
       break;
   }
-  const auto old = rt.nic->atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, args);
+  return args;
+}
+
+std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare) {
+  Runtime& rt = Runtime::current("an atomic");
+  const std::uint64_t offset = symmetric_offset(rt, on, sizeof(*on), node, "atomic");
+  const auto old = rt.nic->atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, atomic_args(op, operand, compare));
   check_transfer(old.status(), "atomic on", node);
   return *old;
 }

@@ -80,6 +80,7 @@ void transfers(Job& job) {
   auto* data = job.symmetric_all<std::uint64_t>(kWords * static_cast<std::size_t>(threads));
   auto* flags = job.symmetric_all<std::uint64_t>(static_cast<std::size_t>(threads));
   auto* sums = job.symmetric_all<std::uint64_t>(1);
+  auto* slots = job.symmetric_all<std::uint64_t>(101);
   job.parallel([&](Thread& me) {
     Transfers mine(job, 16);
     std::vector<std::uint64_t> source(kWords);
@@ -107,6 +108,21 @@ void transfers(Job& job) {
     for (std::size_t i = 1; i < old.size(); ++i) EXPECT(old[i] > old[i - 1]);
     me.barrier();
     if (me.node() == 0) EXPECT(std::atomic_ref(*sums).load() == 201 * static_cast<std::uint64_t>(me.count()));
+    // Each slot goes to one of all, who all ask for all of them at once; and the bits of all come together.
+    std::fill(old.begin(), old.end(), 0);
+    const std::uint64_t name = static_cast<std::uint64_t>(me.rank()) + 1;
+    const int last = me.nodes() - 1;
+    for (std::size_t i = 0; i < old.size(); ++i) mine.compare_swap_async(last, slots + i, 0, name, &old[i]);
+    mine.fetch_or_async(last, slots + old.size(), std::uint64_t{1} << me.rank());
+    mine.quiet();
+    std::vector<std::uint64_t> owners(old.size() + 1);
+    netvm::get(last, slots, owners.data(), owners.size());
+    for (std::size_t i = 0; i < old.size(); ++i) EXPECT(owners[i] == (old[i] == 0 ? name : old[i]));
+    me.barrier();
+    std::uint64_t others = 0;
+    mine.swap_async(last, slots + old.size(), 0, &others);
+    mine.quiet();
+    EXPECT(me.sum(others) == (std::uint64_t{1} << me.count()) - 1);  // the first to swap has them all
   });
   bool refused = false;
   try {

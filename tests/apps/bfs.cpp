@@ -38,7 +38,7 @@ TEST_CASE("any number of threads builds the graph and finds the levels of the se
     for (const std::uint64_t root : roots) {
       Search::Result result;
       job.parallel([&](netvm::Thread& me) {
-        const Search::Result mine = search.run(me, root);
+        const Search::Result mine = search.run(job, me, root);
         if (me.local() == 0) result = mine;
       });
       const std::vector<std::uint64_t> words = search.collect();

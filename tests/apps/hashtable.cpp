@@ -35,7 +35,6 @@ TEST_CASE("a table takes keys until it is full, and says so") {
     client.add(keys.back(), k + 1);
   }
   client.add(keys.front(), 100);  // one that is there needs no room
-  client.flush();
   CHECK_THROWS_WITH_AS(client.add(key_of(99), 1), doctest::Contains("the table of node 0 is full: 12 slots"), std::runtime_error);
   keys.push_back(key_of(99));
   std::vector<std::uint64_t> counts(keys.size());
@@ -46,21 +45,20 @@ TEST_CASE("a table takes keys until it is full, and says so") {
   CHECK(table.contents(0).size() == 3 * kSlots);
 }
 
-TEST_CASE("a slot that somebody else took meanwhile is not taken again") {
+TEST_CASE("keys that want the same slots at the same time get one each; the same key gets one") {
   netvm::Job job(1);
   const Table table(job, 1);
   Client client(job, table);
-  const Bucket empty{};  // what everybody saw at first
-  for (const std::uint64_t key : {10, 20, 10, 30, 20, 40}) CHECK(client.add_to_bucket(0, 0, empty, key, 1));
-  CHECK_FALSE(client.add_to_bucket(0, 0, empty, 50, 1));
-  client.flush();
+  client.add(std::vector<std::uint64_t>{10, 20, 10, 30, 20, 40}, 1);  // each sees an empty bucket at first
   const std::vector<Slot> contents = table.contents(0);
   REQUIRE(contents.size() == kSlots);
   for (std::size_t i = 0; i < kSlots; ++i) {
     CHECK(contents[i].key == 10 * (i + 1));
     CHECK(contents[i].count == (i < 2 ? 2 : 1));
   }
-  CHECK(client.lost() == 0 + 1 + 1 + 2 + 2 + 3 + 4);
+  CHECK(client.lost() == 5 + 3 + 1);  // the first slot to all but one, the second to all that are left but one
+  CHECK(client.fetched() == 6);
+  CHECK_THROWS_WITH_AS(client.add(std::vector<std::uint64_t>{10, 50, 20}, 1), doctest::Contains("is full"), std::runtime_error);
 }
 
 TEST_CASE("any number of threads counts like one; a wrong table is seen") {

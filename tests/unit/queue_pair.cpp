@@ -162,6 +162,39 @@ TEST_CASE("many operations in flight: each signalled one has one completion, wha
   });
 }
 
+TEST_CASE("atomics in flight take effect in the order of posting, and each has the old value of its own") {
+  on_every_world([](NicWorld& world) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      Nic& nic = world.nic(0);
+      const auto pair = pair_to(nic, 1, 64);
+      constexpr std::uint64_t kOperations = 400;
+      std::vector<std::uint64_t> expected, old(kOperations, ~0ULL);
+      std::vector<QpCompletion> batch(16);
+      const auto take = [&](std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) old[batch[i].user_id] = batch[i].old_value;
+      };
+      std::uint64_t word = 0;  // as one after the other makes it
+      for (std::uint64_t i = 0; i < kOperations; ++i) {
+        const AtomicArgs kinds[] = {{AtomicOp::compare_swap, i + 1000, word},
+                                    {AtomicOp::compare_swap, i + 1000, word + 1},  // finds another value
+                                    {AtomicOp::fetch_add, 3},
+                                    {AtomicOp::swap, i}};
+        expected.push_back(word);
+        const std::uint64_t results[] = {i + 1000, word, word + 3, i};
+        word = results[i % 4];
+        while (pair->post(QpRequest::atomic(region, 0, kinds[i % 4], i)).status == Status::exhausted)
+          take(pair->wait(batch, soon(nic)).value());
+      }
+      CHECK(ok(pair->flush(soon(nic))));
+      for (std::size_t n = 0; (n = pair->poll(batch)) > 0;) take(n);
+      CHECK(old == expected);
+      CHECK(word_at(world, 1, 0) == word);
+    });
+    CHECK(world.nothing_dropped());
+  });
+}
+
 TEST_CASE("a fence waits until what is before it is PLACED; without one, writes may land in any order") {
   NicWorldOptions options;
   options.network.max_delay = 200'000;

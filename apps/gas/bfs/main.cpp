@@ -106,7 +106,7 @@ int run(int argc, char** argv) {
   for (const std::uint64_t root : graph.choose_roots()) {
     Search::Result result;
     job->parallel([&](netvm::Thread& me) {
-      const Search::Result mine = search.run(me, root);
+      const Search::Result mine = search.run(*job, me, root);
       splash2::ProcessorTime& time = own[static_cast<std::size_t>(me.local())];
       time = {time.total + mine.time.total, time.part + mine.time.part};
       times.set(me, time);

@@ -8,16 +8,23 @@ namespace gas::bfs {
 
 namespace {
 
-constexpr std::uint64_t kPiece = 32;     // vertices of a queue that a thread takes at once
-constexpr std::size_t kAnnounced = 128;  // vertices that are put into a queue at once
+constexpr std::uint64_t kPiece = 32;  // vertices of a queue that a thread takes at once
+constexpr std::size_t kAsked = 256;   // vertices that are asked for at once
 
 }  // namespace
 
 /// One thread's work in a search.
 class Search::Level {
  public:
-  Level(const Search& search, const netvm::Thread& me)
-      : search_(search), me_(me), known_(search.graph_.parameters().vertices()), found_(static_cast<std::size_t>(me.nodes())) {}
+  Level(netvm::Job& job, const Search& search, const netvm::Thread& me)
+      : search_(search),
+        me_(me),
+        transfers_(job, kAsked),
+        known_(search.graph_.parameters().vertices()),
+        found_(static_cast<std::size_t>(me.nodes())),
+        places_(found_.size()) {
+    questions_.reserve(kAsked);
+  }
 
   /// Whether this is the first time that the thread hears of the vertex.
   bool is_new(std::uint64_t vertex) {
@@ -36,7 +43,7 @@ class Search::Level {
       if (first >= end) break;
       for (std::uint64_t i = first; i < std::min(first + kPiece, end); ++i) visit(queue[i], level);
     }
-    for (int node = 0; node < me_.nodes(); ++node) announce(node, level + 1);
+    claim(level);
   }
 
   std::uint64_t claimed = 0;  ///< in this level
@@ -50,30 +57,51 @@ class Search::Level {
     ends += neighbours.size();
     for (const std::uint64_t next : neighbours) {
       if (!is_new(next)) continue;
-      const int node = owners.node(next);
-      ++asked;
+      questions_.push_back({next, 0});
       const std::uint64_t mine = Reached::pack(vertex, level + 1);
-      if (netvm::compare_swap(node, &search_.words_[owners.local(next)], Reached::kFree, mine) != Reached::kFree) continue;
-      ++claimed;
-      auto& found = found_[static_cast<std::size_t>(node)];
-      found.push_back(next);
-      if (found.size() >= kAnnounced) announce(node, level + 1);
+      transfers_.compare_swap_async(owners.node(next), &search_.words_[owners.local(next)], Reached::kFree, mine, &questions_.back().was);
+      if (questions_.size() == kAsked) claim(level);
     }
   }
 
-  /// Puts what was found into its owner's queue.
-  void announce(int node, std::uint64_t level) {
-    auto& found = found_[static_cast<std::size_t>(node)];
-    if (found.empty()) return;
-    const std::uint64_t place = netvm::fetch_add(node, &search_.ends_[level % kQueues], found.size());
-    netvm::put(node, search_.queue(level) + place, found.data(), found.size());
-    found.clear();
+  /// Waits for the answers, and puts the vertices that were free into their owners' queues.
+  void claim(std::uint64_t level) {
+    const Owners& owners = search_.graph_.owners();
+    transfers_.quiet();
+    asked += questions_.size();
+    for (const Question& question : questions_) {
+      if (question.was != Reached::kFree) continue;
+      ++claimed;
+      found_[static_cast<std::size_t>(owners.node(question.vertex))].push_back(question.vertex);
+    }
+    questions_.clear();
+    const auto of_each = [&](auto&& f) {
+      for (std::size_t node = 0; node < found_.size(); ++node) {
+        if (!found_[node].empty()) f(static_cast<int>(node), found_[node], places_[node]);
+      }
+      transfers_.quiet();
+    };
+    of_each([&](int node, const std::vector<std::uint64_t>& found, std::uint64_t& place) {
+      transfers_.fetch_add_async(node, &search_.ends_[(level + 1) % kQueues], found.size(), &place);
+    });
+    of_each([&](int node, const std::vector<std::uint64_t>& found, std::uint64_t place) {
+      transfers_.put_async(node, search_.queue(level + 1) + place, found.data(), found.size());
+    });
+    for (std::vector<std::uint64_t>& found : found_) found.clear();
   }
+
+  struct Question {
+    std::uint64_t vertex;
+    std::uint64_t was;  ///< the vertex's word
+  };
 
   const Search& search_;
   const netvm::Thread& me_;
+  std::vector<Question> questions_;  // never grows beyond its room: answers come to it
+  netvm::Transfers transfers_;
   std::vector<bool> known_;
-  std::vector<std::vector<std::uint64_t>> found_;
+  std::vector<std::vector<std::uint64_t>> found_;  // by owner
+  std::vector<std::uint64_t> places_;              // in the owners' queues
 };
 
 Search::Search(netvm::Job& job, const Graph& graph)
@@ -92,9 +120,9 @@ void Search::clear(const netvm::Thread& me) const {
   std::fill_n(taken_, kQueues, 0);
 }
 
-Search::Result Search::run(netvm::Thread& me, std::uint64_t root) {
+Search::Result Search::run(netvm::Job& job, netvm::Thread& me, std::uint64_t root) {
   Result result;
-  Level level(*this, me);
+  Level level(job, *this, me);
   clear(me);
   me.barrier();
   const double start = splash2::clock_seconds();

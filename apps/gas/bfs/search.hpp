@@ -1,6 +1,7 @@
 // Breadth-first search over the distributed graph (Graph500's kernel 2), by one-sided atomics.
 //
-// 1. A vertex has one word at its owner: free, or its parent and its level. Whoever finds a free one first, with a compare-and-swap, has claimed it.
+// 1. A vertex has one word at its owner: free, or its parent and its level. Whoever finds a free one first, with a compare-and-swap, has claimed it. Many
+//    are under way at once.
 // 2. A claimed vertex goes into its owner's queue for the next level: places are reserved by fetch-and-add, many at once, and filled by a put.
 // 3. The threads of a node take pieces of the node's queue by fetch-and-add, and read the vertices' neighbours in their own memory.
 // 4. A thread remembers which vertices it knows to be claimed and asks for each once: most edges cost nothing.
@@ -40,7 +41,7 @@ class Search {
     std::uint64_t asked = 0;  ///< compare-and-swaps
   };
   /// Every thread of parallel(); the counts are of all together.
-  Result run(netvm::Thread& me, std::uint64_t root);
+  Result run(netvm::Job& job, netvm::Thread& me, std::uint64_t root);
   /// All vertices' words, by gets: any node, after the search.
   [[nodiscard]] std::vector<std::uint64_t> collect() const;
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 #include <stdexcept>
 
@@ -42,39 +43,60 @@ std::vector<Slot> Table::contents(int node) const {
   return taken;
 }
 
-Client::Client(netvm::Job& job, const Table& table) : table_(table), transfers_(job) {}
+struct Client::Insertion {
+  std::uint64_t key;
+  Home home;
+  std::size_t step = 0;     ///< buckets behind the first
+  std::size_t slot = 0;     ///< of the bucket, where the search is
+  bool fetched = false;     ///< the bucket is in `seen`, or will be by the next quiet()
+  std::uint64_t owner = 0;  ///< of the slot, after a compare-and-swap
+  bool asked = false;       ///< for the slot
+  Bucket seen{};
+};
 
-void Client::add(std::uint64_t key, std::uint64_t by) {
-  const auto [node, first] = home_of(key, table_.nodes(), table_.buckets());
-  for (std::size_t step = 0; step < table_.buckets(); ++step) {
-    const std::size_t index = (first + step) % table_.buckets();
-    Bucket seen;
-    netvm::get(node, table_.bucket(index), &seen);
-    ++fetched_;
-    if (add_to_bucket(node, index, seen, key, by)) return;
+Client::Client(netvm::Job& job, const Table& table) : table_(table), transfers_(job) {}
+Client::~Client() = default;
+
+void Client::add(std::span<const std::uint64_t> keys, std::uint64_t by) {
+  insertions_.clear();
+  for (const std::uint64_t key : keys) insertions_.push_back({.key = key, .home = home_of(key, table_.nodes(), table_.buckets())});
+  std::vector<Insertion*> open(insertions_.size());
+  std::transform(insertions_.begin(), insertions_.end(), open.begin(), [](Insertion& insertion) { return &insertion; });
+  while (!open.empty()) {
+    std::erase_if(open, [&](Insertion* insertion) { return !go_on(*insertion, by); });
+    transfers_.quiet();
   }
-  throw std::runtime_error(
-      fmt::format("the table of node {} is full: {} slots; give it more room with --load", node, table_.buckets() * kSlots));
 }
 
-bool Client::add_to_bucket(int node, std::size_t index, const Bucket& seen, std::uint64_t key, std::uint64_t by) {
-  for (std::size_t i = 0; i < kSlots; ++i) {
-    Slot& slot = (*table_.bucket(index))[i];
-    std::uint64_t owner = seen[i].key;
-    if (owner == 0) {
-      owner = netvm::compare_swap(node, &slot.key, 0, key);
-      if (owner == 0) {
-        owner = key;  // taken
-      } else {
-        ++lost_;  // to somebody else, maybe with the same key
-      }
+bool Client::go_on(Insertion& at, std::uint64_t by) {
+  if (at.asked) {
+    at.asked = false;
+    if (at.owner != 0) ++lost_;  // to somebody else, maybe with the same key
+    at.seen[at.slot].key = at.owner == 0 ? at.key : at.owner;
+  }
+  const auto index = [&] { return (at.home.bucket + at.step) % table_.buckets(); };
+  for (; at.fetched && at.slot < kSlots; ++at.slot) {
+    Slot& slot = (*table_.bucket(index()))[at.slot];
+    const std::uint64_t owner = at.seen[at.slot].key;
+    if (owner == at.key) {
+      transfers_.fetch_add_async(at.home.node, &slot.count, by);
+      return false;
     }
-    if (owner == key) {
-      transfers_.fetch_add_async(node, &slot.count, by);
-      return true;
+    if (owner == 0) {
+      transfers_.compare_swap_async(at.home.node, &slot.key, 0, at.key, &at.owner);
+      return at.asked = true;
     }
   }
-  return false;
+  if (at.fetched) ++at.step;
+  if (at.step == table_.buckets()) {
+    transfers_.quiet();
+    throw std::runtime_error(
+        fmt::format("the table of node {} is full: {} slots; give it more room with --load", at.home.node, table_.buckets() * kSlots));
+  }
+  at.slot = 0;
+  transfers_.get_async(at.home.node, table_.bucket(index()), &at.seen);
+  ++fetched_;
+  return at.fetched = true;
 }
 
 void Client::find(std::span<const std::uint64_t> keys, std::span<std::uint64_t> counts) {

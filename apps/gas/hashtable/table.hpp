@@ -3,7 +3,7 @@
 // 1. A key belongs to a bucket of four slots (64 bytes) of one node; a full bucket overflows into the next of the same node.
 // 2. A slot's key is 0 (free) until a compare-and-swap sets it, and never changes after. The slots of a bucket are taken in their order, and so are buckets: who
 //    meets a free slot on the way knows that the key was not there at that moment.
-// 3. A count changes by fetch-and-add alone, which need not be waited for: add() may be under way until flush().
+// 3. A count changes by fetch-and-add alone.
 // 4. A Table is made collectively, and no longer than the job. A Client is a thread's access to it.
 #pragma once
 
@@ -52,13 +52,12 @@ class Table {
 class Client {
  public:
   Client(netvm::Job& job, const Table& table);
+  ~Client();
 
-  /// Adds to the key's count, which begins at 0. `key` is not 0. Throws std::runtime_error if the node's table is full.
-  void add(std::uint64_t key, std::uint64_t by);
-  /// The same in one bucket, which looked so a moment ago; others may have taken slots since. False: it is full.
-  bool add_to_bucket(int node, std::size_t index, const Bucket& seen, std::uint64_t key, std::uint64_t by);
-  /// What was added takes effect.
-  void flush() { transfers_.quiet(); }
+  /// Adds to the count of each of the keys, which begin at 0; what all of them need is under way together. No key is 0. Throws std::runtime_error if
+  /// a node's table is full.
+  void add(std::span<const std::uint64_t> keys, std::uint64_t by);
+  void add(std::uint64_t key, std::uint64_t by) { add({&key, 1}, by); }
   /// The counts of many keys, 0 for those that are not there; their gets are under way together.
   void find(std::span<const std::uint64_t> keys, std::span<std::uint64_t> counts);
 
@@ -67,8 +66,13 @@ class Client {
   [[nodiscard]] std::uint64_t lost() const { return lost_; }
 
  private:
+  struct Insertion;
+  /// Where a key's search goes on: looks at what was seen of its bucket, asks for what it needs next. False: the key has its count.
+  bool go_on(Insertion& insertion, std::uint64_t by);
+
   const Table& table_;
   netvm::Transfers transfers_;
+  std::vector<Insertion> insertions_;
   std::uint64_t fetched_ = 0;
   std::uint64_t lost_ = 0;
 };

@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint64_t kKeyStream = 33;
 constexpr std::uint64_t kMissingStream = 34;
 constexpr std::uint64_t kOrderStream = 35;
-constexpr std::size_t kBatch = 256;  // keys that are looked up together
+constexpr std::size_t kBatch = 256;  // keys that are inserted or looked up together
 
 /// The i-th key that is looked up: every second one is there, if it was inserted.
 std::uint64_t wanted_key(const Parameters& parameters, std::uint64_t i) {
@@ -81,14 +81,17 @@ Result run(netvm::Job& job, netvm::Thread& me, const Table& table, const Paramet
   const auto part = splash2::Part::of(parameters.inserts, me.rank(), me.count());
   me.barrier();
   double start = splash2::clock_seconds();
-  for (std::uint64_t i = part.first; i < part.last; ++i) client.add(inserted_key(parameters, i), 1);
-  client.flush();
+  std::array<std::uint64_t, kBatch> keys;
+  for (std::uint64_t first = part.first; first < part.last; first += kBatch) {
+    const std::size_t batch = std::min<std::size_t>(kBatch, part.last - first);
+    for (std::size_t i = 0; i < batch; ++i) keys[i] = inserted_key(parameters, first + i);
+    client.add(std::span(keys).first(batch), 1);
+  }
   result.time.part += splash2::clock_seconds() - start;
   me.barrier();
   result.insert_seconds = me.max(splash2::clock_seconds() - start);
 
   start = splash2::clock_seconds();
-  std::array<std::uint64_t, kBatch> keys;
   std::array<std::uint64_t, kBatch> counts;
   for (std::uint64_t first = part.first; first < part.last; first += kBatch) {
     const std::size_t batch = std::min<std::size_t>(kBatch, part.last - first);

@@ -389,8 +389,20 @@ class Transfers {
     static_assert(std::is_trivially_copyable_v<T>);
     get_bytes(node, from, to, detail::bytes_of<T>(n));
   }
-  /// The old value is in *old (private memory; may be null) after quiet().
-  void fetch_add_async(int node, std::uint64_t* on, std::uint64_t by, std::uint64_t* old = nullptr);
+  /// The atomics of one word: each leaves the old value in *old (private memory; may be null) by quiet(). Those on one node take effect in the order of
+  /// asking.
+  void fetch_add_async(int node, std::uint64_t* on, std::uint64_t by, std::uint64_t* old = nullptr) {
+    atomic(node, on, detail::Atomic::fetch_add, by, 0, old);
+  }
+  void fetch_or_async(int node, std::uint64_t* on, std::uint64_t bits, std::uint64_t* old = nullptr) {
+    atomic(node, on, detail::Atomic::fetch_or, bits, 0, old);
+  }
+  void swap_async(int node, std::uint64_t* on, std::uint64_t value, std::uint64_t* old = nullptr) {
+    atomic(node, on, detail::Atomic::swap, value, 0, old);
+  }
+  void compare_swap_async(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value, std::uint64_t* old = nullptr) {
+    atomic(node, on, detail::Atomic::compare_swap, value, expected, old);
+  }
 
   /// To each node: what is asked for from now on takes effect after everything before. Does not wait.
   void fence();
@@ -400,6 +412,7 @@ class Transfers {
  private:
   void put_bytes(int node, void* to, const void* from, std::size_t bytes);
   void get_bytes(int node, const void* from, void* to, std::size_t bytes);
+  void atomic(int node, std::uint64_t* on, detail::Atomic op, std::uint64_t operand, std::uint64_t expected, std::uint64_t* old);
   struct State;
   std::unique_ptr<State> state_;
 };
