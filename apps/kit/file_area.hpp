@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 
 #include "apps/kit/thread_state.hpp"
@@ -44,10 +45,10 @@ class FileArea {
     if (into >= bytes_.load(std::memory_order_acquire)) return std::nullopt;  // acquire: partner is open()'s release
     return static_cast<int>(into / kSlice);
   }
-  /// Whether another node has opened that file.
+  /// Whether another node has opened that file, or it is the standard input elsewhere than on node 0.
   [[nodiscard]] static bool is_foreign(const void* file) {
     const std::optional<int> node = node_of(file);
-    return node && *node != node_;
+    return node ? *node != node_ : file == stdin && node_ != 0;
   }
 
  private:

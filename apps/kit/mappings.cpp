@@ -14,6 +14,7 @@
 #include <cstring>
 #include <string>
 
+#include "apps/kit/descriptors.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/pthreads.hpp"
@@ -75,6 +76,7 @@ void* map(void* address, std::size_t bytes, int protection, int flags, int fd, o
            "threads), and "
            "write what changes with pwrite()");
   }
+  if (file && !Descriptors::here(fd)) return MAP_FAILED;
   std::byte* const memory = allocate(bytes);
   if (memory == nullptr) return fail(ENOMEM);
   if (!file) return memory;

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/kit/descriptors.hpp"
 #include "apps/kit/file_area.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
@@ -62,6 +63,17 @@ NETVM_REAL(popen);
 NETVM_REAL(freopen);
 NETVM_REAL(posix_spawn);
 NETVM_REAL(posix_spawnp);
+
+/// The descriptors of a pair that was opened, with the call's result.
+int adopt_both(int ends[2], int result) {
+  if (result != 0) return result;
+  for (int end = 0; end < 2; ++end) {
+    if ((ends[end] = Descriptors::adopt(ends[end])) >= 0) continue;
+    Descriptors::close(ends[1 - end]);
+    return -1;
+  }
+  return 0;
+}
 
 /// A null-terminated array of strings, in private memory.
 class PrivateStrings {
@@ -125,9 +137,11 @@ using netvm::kit::with_string;
 extern "C" {
 
 ssize_t recv(int fd, void* buffer, std::size_t bytes, int flags) {
+  if (!kit::Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, true, [=] { return kit::real_recv(fd, buffer, bytes, flags); });
 }
 ssize_t recvfrom(int fd, void* buffer, std::size_t bytes, int flags, sockaddr* from, socklen_t* length) {
+  if (!kit::Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, true, [=] {
     return with_rights(length, sizeof *length, true, [=] {
       return with_rights(from, from != nullptr ? *length : 0, true,
@@ -136,21 +150,24 @@ ssize_t recvfrom(int fd, void* buffer, std::size_t bytes, int flags, sockaddr* f
   });
 }
 ssize_t send(int fd, const void* buffer, std::size_t bytes, int flags) {
+  if (!kit::Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, false, [=] { return kit::real_send(fd, buffer, bytes, flags); });
 }
 ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to, socklen_t length) {
+  if (!kit::Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, false, [=] {
     return with_rights(to, length, false, [=] { return kit::real_sendto(fd, buffer, bytes, flags, to, length); });
   });
 }
 int pipe(int ends[2]) noexcept {
-  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe(ends); });
+  return kit::adopt_both(ends, with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe(ends); }));
 }
 int pipe2(int ends[2], int flags) noexcept {
-  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe2(ends, flags); });
+  return kit::adopt_both(ends, with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe2(ends, flags); }));
 }
 int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
-  return with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_socketpair(domain, type, protocol, ends); });
+  return kit::adopt_both(ends,
+                         with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_socketpair(domain, type, protocol, ends); }));
 }
 ssize_t getrandom(void* buffer, std::size_t bytes, unsigned flags) {
   return with_rights(buffer, bytes, true, [=] { return kit::real_getrandom(buffer, bytes, flags); });
@@ -160,6 +177,8 @@ pid_t waitpid(pid_t pid, int* status, int options) {
 }
 pid_t wait(int* status) { return waitpid(-1, status, 0); }
 int poll(pollfd* files, nfds_t count, int timeout) {
+  for (nfds_t i = 0; i < count; ++i)
+    static_cast<void>(files[i].fd >= 0 && kit::Descriptors::here(files[i].fd));  // what is nobody's is POLLNVAL
   return with_rights(files, count * sizeof *files, true, [=] { return kit::real_poll(files, count, timeout); });
 }
 int uname(utsname* to) noexcept {
@@ -232,14 +251,15 @@ void setbuffer(FILE* file, char* buffer, std::size_t bytes) noexcept { setvbuf(f
 
 FILE* popen(const char* command, const char* mode) {
   const kit::FileArea::Opening opening;
-  return kit::with_private_texts(command, mode,
-                                 [](const char* its_command, const char* its_mode) { return kit::real_popen(its_command, its_mode); });
+  return kit::Descriptors::adopt(kit::with_private_texts(
+      command, mode, [](const char* its_command, const char* its_mode) { return kit::real_popen(its_command, its_mode); }));
 }
 // It closes the file before it opens the other: there is no second try.
 FILE* freopen(const char* path, const char* mode, FILE* file) {
   kit::require_own_file("freopen()", file, __builtin_return_address(0));
-  return kit::with_private_texts(
-      path, mode, [file](const char* its_path, const char* its_mode) { return kit::real_freopen(its_path, its_mode, file); });
+  kit::Descriptors::recall(file->_fileno);
+  return kit::Descriptors::adopt(kit::with_private_texts(
+      path, mode, [file](const char* its_path, const char* its_mode) { return kit::real_freopen(its_path, its_mode, file); }));
 }
 FILE* freopen64(const char* path, const char* mode, FILE* file) { return freopen(path, mode, file); }
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,

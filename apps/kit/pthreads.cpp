@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "apps/kit/atomic_code.hpp"
+#include "apps/kit/descriptors.hpp"
 #include "apps/kit/heap.hpp"
 #include "apps/kit/malloc.hpp"
 #include "apps/kit/placement.hpp"
@@ -186,6 +187,7 @@ void Pthreads::open() {
   control_ = reinterpret_cast<Control*>(memory);
   mailboxes_ = reinterpret_cast<Mailbox*>(memory + kPageSize);
   Keys::open(reinterpret_cast<KeyTable*>(memory + kPageSize + nodes * sizeof(Mailbox)));
+  Descriptors::open(kit_);
   (void)std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // lines of several nodes come in the order of printing
   NETVM_CHECK(::on_exit(&Pthreads::on_exit, this) == 0, "no memory for a handler of exit()");
   if (kit_.node() != 0) return;

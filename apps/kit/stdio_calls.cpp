@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/kit/descriptors.hpp"
 #include "apps/kit/file_area.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/real.hpp"
@@ -22,14 +23,21 @@
 namespace netvm::kit {
 
 [[gnu::cold]] void refuse_foreign_file(const char* call, const void* file, const void* code) {
-  const int opened = *FileArea::node_of(file);
+  const std::optional<int> opened = FileArea::node_of(file);
   const std::string text = in_runtime([=] {
     std::array<char, 128> name{};
     const bool known = name_of_function(reinterpret_cast<std::uintptr_t>(code), name);
+    const std::string where = known ? fmt::format("in {}, ", name.data()) : std::string();
+    if (!opened) {
+      return where +
+             "standard input is node 0's, and what a FILE * or a C++ stream has read of it is there: read it in a thread of node 0, or "
+             "with "
+             "read() from descriptor 0";
+    }
     return fmt::format(
-        "{}{}the file was opened on node {}, and a FILE * or a C++ stream is of use there only: open the file in a thread of this node, "
+        "{}the file was opened on node {}, and a FILE * or a C++ stream is of use there only: open the file in a thread of this node, "
         "let a thread of node {} write or read, or use stdout",
-        known ? "in " : "", known ? std::string(name.data()) + ", " : std::string(), opened, opened);
+        where, *opened, *opened);
   });
   misuse(call, text);
 }
@@ -64,7 +72,6 @@ namespace netvm::kit {
 extern "C" {
 
 // What is done to the file as a whole. freopen() is in more_system_calls.cpp.
-NETVM_FILE_CALL(int, fclose, (FILE * file), file, file)
 NETVM_FILE_CALL(int, pclose, (FILE * file), file, file)
 NETVM_FILE_CALL(int, fflush, (FILE * file), file, file)
 NETVM_FILE_CALL(int, fflush_unlocked, (FILE * file), file, file)
@@ -131,6 +138,34 @@ NETVM_FILE_FORMAT(fscanf, vfscanf, char, NETVM_NOTHING, NETVM_NOTHING)
 NETVM_FILE_FORMAT(__isoc99_fscanf, __isoc99_vfscanf, char, NETVM_NOTHING, NETVM_NOTHING)
 NETVM_FILE_FORMAT(__isoc23_fscanf, __isoc23_vfscanf, char, NETVM_NOTHING, NETVM_NOTHING)
 
+// Reading standard input without saying so.
+#define NETVM_STDIN_CALL(R, name, parameters, ...)                                 \
+  R netvm_file_##name parameters __asm__(#name);                                   \
+  R netvm_file_##name parameters {                                                 \
+    static constinit auto real = netvm::kit::make_real(&netvm_file_##name, #name); \
+    netvm::kit::require_own_file(#name "()", stdin, __builtin_return_address(0));  \
+    return real(__VA_ARGS__);                                                      \
+  }
+#define NETVM_STDIN_FORMAT(name, behind)                                               \
+  int netvm_file_##name(const char* format, ...) __asm__(#name);                       \
+  int netvm_file_##name(const char* format, ...) {                                     \
+    static constinit auto real = netvm::kit::make_real(&netvm_file_##behind, #behind); \
+    netvm::kit::require_own_file(#name "()", stdin, __builtin_return_address(0));      \
+    va_list arguments;                                                                 \
+    va_start(arguments, format);                                                       \
+    const int result = real(stdin, format, arguments);                                 \
+    va_end(arguments);                                                                 \
+    return result;                                                                     \
+  }
+NETVM_STDIN_CALL(int, getchar, (), )
+NETVM_STDIN_CALL(int, getchar_unlocked, (), )
+NETVM_STDIN_CALL(wint_t, getwchar, (), )
+NETVM_STDIN_CALL(int, vscanf, (const char* format, va_list arguments), format, arguments)
+NETVM_STDIN_CALL(int, __isoc99_vscanf, (const char* format, va_list arguments), format, arguments)
+NETVM_STDIN_FORMAT(scanf, vfscanf)
+NETVM_STDIN_FORMAT(__isoc99_scanf, __isoc99_vfscanf)
+NETVM_STDIN_FORMAT(__isoc23_scanf, __isoc23_vfscanf)
+
 // Wide characters.
 NETVM_FILE_CALL(int, fwide, (FILE * file, int mode), file, file, mode)
 NETVM_FILE_CALL(wint_t, fputwc, (wchar_t character, FILE* file), file, character, file)
@@ -147,15 +182,28 @@ NETVM_FILE_FORMAT(fwprintf, vfwprintf, wchar_t, NETVM_NOTHING, NETVM_NOTHING)
 NETVM_FILE_FORMAT(fwscanf, vfwscanf, wchar_t, NETVM_NOTHING, NETVM_NOTHING)
 NETVM_FILE_FORMAT(__isoc99_fwscanf, __isoc99_vfwscanf, wchar_t, NETVM_NOTHING, NETVM_NOTHING)
 
+int netvm_file_fclose(FILE* file) __asm__("fclose");
+int netvm_file_fclose(FILE* file) {
+  static constinit auto real = netvm::kit::make_real(&netvm_file_fclose, "fclose");
+  netvm::kit::require_own_file("fclose()", file, __builtin_return_address(0));
+  if (file != nullptr) netvm::kit::Descriptors::recall(file->_fileno);
+  return real(file);
+}
+FILE* netvm_file_fdopen(int fd, const char* mode) __asm__("fdopen");
+FILE* netvm_file_fdopen(int fd, const char* mode) {
+  static constinit auto real = netvm::kit::make_real(&netvm_file_fdopen, "fdopen");
+  const netvm::kit::FileArea::Opening opening;
+  return netvm::kit::Descriptors::here(fd) ? real(fd, mode) : nullptr;
+}
+
 // What opens one. fopen() and popen() are in system_calls.cpp and more_system_calls.cpp.
 #define NETVM_FILE_OPENING(name, parameters, ...)                                  \
   FILE* netvm_file_##name parameters __asm__(#name);                               \
   FILE* netvm_file_##name parameters {                                             \
     static constinit auto real = netvm::kit::make_real(&netvm_file_##name, #name); \
     const netvm::kit::FileArea::Opening opening;                                   \
-    return real(__VA_ARGS__);                                                      \
+    return netvm::kit::Descriptors::adopt(real(__VA_ARGS__));                      \
   }
-NETVM_FILE_OPENING(fdopen, (int fd, const char* mode), fd, mode)
 NETVM_FILE_OPENING(tmpfile, (), )
 NETVM_FILE_OPENING(tmpfile64, (), )
 NETVM_FILE_OPENING(fmemopen, (void* buffer, std::size_t bytes, const char* mode), buffer, bytes, mode)

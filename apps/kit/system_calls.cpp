@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "apps/kit/descriptors.hpp"
 #include "apps/kit/file_area.hpp"
 #include "apps/kit/kit.hpp"
 #include "apps/kit/real.hpp"
@@ -98,6 +99,7 @@ int real_open(const char* path, int flags, mode_t mode) {
 
 }  // namespace netvm::kit
 
+using netvm::kit::Descriptors;
 using netvm::kit::with_rights;
 using netvm::kit::with_segments;
 using netvm::kit::with_string;
@@ -105,21 +107,27 @@ using netvm::kit::with_string;
 extern "C" {
 
 ssize_t __wrap_read(int fd, void* buffer, std::size_t bytes) {
+  if (!Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, true, [&] { return netvm::kit::real_read(fd, buffer, bytes); });
 }
 ssize_t __wrap_write(int fd, const void* buffer, std::size_t bytes) {
+  if (!Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, false, [&] { return netvm::kit::real_write(fd, buffer, bytes); });
 }
 ssize_t __wrap_pread(int fd, void* buffer, std::size_t bytes, off_t at) {
+  if (!Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, true, [&] { return netvm::kit::real_pread(fd, buffer, bytes, at); });
 }
 ssize_t __wrap_pwrite(int fd, const void* buffer, std::size_t bytes, off_t at) {
+  if (!Descriptors::here(fd)) return -1;
   return with_rights(buffer, bytes, false, [&] { return netvm::kit::real_pwrite(fd, buffer, bytes, at); });
 }
 ssize_t __wrap_readv(int fd, const iovec* segments, int count) {
+  if (!Descriptors::here(fd)) return -1;
   return with_segments(segments, count, true, [&] { return netvm::kit::real_readv(fd, segments, count); });
 }
 ssize_t __wrap_writev(int fd, const iovec* segments, int count) {
+  if (!Descriptors::here(fd)) return -1;
   return with_segments(segments, count, false, [&] { return netvm::kit::real_writev(fd, segments, count); });
 }
 
@@ -146,13 +154,13 @@ int __wrap_open(const char* path, int flags, ...) {
   va_start(rest, flags);
   const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
   va_end(rest);
-  return with_string(path, [&] { return netvm::kit::real_open(path, flags, mode); });
+  return Descriptors::adopt(with_string(path, [&] { return netvm::kit::real_open(path, flags, mode); }));
 }
 FILE* __wrap_fopen(const char* path, const char* mode) {
   const netvm::kit::FileArea::Opening opening;
   FILE* file = nullptr;
   (void)with_string(path, [&] { return (file = netvm::kit::real_fopen(path, mode)) != nullptr ? 0 : -1; });
-  return file;
+  return Descriptors::adopt(file);
 }
 // The names that -D_FILE_OFFSET_BITS=64 calls; on 64-bit machines they are the same.
 ssize_t __wrap_pread64(int fd, void* buffer, std::size_t bytes, off_t at) { return __wrap_pread(fd, buffer, bytes, at); }
@@ -203,6 +211,7 @@ int __wrap_stat(const char* path, struct stat* to) {
   return with_rights(to, sizeof *to, true, [&] { return with_string(path, [&] { return ::stat(path, to); }); });
 }
 int __wrap_fstat(int fd, struct stat* to) {
+  if (!Descriptors::here(fd)) return -1;
   return with_rights(to, sizeof *to, true, [&] { return ::fstat(fd, to); });
 }
 clock_t __wrap_times(tms* to) {

@@ -279,8 +279,9 @@ void Launcher::judge_end(std::uint32_t node) {
     return;
   if (status != 0) {
     const bool after_leaving = state == State::left;
-    const std::string sentence =
-        fmt::format("{} {}{}", name_of(node), describe_end(wait_status), after_leaving ? " after it had left the job" : "");
+    // A status is the program's answer; a signal after the end, in a destructor, is worth a word.
+    const bool late = after_leaving && WIFSIGNALED(wait_status);
+    const std::string sentence = fmt::format("{} {}{}", name_of(node), describe_end(wait_status), late ? " after it had left the job" : "");
     // A node that has left may fail for a reason that the others share (a wrong answer): they get a moment to say so themselves.
     end_job(sentence + others(node), status, after_leaving ? 0 : SIGTERM, after_leaving ? kFarewellGrace : kGrace);
   } else if (state == State::joined || state == State::lost) {

@@ -96,12 +96,12 @@ int run(int argc, char** argv) {
   }
   Launcher launcher(options, program.path, settings.verbose > 0);
   Outcome outcome = launcher.run();
-  if (options.nodes > 1 && !outcome.anybody_joined && outcome.exit_status == 0 && creates_threads(program.path)) {
-    fmt::print(stderr,
-               "netvmrun: {} ran {} times, each by itself, for it does not join the job: to spread its threads over the nodes, build it "
-               "with netvm-cc "
-               "(docs/porting.md)\n",
-               options.program.front(), options.nodes);
+  if (options.nodes > 1 && !outcome.anybody_joined && outcome.exit_status == 0) {
+    const bool threads = creates_threads(program.path);
+    if (threads || settings.verbose > 0) {
+      fmt::print(stderr, "netvmrun: {} ran {} times, each by itself, for it does not join the job{}\n", options.program.front(),
+                 options.nodes, threads ? ": to spread its threads over the nodes, build it with netvm-cc (docs/porting.md)" : "");
+    }
   }
   report_result(options, settings, outcome);
   return outcome.exit_status;

@@ -18,10 +18,10 @@ static int here, plain, onces, spun;
 
 static void do_once(void) { ++onces; }
 
-static int work(void *argument) {
+static int work(void* argument) {
   call_once(&once, do_once);
   CHECK(onces == 1);
-  mine = *(int *)argument;
+  mine = *(int*)argument;
   CHECK(tss_set(key, argument) == thrd_success);
   for (int i = 0; i < kRounds; ++i) atomic_fetch_add(&counter, 1);
   for (int i = 0; i < 20; ++i) {
@@ -34,7 +34,7 @@ static int work(void *argument) {
   if (++here == kThreads) cnd_broadcast(&all_here);
   while (here < kThreads) cnd_wait(&all_here, &mutex);
   mtx_unlock(&mutex);
-  CHECK(mine == *(int *)argument && tss_get(key) == argument);
+  CHECK(mine == *(int*)argument && tss_get(key) == argument);
   if (mine == 2) thrd_exit(200);
   return mine * 100;
 }

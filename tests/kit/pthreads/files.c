@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -16,15 +18,15 @@
 
 enum { kBytes = 300000 };
 static char name[64];
-static char *expected;
-extern char **environ;
+static char* expected;
+extern char** environ;
 
-static void fill(char *to, size_t n) {
+static void fill(char* to, size_t n) {
   for (size_t i = 0; i < n; ++i) to[i] = (char)(i * 7 % 251);
 }
 
 /* Each way to read a file, into memory that nobody has touched, on whatever node this runs. */
-static void *read_it(void *unused) {
+static void* read_it(void* unused) {
   char *heap = malloc(kBytes), *line = NULL, text[100], deep[20000];
   size_t size = 0;
   struct stat facts;
@@ -39,12 +41,12 @@ static void *read_it(void *unused) {
   CHECK(pread(fd, deep, sizeof deep, 1000) == sizeof deep && memcmp(deep, expected + 1000, sizeof deep) == 0);
   free(heap);
 
-  char *mapped = mmap(NULL, kBytes, PROT_READ, MAP_PRIVATE, fd, 0);
+  char* mapped = mmap(NULL, kBytes, PROT_READ, MAP_PRIVATE, fd, 0);
   CHECK(mapped != MAP_FAILED && memcmp(mapped, expected, kBytes) == 0);
   CHECK(munmap(mapped, kBytes) == 0);
   close(fd);
 
-  FILE *file = fopen(name, "rb");
+  FILE* file = fopen(name, "rb");
   heap = malloc(kBytes);
   CHECK(file != NULL && fread(heap, 1, kBytes, file) == kBytes && memcmp(heap, expected, kBytes) == 0);
   CHECK(fread(heap, 1, 1, file) == 0 && feof(file));
@@ -60,11 +62,11 @@ static void *read_it(void *unused) {
 }
 
 /* Each way to open a FILE: it works on the node that opens it, and what it took is given back. */
-static void *open_it(void *unused) {
+static void* open_it(void* unused) {
   for (int round = 0; round < 20; ++round) {
     char *text = NULL, got[8];
     size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
+    FILE* file = open_memstream(&text, &bytes);
     CHECK(file != NULL && fprintf(file, "%d and %s", round, "more") > 0 && fclose(file) == 0 && strstr(text, " and more") != NULL);
     file = fmemopen(text, bytes, "r");
     CHECK(file != NULL && fscanf(file, "%*d %7s", got) == 1 && strcmp(got, "and") == 0 && fclose(file) == 0);
@@ -80,20 +82,76 @@ static void *open_it(void *unused) {
   return unused;
 }
 
+/* A descriptor that one thread opens means the same open file to all, and ends for all. */
+enum { kTurns = 6 };
+struct turn {
+  int number, log, pipe[2], opened, socket[2];
+};
+
+static void* take_turn(void* argument) {
+  struct turn* turn = argument;
+  char line[16], byte;
+  struct stat facts;
+  snprintf(line, sizeof line, "turn %10d", turn->number);
+  CHECK(write(turn->log, line, 15) == 15 && lseek(turn->log, 0, SEEK_CUR) == 15 * (turn->number + 1)); /* one position for all */
+  CHECK(write(turn->pipe[1], line, 15) == 15 && send(turn->socket[1], line, 15, 0) == 15);
+  CHECK(fstat(turn->log, &facts) == 0 && facts.st_size == 15 * (turn->number + 1) && S_ISREG(facts.st_mode));
+  if (turn->number > 0) { /* what the thread before opened; its position is behind what it has read */
+    struct pollfd ready = {turn->opened, POLLIN, 0};
+    CHECK(poll(&ready, 1, -1) == 1 && (ready.revents & POLLIN) != 0);
+    CHECK(read(turn->opened, &byte, 1) == 1 && byte == expected[1] && close(turn->opened) == 0);
+    CHECK(read(turn->opened, &byte, 1) == -1 && errno == EBADF && close(turn->opened) == -1 && errno == EBADF);
+  }
+  turn->opened = open(name, O_RDONLY);
+  CHECK(turn->opened > 2 && read(turn->opened, &byte, 1) == 1 && byte == expected[0]);
+  return NULL;
+}
+
+static void* expect_end(void* argument) {
+  struct turn* turn = argument;
+  char line[16];
+  for (int i = 0; i < kTurns; ++i) CHECK(read(turn->pipe[0], line, 15) == 15 && atoi(line + 5) == i);
+  CHECK(read(turn->pipe[0], line, 15) == 0); /* all ends for writing are closed */
+  return NULL;
+}
+
+static void share_descriptors(void) {
+  char log[80], line[16];
+  struct turn turn = {0};
+  pthread_t thread, reader;
+  snprintf(log, sizeof log, "%s.log", name);
+  turn.log = open(log, O_CREAT | O_RDWR | O_TRUNC, 0600);
+  CHECK(turn.log > 2 && pipe(turn.pipe) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, turn.socket) == 0);
+  for (turn.number = 0; turn.number < kTurns; ++turn.number) {
+    CHECK(pthread_create(&thread, NULL, take_turn, &turn) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(recv(turn.socket[0], line, 15, 0) == 15);
+  }
+  CHECK(pthread_create(&reader, NULL, expect_end, &turn) == 0);
+  CHECK(close(turn.pipe[1]) == 0 && pthread_join(reader, NULL) == 0);
+  CHECK(lseek(turn.log, 0, SEEK_SET) == 0);
+  for (int i = 0; i < kTurns; ++i) CHECK(read(turn.log, line, 15) == 15 && atoi(line + 5) == i);
+  const int copy = dup(turn.log), again = fcntl(turn.log, F_DUPFD, 0);
+  CHECK(copy > 2 && again > 2 && copy != again && dup2(turn.socket[0], copy) == copy && send(turn.socket[1], "x", 1, 0) == 1);
+  CHECK(recv(copy, line, 1, 0) == 1 && line[0] == 'x' && close(copy) == 0 && close(again) == 0);
+  close(turn.log), close(turn.pipe[0]), close(turn.socket[0]), close(turn.socket[1]), close(turn.opened);
+  for (int fd = 3; fd < 40; ++fd) close(fd); /* as daemons do: what is not the program's stays */
+  CHECK(unlink(log) == 0);
+}
+
 /* A mapping that main() made is everybody's. */
-static void *use_mapping(void *mapping) {
-  char *bytes = mapping;
+static void* use_mapping(void* mapping) {
+  char* bytes = mapping;
   CHECK(memcmp(bytes + 11, expected + 11, kBytes - 11) == 0);
   bytes[10] = 'x';
   return NULL;
 }
 
-static int ascending(const void *a, const void *b) {
-  const int x = *(const int *)a, y = *(const int *)b;
+static int ascending(const void* a, const void* b) {
+  const int x = *(const int*)a, y = *(const int*)b;
   return (x > y) - (x < y);
 }
-static void *sort(void *argument) {
-  int *numbers = argument;
+static void* sort(void* argument) {
+  int* numbers = argument;
   qsort(numbers, 5000, sizeof *numbers, ascending);
   for (int i = 0; i < 5000; ++i) CHECK(numbers[i] == i);
   memmove(numbers + 1, numbers, 4999 * sizeof *numbers);
@@ -103,7 +161,7 @@ static void *sort(void *argument) {
 
 static volatile sig_atomic_t signals;
 static void on_signal(int number) { signals += number == SIGUSR1; }
-static void *signalled(void *unused) {
+static void* signalled(void* unused) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = on_signal;
@@ -114,7 +172,7 @@ static void *signalled(void *unused) {
   return unused;
 }
 
-static void *strings(void *out) {
+static void* strings(void* out) {
   char *made, **words = out;
   words[0] = strdup("duplicated");
   CHECK(asprintf(&made, "%s %d", "formatted", 42) == 12);
@@ -125,8 +183,8 @@ static void *strings(void *out) {
   return NULL;
 }
 
-static void *write_it(void *unused) {
-  FILE *file = fopen(name, "r+b");
+static void* write_it(void* unused) {
+  FILE* file = fopen(name, "r+b");
   CHECK(file != NULL && fwrite(expected, 1, kBytes, file) == kBytes && fclose(file) == 0);
   int ends[2], pair[2];
   char back[6], *fresh = malloc(100000);
@@ -138,7 +196,7 @@ static void *write_it(void *unused) {
   return unused;
 }
 
-static void on_two(void *(*f)(void *), void *argument) {
+static void on_two(void* (*f)(void*), void* argument) {
   pthread_t threads[2];
   for (int i = 0; i < 2; ++i) {
     CHECK(pthread_create(&threads[i], NULL, f, argument) == 0);
@@ -154,7 +212,7 @@ static void others(void) {
     CHECK(pthread_create(&thread, NULL, sort, numbers) == 0 && pthread_join(thread, NULL) == 0);
   }
   free(numbers);
-  char *words[5] = {0};
+  char* words[5] = {0};
   for (int round = 0; round < 2; ++round) {
     CHECK(pthread_create(&thread, NULL, strings, words) == 0 && pthread_join(thread, NULL) == 0);
     CHECK(strcmp(words[0], "duplicated") == 0 && strcmp(words[1], "formatted 42") == 0 && words[2][0] == '/');
@@ -164,7 +222,7 @@ static void others(void) {
     free(words[1]);
     free(words[2]);
   }
-  char *arguments[] = {"sh", "-c", "exit 3", NULL};
+  char* arguments[] = {"sh", "-c", "exit 3", NULL};
   pid_t child;
   CHECK(posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0);
   CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3);
@@ -181,7 +239,9 @@ int main(void) {
   on_two(read_it, NULL);
   on_two(write_it, NULL);
   on_two(open_it, NULL);
-  char *mapped = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  share_descriptors();
+  fd = open(name, O_RDONLY);
+  char* mapped = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   CHECK(mapped != MAP_FAILED);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, use_mapping, mapped) == 0 && pthread_join(thread, NULL) == 0);

@@ -8,9 +8,9 @@
 
 #include "check.h"
 
-static const char *what;
+static const char* what;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static int is(const char *name) { return strcmp(what, name) == 0; }
+static int is(const char* name) { return strcmp(what, name) == 0; }
 
 static void at_exit(void) { printf("the program's handler\n"); }
 static long deep(long n) {
@@ -19,19 +19,19 @@ static long deep(long n) {
   return n < 0 ? 0 : deep(n + 1) + frame[0];
 }
 
-static FILE *file;
-static volatile long *flag;
-static char *large;
+static FILE* file;
+static volatile long* flag;
+static char* large;
 
-static void *run(void *argument) {
-  char *volatile block = argument, *volatile same = argument;
+static void* run(void* argument) {
+  char* volatile block = argument, * volatile same = argument;
   if (is("unlock")) pthread_mutex_unlock(&mutex);
-  if (is("null")) *(volatile int *)0 = 1;
-  if (is("beyond")) ((volatile char *)large)[600 << 20] = 1; /* the heap does not reach as far */
+  if (is("null")) *(volatile int*)0 = 1;
+  if (is("beyond")) ((volatile char*)large)[600 << 20] = 1; /* the heap does not reach as far */
   if (is("spin")) {
     while (flag[1] == 0) continue;
   }
-  if (is("overflow")) return (void *)deep(0);
+  if (is("overflow")) return (void*)deep(0);
   if (is("twice")) {
     free(block);
     free(same);
@@ -44,8 +44,16 @@ static void *run(void *argument) {
   if (is("fgets")) CHECK(fgets((char[8]){0}, 8, file) == NULL);
   if (is("fclose")) fclose(file);
   if (is("inlined")) putc_unlocked('x', file);
+  if (is("getchar")) getchar();
+  if (is("scanf")) CHECK(scanf("%*d") != 5);
+  if (is("stdin")) {
+    char word[8] = {0};
+    CHECK(read(0, word, 4) > 0);
+    fprintf(stderr, "has read %s\n", word);
+  }
+  if (is("dup2")) dup2(1, 3);
   if (is("own file")) {
-    FILE *mine = fopen("/dev/null", "w");
+    FILE* mine = fopen("/dev/null", "w");
     CHECK(fprintf(mine, "%p\n", argument) > 0 && fclose(mine) == 0);
     fprintf(stdout, "stdout of all\n");
     fprintf(stderr, "stderr of all\n");
@@ -54,12 +62,12 @@ static void *run(void *argument) {
   return NULL;
 }
 
-static void *stay(void *unused) {
+static void* stay(void* unused) {
   pthread_mutex_lock(&mutex);
   return unused;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   pthread_t thread, second;
   what = argc > 1 ? argv[1] : "";
   atexit(at_exit);

@@ -37,6 +37,12 @@ for call in fprintf fgets fclose; do
 done
 expect some 'thread 2 .* crashed: .* in a FILE that node 0 opened: ' -n 2 ./misuse inlined
 expect some 'fileno\(\) by thread 1 .* on node 1: the file was opened on node 0.* C\+\+ stream' -n 2 --place 1 ./cxx 'a stream of another node'
+# Standard input is node 0's: a descriptor of all, a FILE of one.
+for call in getchar scanf; do # the header makes getc() of the one
+  expect some "(getc|scanf)\\(\\) by thread 1 .* on node 1: in run.*standard input is node 0's.*read\\(\\) from descriptor 0" -n 2 --place 1 ./misuse $call
+done
+if ! grep -q 'has read two' <<<"$(printf 'one\ntwo\n' | "$bin/netvmrun" -n 2 --timeout 30 ./misuse stdin 2>&1)"; then echo "stdin: not read by node 1"; failed=1; fi
+expect some "dup2\\(\\) by thread 1 .* number 3 may be a descriptor of NetVM" -n 2 ./misuse dup2
 expect 0 'stdout of all' -n 2 --place 1 ./misuse 'own file'
 expect 0 'stderr of all' -n 2 --place 1 ./misuse 'own file'
 expect 0 'all got EAGAIN' -n 2 ./misuse stack
@@ -65,5 +71,17 @@ expect some '3 is not from 0 to 2.*cyclic, block' -n 3 --place 0,3 ./place
 expect 0 'place: 000000$' -n 1 ./place
 expect 0 'place_by_hand ran 3 times, each by itself.*build it with netvm-cc' -n 3 ./place_by_hand
 if [[ $("$bin/netvmrun" -n 2 hostname 2>&1) == *itself* ]]; then echo "hostname has no threads to spread"; failed=1; fi
+expect 0 'hostname ran 2 times, each by itself, for it does not join the job$' -n 2 -v hostname
+if [[ $("$bin/netvmrun" -n 2 ./misuse status 2>&1) == *"had left"* ]]; then echo "status: nobody asked when it left the job"; failed=1; fi
+# What the wrapper says of what it cannot do.
+wrapper() { # STATUS TEXT COMMAND...
+  local wanted=$1 text=$2 output status=0
+  shift 2
+  output=$("$@" 2>&1 </dev/null) || status=$?
+  if [ $status -ne "$wanted" ] || [[ $output != *"$text"* ]]; then echo "FAILED: $*: status $status: $output"; failed=1; fi
+}
+wrapper 2 'netvm-cc: -fsanitize=address,undefined: this sanitizer watches the memory of one process' "$bin/netvm-cc" -fsanitize=address,undefined x.c
+wrapper 127 'netvm-cc: there is no compiler nosuchcc: install it, or name another with NETVM_CC' env NETVM_CC=nosuchcc "$bin/netvm-cc" x.c
+wrapper 0 '-lnetvm_kit' "$bin/netvm-cc" --show -x c -
 if [ "$(./place)" != "place: 000000" ]; then echo "alone: $(./place)"; failed=1; fi
 exit $failed

@@ -20,10 +20,10 @@ static struct timespec in_ms(clockid_t clock, long ms) {
   return t;
 }
 
-static void start(pthread_t *threads, void *(*f)(void *), void *argument) {
+static void start(pthread_t* threads, void* (*f)(void*), void* argument) {
   for (int i = 0; i < kThreads; ++i) CHECK(pthread_create(&threads[i], NULL, f, argument) == 0);
 }
-static void finish(pthread_t *threads) {
+static void finish(pthread_t* threads) {
   for (int i = 0; i < kThreads; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
@@ -33,7 +33,7 @@ static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
 static pthread_spinlock_t spin;
 static int counts[3];
 
-static void *count(void *heap_mutex) {
+static void* count(void* heap_mutex) {
   for (int i = 0; i < kRounds; ++i) {
     CHECK(pthread_mutex_lock(&recursive) == 0);
     CHECK(pthread_mutex_lock(&recursive) == 0);
@@ -50,7 +50,7 @@ static void *count(void *heap_mutex) {
   return NULL;
 }
 
-static void *other(void *unused) {
+static void* other(void* unused) {
   struct timespec soon = in_ms(CLOCK_REALTIME, 20), wrong = {0, -1};
   CHECK(pthread_mutex_trylock(&plain) == EBUSY);
   CHECK(pthread_mutex_timedlock(&plain, &soon) == ETIMEDOUT);
@@ -102,8 +102,8 @@ struct queue {
   int items[4], first, used, taken, sum;
 };
 
-static void *produce(void *argument) {
-  struct queue *q = argument;
+static void* produce(void* argument) {
+  struct queue* q = argument;
   for (int i = 1; i <= kRounds; ++i) {
     pthread_mutex_lock(&q->mutex);
     while (q->used == 4) pthread_cond_wait(&q->not_full, &q->mutex);
@@ -113,8 +113,8 @@ static void *produce(void *argument) {
   }
   return NULL;
 }
-static void *consume(void *argument) {
-  struct queue *q = argument;
+static void* consume(void* argument) {
+  struct queue* q = argument;
   for (;;) {
     pthread_mutex_lock(&q->mutex);
     while (q->used == 0 && q->taken < 3 * kRounds) pthread_cond_wait(&q->not_empty, &q->mutex);
@@ -159,9 +159,9 @@ static void conditions(void) {
 static pthread_barrier_t barrier;
 static int phases[kThreads], serials;
 
-static void *step(void *argument) {
+static void* step(void* argument) {
   pthread_mutex_lock(&plain);
-  const int me = (*(int *)argument)++;
+  const int me = (*(int*)argument)++;
   pthread_mutex_unlock(&plain);
   for (int round = 1; round <= 10; ++round) {
     phases[me] = round;
@@ -191,7 +191,7 @@ static void barriers(void) {
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static long pair[2];
 
-static void *read_and_write(void *unused) {
+static void* read_and_write(void* unused) {
   for (int i = 0; i < kRounds; ++i) {
     if (i % 5 == 0) {
       CHECK(pthread_rwlock_wrlock(&rwlock) == 0);
@@ -205,7 +205,7 @@ static void *read_and_write(void *unused) {
   }
   return unused;
 }
-static void *while_read(void *unused) {
+static void* while_read(void* unused) {
   struct timespec soon = in_ms(CLOCK_REALTIME, 20);
   CHECK(pthread_rwlock_tryrdlock(&rwlock) == 0);
   CHECK(pthread_rwlock_unlock(&rwlock) == 0);
@@ -234,7 +234,7 @@ static void rwlocks(void) {
 static sem_t ping, pong;
 static int ball;
 
-static void *play(void *unused) {
+static void* play(void* unused) {
   for (int i = 0; i < kRounds; ++i) {
     CHECK(sem_wait(&ping) == 0);
     ++ball;
@@ -270,7 +270,7 @@ static void memory_again(void) {
     pthread_once_t once;
     sem_t semaphore;
     pthread_barrier_t barrier;
-  } *it = malloc(sizeof *it);
+  }* it = malloc(sizeof *it);
   for (int i = 0; i < 3; ++i) {
     CHECK(sem_init(&it->semaphore, 0, 1) == 0 && sem_wait(&it->semaphore) == 0);
     memset(it, 0, sizeof *it);

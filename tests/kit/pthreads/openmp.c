@@ -7,7 +7,7 @@
 enum { kNumbers = 20000, kThreads = 3 };
 static double numbers[kThreads][kNumbers];
 
-static void *sum(void *argument) {
+static void* sum(void* argument) {
   double *mine = argument, all = 0;
   int team = 0;
 #pragma omp parallel num_threads(3)

@@ -5,9 +5,9 @@
 #include "check.h"
 
 static char nodes[8];
-static void *run(void *where) {
-  const char *node = getenv("NETVM_NODE");
-  *(char *)where = node ? node[0] : '0';
+static void* run(void* where) {
+  const char* node = getenv("NETVM_NODE");
+  *(char*)where = node ? node[0] : '0';
   return NULL;
 }
 

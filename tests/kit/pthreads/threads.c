@@ -11,27 +11,27 @@
 enum { kThreads = 9 };
 
 static int table[kThreads] = {1, 1, 1, 1, 1, 1, 1, 1, 1}; /* .data */
-static long sum;                                           /* .bss */
+static long sum;                                          /* .bss */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static __thread int own = 7;
 
 struct node {
-  struct node *next;
+  struct node* next;
   int number;
   char text[40];
 };
-static struct node *list;
+static struct node* list;
 
 struct work {
   int number;
-  int *on_stack; /* of main() */
+  int* on_stack; /* of main() */
   pthread_t me;
-  const char *name; /* of argv */
+  const char* name; /* of argv */
 };
 
-static void *run(void *argument) {
-  struct work *w = argument;
-  struct node *n = malloc(sizeof *n);
+static void* run(void* argument) {
+  struct work* w = argument;
+  struct node* n = malloc(sizeof *n);
   CHECK(own == 7);
   own = w->number;
   CHECK(pthread_equal(pthread_self(), w->me) || w->me == 0);
@@ -50,11 +50,11 @@ static void *run(void *argument) {
   pthread_mutex_lock(&mutex);
   pthread_mutex_unlock(&mutex);
   CHECK(errno == w->number);
-  if (w->number % 2) pthread_exit((void *)(long)(1000 + w->number));
-  return (void *)(long)(1000 + w->number);
+  if (w->number % 2) pthread_exit((void*)(long)(1000 + w->number));
+  return (void*)(long)(1000 + w->number);
 }
 
-static void many(const char *name) {
+static void many(const char* name) {
   pthread_t threads[kThreads];
   struct work work[kThreads];
   int squares[kThreads];
@@ -63,7 +63,7 @@ static void many(const char *name) {
     CHECK(pthread_create(&threads[i], NULL, run, &work[i]) == 0);
   }
   for (int i = 0; i < kThreads; ++i) {
-    void *result;
+    void* result;
     CHECK(pthread_join(threads[i], &result) == 0);
     CHECK((long)result == 1000 + i);
     CHECK(squares[i] == i * i);
@@ -81,22 +81,22 @@ static void many(const char *name) {
 }
 
 /* A tree: threads create threads, and hand them what lies on their stacks. */
-static void *grow(void *argument) {
-  long depth = *(long *)argument;
-  if (depth == 0) return (void *)1;
+static void* grow(void* argument) {
+  long depth = *(long*)argument;
+  if (depth == 0) return (void*)1;
   long below = depth - 1;
   pthread_t left, right;
   void *a, *b;
   CHECK(pthread_create(&left, NULL, grow, &below) == 0);
   CHECK(pthread_create(&right, NULL, grow, &below) == 0);
   CHECK(pthread_join(left, &a) == 0 && pthread_join(right, &b) == 0);
-  return (void *)((long)a + (long)b);
+  return (void*)((long)a + (long)b);
 }
 
 static pthread_cond_t all_gone = PTHREAD_COND_INITIALIZER;
 static int gone;
 
-static void *detached(void *argument) {
+static void* detached(void* argument) {
   (void)argument;
   pthread_mutex_lock(&mutex);
   if (++gone == 4) pthread_cond_signal(&all_gone);
@@ -106,16 +106,16 @@ static void *detached(void *argument) {
 
 static pthread_key_t key;
 static int destroyed;
-static void destroy(void *value) {
+static void destroy(void* value) {
   CHECK(pthread_getspecific(key) == NULL);
   pthread_mutex_lock(&mutex);
-  destroyed += *(int *)value;
+  destroyed += *(int*)value;
   pthread_mutex_unlock(&mutex);
   free(value);
 }
-static void set_value(void *unused) {
+static void set_value(void* unused) {
   (void)unused;
-  int *value = malloc(sizeof *value);
+  int* value = malloc(sizeof *value);
   *value = 5;
   CHECK(pthread_getspecific(key) == NULL);
   CHECK(pthread_setspecific(key, value) == 0);
@@ -123,15 +123,15 @@ static void set_value(void *unused) {
 }
 
 static int cleaned;
-static void clean(void *by) {
+static void clean(void* by) {
   pthread_mutex_lock(&mutex);
-  cleaned += *(int *)by;
+  cleaned += *(int*)by;
   pthread_mutex_unlock(&mutex);
 }
-static void *keyed(void *by) {
+static void* keyed(void* by) {
   set_value(NULL);
   pthread_cleanup_push(clean, by);
-  if (*(int *)by == 1) pthread_exit(NULL);
+  if (*(int*)by == 1) pthread_exit(NULL);
   pthread_cleanup_pop(1);
   return NULL;
 }
@@ -142,14 +142,14 @@ static void do_once(void) {
   usleep(20000);
   ++onces;
 }
-static void *once_thread(void *unused) {
+static void* once_thread(void* unused) {
   pthread_once(&once, do_once);
   CHECK(onces == 1);
   return unused;
 }
 
 static pthread_t main_thread;
-static void *last(void *unused) {
+static void* last(void* unused) {
   (void)unused;
   CHECK(pthread_join(main_thread, NULL) == 0);
   CHECK(sum == 72);
@@ -157,11 +157,11 @@ static void *last(void *unused) {
   return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   (void)argc;
   pthread_t thread, two[2];
   pthread_attr_t attributes;
-  void *result;
+  void* result;
   many(argv[0]);
   for (int i = 0; i < kThreads; ++i) CHECK(table[i] == 1 + i);
   many("again");
