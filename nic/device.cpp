@@ -13,6 +13,7 @@
 #include <new>
 
 #include "runtime/asymmetric_fence.hpp"
+#include "runtime/file_size.hpp"
 #include "runtime/frame_check.hpp"
 
 namespace netvm::nic {
@@ -124,6 +125,8 @@ Device::~Device() {
 Result<std::unique_ptr<Device>> Device::create(const DeviceConfig& config, int fd, std::byte* frames, std::string* why) {
   if (const Status status = check(config, why); !ok(status)) return status;
   const std::uint64_t bytes = bytes_needed(config.nodes, config.pages, config.ring_bytes);
+  if (std::string limit; fd >= 0 && !fits_file_size_limit("the NIC's memory file", bytes, &limit))
+    return fail(why, Status::exhausted, limit);
   // Truncating to nothing first makes a reused file read as zeros: what the tables start from.
   if (fd >= 0 && (ftruncate(fd, 0) != 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0)) {
     return fail(why, Status::exhausted, fmt::format("cannot give the NIC's memory file {} bytes: {}", bytes, std::strerror(errno)));

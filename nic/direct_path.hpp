@@ -207,9 +207,9 @@ class DirectPath {
       return end.now(impl, Status::ok);
     return read_any(nic, from, offset, to, bytes, end);
   }
-  /// Null also where the memory on this side may be evicted.
+  /// Null also where the memory on this side may be evicted, or is nowhere.
   [[gnu::always_inline]] static Device* usual_device(Nic::Impl& impl, const RemoteRegion& at, const std::byte* here) {
-    if (!impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
+    if (here == nullptr || !impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
       return nullptr;
     return impl.direct_if_found(at.node);
   }
@@ -254,7 +254,7 @@ class DirectPath {
   [[gnu::noinline]] static Status write_any(Nic& nic, const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes,
                                             Also also, End end) {
     Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(to.node)) return end.now(impl, Status::invalid);
+    if (!impl.is_node(to.node) || (from == nullptr && bytes > 0)) return end.now(impl, Status::invalid);
     if (Translation::kPinned || !impl.own.covers(from)) return write_from(nic, to, offset, from, bytes, also, end);
     const HeldMemory source(impl.own, from, bytes, HeldMemory::As::source);
     if (!ok(source.status())) return end.now(impl, also.lost_source(impl, to.node, source.status()));
@@ -279,7 +279,7 @@ class DirectPath {
   template <class End>
   [[gnu::noinline]] static Status read_any(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes, End end) {
     Nic::Impl& impl = *nic.impl_;
-    if (!impl.is_node(from.node)) return end.now(impl, Status::invalid);
+    if (!impl.is_node(from.node) || (to == nullptr && bytes > 0)) return end.now(impl, Status::invalid);
     if (Translation::kPinned || !impl.own.covers(to)) return read_to(nic, from, offset, to, bytes, end);
     return read_held(nic, from, offset, to, bytes, end);
   }

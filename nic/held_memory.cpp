@@ -14,6 +14,12 @@ PageRange pages_of(std::uint64_t offset, std::uint64_t bytes) {
   return {PageId{first}, (offset + bytes + kPageSize - 1) / kPageSize - first};
 }
 
+/// Why they could not be pinned; somebody is told where it is the host's fault.
+Status failed(const HostVm& vm, PageRange pages, Status why) {
+  if (why == Status::fault_failed) vm.tell_of_failure(pages.first, "requests of this node to or from this memory end with E_FAULT_FAILED");
+  return why;
+}
+
 }  // namespace
 
 void HeldMemory::hold(const OwnMemory& own, std::uint64_t bytes, As as) {
@@ -29,7 +35,7 @@ void HeldMemory::hold(const OwnMemory& own, std::uint64_t bytes, As as) {
     at_ = vm.frame_base() + offset;
     return;
   }
-  status_ = pins.status();
+  status_ = failed(vm, pages_of(offset, bytes), pins.status());
   if (status_ != Status::exhausted || as == As::landing_later || as == As::source_later) return;
   stage_.reset(new Stage{vm, offset, bytes, std::vector<std::byte>(bytes)});
   status_ = as == As::source ? stage_->move(true) : Status::ok;
@@ -44,7 +50,7 @@ Status HeldMemory::Stage::move(bool out) {
     const std::uint64_t at = offset + done;
     const std::uint64_t n = std::min(bytes - done, step - at % kPageSize);
     const Result<FramePins> pins = vm.pin(pages_of(at, n), !out);
-    if (!pins) return pins.status();
+    if (!pins) return failed(vm, pages_of(at, n), pins.status());
     if (out) {
       racy_copy(memory.data() + done, vm.frame_base() + at, n);
     } else {

@@ -24,6 +24,7 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
       bank({.nodes = c.nodes, .slots = c.system_buffers, .first_credit = c.first_sequence}),
       lifeline(std::make_shared<Lifeline>(Lifeline{this})),
       host_faults(e),
+      allowed{PageId{0}, v.pages()},
       errors_returned(new std::atomic<std::uint64_t>[EventCounters::kEntries]()) {
   NETVM_CHECK(max_packet >= kPageSize + 1024, "a fabric's packets of %zu bytes do not hold a page", max_packet);
   NETVM_CHECK(d.node() == c.node && d.nodes() == c.nodes, "the device of node %u of %u is not that of node %u of %u", d.node().value,
@@ -80,7 +81,13 @@ Result<RemoteRegion> Nic::region_create(PageRange pages, Rights rights) {
   if (pages.first.value > all || pages.count > all - pages.first.value) return Status::range;
   if (pages.count == 0 || !allows(Rights::all, rights)) return Status::invalid;
   const std::lock_guard guard(impl_->control);
+  if (pages.first.value < impl_->allowed.first.value || pages.end() > impl_->allowed.end()) return Status::reserved;
   return impl_->device.regions().create(env_, pages, rights);
+}
+
+void Nic::allow_regions(PageRange pages) {
+  const std::lock_guard guard(impl_->control);
+  impl_->allowed = pages;
 }
 
 Status Nic::region_revoke(const RemoteRegion& region) {

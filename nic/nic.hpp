@@ -69,6 +69,15 @@ struct Drops {
   std::uint64_t no_credit = 0;  ///< beyond what its source may send
 };
 
+/// A thread of this node that waits for one of its event counters.
+struct CounterWait {
+  CounterId counter{};
+  std::uint64_t threshold = 0;
+  std::uint64_t value = 0;  ///< now
+  Nanos since = 0;
+  std::uint64_t who = 0;  ///< as it was given to counter_wait()
+};
+
 template <class Translation>
 class DirectPath;
 
@@ -87,8 +96,12 @@ class Nic final {
   [[nodiscard]] Stats& stats() { return stats_; }
 
   // ---- control: regions and counters of this node -----------------------------------------------------------------
-  /// Opens pages of this node's memory to others. Returns how they name it. Status::exhausted if the table is full.
+  /// Opens pages of this node's memory to others. Returns how they name it. Status::exhausted if the table is full, range outside of the memory, reserved:
+  /// see allow_regions().
   Result<RemoteRegion> region_create(PageRange pages, Rights rights);
+  /// From now on regions are created in these pages only (at first: in all): whoever divides the memory says which part is the program's. Regions that
+  /// exist stay.
+  void allow_regions(PageRange pages);
   /// Closes it; complete when it returns: no peer touches the memory through it any more. Later requests get E_KEY or E_REVOKED.
   Status region_revoke(const RemoteRegion& region);
   Result<RemoteCounter> counter_create();
@@ -97,6 +110,7 @@ class Nic final {
   Status counter_destroy(const RemoteCounter& counter);
 
   // ---- data: blocking forms. Return when PLACED, or with the error -------------------------------------------------
+  // Status::invalid, with nothing done, in these and the posted forms: no such node, a null pointer to bytes, a counter of another node than the region's.
   Status write(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes);
   Status read(const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes);
   Status write_notify(const RemoteRegion& to, std::uint64_t offset, const void* from, std::size_t bytes, const RemoteCounter& counter,
@@ -145,7 +159,11 @@ class Nic final {
   [[nodiscard]] std::uint64_t counter_errors(const RemoteCounter& mine) const;
   /// Blocks until value >= threshold (an acquire of everything notified), until an error is counted that no earlier counter_wait() of this
   /// counter has returned (Status::peer_dead if a peer died, else Status::cancelled), or the deadline. E_COUNTER_RANGE: not a counter of this node.
-  Status counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode = WaitMode::adaptive, Nanos deadline = kForever);
+  /// `who` names the thread in counter_waits().
+  Status counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode = WaitMode::adaptive, Nanos deadline = kForever,
+                      std::uint64_t who = 0);
+  /// Who waits in counter_wait() now, and has not only begun to: for reports. Any thread.
+  [[nodiscard]] std::vector<CounterWait> counter_waits() const;
 
   // ---- what a counter sets off (counter_events.hpp) ----------------------------------------------------------------------------------
   /// Runs the handler whenever the counter's value has reached the threshold, and when it has counted an error that the handler has not been

@@ -1,4 +1,6 @@
 // Nic: the verbs, and what the direct way (direct_path.hpp) does off its hot path.
+#include <algorithm>
+
 #include "nic/direct_path.hpp"
 #include "nic/nic_impl.hpp"
 
@@ -111,7 +113,8 @@ Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segmen
 
 template <class End>
 Status Nic::write_segments(const RemoteRegion& to, std::span<const Segment> segments, const End& end) {
-  if (!impl_->is_node(to.node)) return end.now(*impl_, Status::invalid);
+  const auto nowhere = [](const Segment& piece) { return piece.data == nullptr && piece.bytes > 0; };
+  if (!impl_->is_node(to.node) || std::any_of(segments.begin(), segments.end(), nowhere)) return end.now(*impl_, Status::invalid);
   const HeldSegments source(impl_->own, segments);
   if (!ok(source.status())) return end.now(*impl_, impl_->note_lost_source(to.node, source.status()));
   Status status = Status::ok;

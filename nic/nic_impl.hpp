@@ -318,7 +318,13 @@ struct Nic::Impl final : PacketSink {
   Nanos stand_by_ns = 0;                           // the engine's
 
   SpinLock control;                                               // region and counter tables' changes
+  PageRange allowed;                                              // where regions may be created; under `control`
   std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned
+
+  /// While it lives, its thread is one of counter_waits().
+  class Waiting;
+  mutable SpinLock waiting_lock;
+  Waiting* waiting = nullptr;
 
   /// Threads in park_for(), so that shut_down() finds the words they wait on.
   struct Parked {

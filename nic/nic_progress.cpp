@@ -144,7 +144,50 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
   }
 }
 
-Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode, Nanos deadline) {
+class Nic::Impl::Waiting {
+ public:
+  Waiting(Impl& impl, CounterId counter, std::uint64_t threshold, std::uint64_t who) : impl_(impl), wait_{counter, threshold, 0, 0, who} {}
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() {
+    if (!told_) return;
+    const std::lock_guard guard(impl_.waiting_lock);
+    (before_ == nullptr ? impl_.waiting : before_->next_) = next_;
+    if (next_ != nullptr) next_->before_ = before_;
+  }
+  /// Before a wait that may be long.
+  void tell() {
+    if (told_) return;
+    told_ = true;
+    wait_.since = impl_.env.now();
+    const std::lock_guard guard(impl_.waiting_lock);
+    next_ = impl_.waiting;
+    if (next_ != nullptr) next_->before_ = this;
+    impl_.waiting = this;
+  }
+  [[nodiscard]] const CounterWait& wait() const { return wait_; }
+  [[nodiscard]] const Waiting* next() const { return next_; }
+
+ private:
+  Impl& impl_;
+  CounterWait wait_;
+  bool told_ = false;
+  Waiting* before_ = nullptr;
+  Waiting* next_ = nullptr;
+};
+
+std::vector<CounterWait> Nic::counter_waits() const {
+  std::vector<CounterWait> waits;
+  {
+    const std::lock_guard guard(impl_->waiting_lock);
+    for (const Impl::Waiting* waiting = impl_->waiting; waiting != nullptr; waiting = waiting->next()) waits.push_back(waiting->wait());
+  }
+  for (CounterWait& wait : waits) wait.value = counter_value({config_.node, wait.counter});
+  std::reverse(waits.begin(), waits.end());
+  return waits;
+}
+
+Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode, Nanos deadline, std::uint64_t who) {
   if (impl_->forked.load()) return Status::forked;
   EventCounters& counters = impl_->device.counters();
   if (mine.node != config_.node || !counters.exists(mine.id)) return Status::counter_range;
@@ -170,11 +213,13 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
     return impl_->peer_died.load() ? Status::peer_dead : Status::cancelled;
   };
 
+  if (changed()) return verdict();
+  Impl::Waiting waiting(*impl_, mine.id, threshold, who);
   if (mode == WaitMode::adaptive) {
+    waiting.tell();
     const Status status = wait_until(counter.waiters, changed, deadline);
     return ok(status) ? verdict() : status;
   }
-  if (changed()) return verdict();
   const bool looks = mode == WaitMode::spin && env_.spin_budget() > 0;
   // Where increments come without packets, most looks are at the counter alone; a look at all there is to drive takes five lines and as long again.
   const bool comes_directly = config_.mode == ShmMode::direct;
@@ -197,6 +242,7 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
     if (changed()) return stop_waiting(polling, verdict());
     if (progressed) continue;
     if (deadline != kForever && env_.now() >= deadline) return stop_waiting(polling, Status::timeout);
+    waiting.tell();
     if (mode == WaitMode::spin) {
       env_.relax();
       if (looks && look_for(counted)) return stop_waiting(polling, verdict());

@@ -147,6 +147,8 @@ void Nic::Impl::start_faults() {
 
 void Nic::Impl::on_pinned(const RedirectTable::Fault& fault, Result<FramePins> pins) {
   EndedFault ended{fault, pins.status(), {}};
+  if (pins.status() == Status::fault_failed)
+    vm.tell_of_failure(fault.pages.first, "requests of nodes that need it end with E_FAULT_FAILED");
   if (pins) ended.pins = std::move(pins).value();
   {
     const std::lock_guard guard(ended_lock);

@@ -1,7 +1,6 @@
 #include "runtime/backing_store.hpp"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -11,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+
+#include "runtime/file_size.hpp"
 
 namespace netvm {
 namespace {
@@ -63,16 +64,6 @@ Opened open_file(const std::string& path, std::string* why) {
   return {std::move(fd), "the backing file " + path};
 }
 
-// Beyond the limit a write would end the process by SIGXFSZ.
-bool fits_file_size_limit(std::uint64_t bytes, std::string* why) {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= bytes) return true;
-  *why = "files of this process may have " + std::to_string(limit.rlim_cur) +
-         " bytes at most (ulimit -f), and the backing file is as long as the " + "address range, " + std::to_string(bytes) +
-         " bytes: raise the limit or lower NETVM_ADDRESS_SPACE";
-  return false;
-}
-
 }  // namespace
 
 const BackingCalls& system_backing_calls() {
@@ -82,7 +73,7 @@ const BackingCalls& system_backing_calls() {
 
 Result<std::unique_ptr<FileBackingStore>> FileBackingStore::open(const std::string& path, std::uint64_t pages, std::string* why,
                                                                  const BackingCalls& calls) {
-  if (!fits_file_size_limit(pages * kPageSize, why)) return Status::exhausted;
+  if (!fits_file_size_limit("the backing file, which is as long as the address range,", pages * kPageSize, why)) return Status::exhausted;
   Opened file = open_file(path, why);
   if (!file.fd) return Status::exhausted;
   std::unique_ptr<FileBackingStore> store(new FileBackingStore(std::move(file.fd), std::move(file.name), pages, calls));

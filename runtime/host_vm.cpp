@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "runtime/check.hpp"
+#include "runtime/file_size.hpp"
 #include "runtime/host_vm_state.hpp"
 #include "runtime/log.hpp"
 
@@ -103,6 +104,7 @@ bool HostVm::map_views(std::string* why) {
       return false;
     }
   }
+  if (!fits_file_size_limit("the memory file of the frames", bytes(), why)) return false;
   if (::ftruncate(frames_fd_, static_cast<off_t>(bytes())) != 0) {
     *why = "giving the memory file of the frames its size of " + std::to_string(bytes()) + " bytes: " + error_text(errno);
     return false;
@@ -336,15 +338,26 @@ std::uint64_t HostVm::resident_pages() const { return state_->pager != nullptr ?
 
 HostVm::Failure HostVm::failure() const { return state_->pager != nullptr ? state_->pager->failure() : Failure{}; }
 
+namespace {
+
+constexpr const char* kRemedy =
+    "Free space there, name another place with NETVM_BACKING, or let the nodes keep more in memory (NETVM_MEMORY)";
+
+}  // namespace
+
 void HostVm::end_without(PageId page, Status why) const { state_->end_without(page, why); }
 
 void HostVm::State::end_without(PageId page, Status why) const {
-  log_line(kLogError,
-           "page %llu cannot be brought in (%s): %s. The program cannot go on without it, so the job ends. Free space there, name another "
-           "place with "
-           "NETVM_BACKING, or let the nodes keep more in memory (NETVM_MEMORY)",
-           static_cast<unsigned long long>(page.value), to_string(why).data(), pager != nullptr ? pager->failure().text : "no memory");
+  log_line(kLogError, "page %llu cannot be brought in (%s): %s. The program cannot go on without it, so the job ends. %s",
+           static_cast<unsigned long long>(page.value), to_string(why).data(), pager != nullptr ? pager->failure().text : "no memory",
+           kRemedy);
   ::_exit(EXIT_FAILURE);  // as Bootstrap::abort_job(): destructors might wait for nodes that are being ended
+}
+
+void HostVm::tell_of_failure(PageId page, const char* what_follows) const {
+  if (state_->told_of_failure.exchange(true)) return;
+  log_line(kLogError, "page %llu cannot be brought in: %s; %s (said once, others may follow). %s",
+           static_cast<unsigned long long>(page.value), state_->pager != nullptr ? failure().text : "no memory", what_follows, kRemedy);
 }
 
 void HostVm::charge(std::int64_t pages) {

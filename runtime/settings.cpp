@@ -214,10 +214,10 @@ constexpr std::array kInfos{
         "NETVM_PEER_TIMEOUT", "--peer-timeout", "SECONDS", "30",
         "Over a network that may lose packets: how long another node may be silent while an answer is due before it is given up, from "
         "1 to 86400."},
-    SettingInfo{
-        "NETVM_WATCHDOG", "--watchdog", "SECONDS", "0",
-        "Report waits for a mutex or another synchronisation object that last longer than that: who waits for what, who holds it, and "
-        "whether it is a deadlock. 0: never."},
+    SettingInfo{"NETVM_WATCHDOG", "--watchdog", "SECONDS", "0",
+                "Report waits for a mutex, another synchronisation object or an event counter that last longer than that: who waits for "
+                "what, who holds it, and "
+                "whether it is a deadlock. 0: never."},
     SettingInfo{"NETVM_CHECK_FRAMES", "--check-frames", "on|off", "off",
                 "For debugging the runtime itself: stop at once, with the page's name, if the NIC or a protocol touches a frame that was "
                 "taken away or never "

@@ -45,6 +45,8 @@ StatusText text_of(Status status) {
       return {"exhausted", "a table, a ring or the address range is full"};
     case Status::invalid:
       return {"invalid", "an argument has a value that can never be right"};
+    case Status::reserved:
+      return {"reserved", "the pages are not the program's to open: they are the runtime's, a coherence protocol's, or not allocated"};
     case Status::forked:
       return {"forked", "this process is a child made by fork(): it is no node of the job and must not use its parent's"};
   }

@@ -29,6 +29,7 @@ enum class [[nodiscard]] Status : std::uint8_t{
     counter_range,  ///< E_COUNTER_RANGE: no such event counter
     exhausted,      ///< a table, ring or range is full
     invalid,        ///< an argument that can never be right
+    reserved,       ///< pages that are not the caller's to open: the runtime's, a coherence protocol's, or not allocated. Never travels
     forked,         ///< in a child made by fork(): it is no node. Never travels
 };
 

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "runtime/file_size.hpp"
 #include "runtime/sanitizers.hpp"
 
 namespace netvm {
@@ -79,7 +80,8 @@ ResolvedTrap resolve_trap(TrapChoice choice) {
 
 TrialMemory::TrialMemory(std::uint64_t size, int app_protection) : bytes(size) {
   fd.reset(::memfd_create("netvm-trial", MFD_CLOEXEC));
-  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return;
+  std::string limit;
+  if (!fd || !fits_file_size_limit("a trial", bytes, &limit) || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return;
   void* frame_view = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
   if (frame_view == MAP_FAILED) return;
   frames = static_cast<std::byte*>(frame_view);

@@ -16,11 +16,20 @@ namespace netvm::sync {
 /// What a node waits for whose threads have all come to a collective.
 inline constexpr SyncId kEverybody{~SyncId::kObjectBit};
 
+/// An event counter of the NIC, of the node whose threads wait for it. Nobody holds one.
+inline constexpr std::uint64_t kCountersFrom = std::uint64_t{1} << 62;
+[[nodiscard]] constexpr SyncId counter_object(std::uint32_t counter) { return {kCountersFrom + counter}; }
+[[nodiscard]] constexpr bool is_counter(SyncId id) {
+  return id.offset >= kCountersFrom && id.offset < kCountersFrom + (std::uint64_t{1} << 32);
+}
+
 struct Wait {
   const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters; empty: it may last, and is not told
   SyncId object;
   std::uint64_t who = 0;  ///< the thread, as mutexes know it; 0: no single thread
   Nanos since = 0;
+  std::uint64_t value = 0;    ///< of an event counter, now
+  std::uint64_t awaited = 0;  ///< and when the wait ends
 };
 
 /// Something that a thread of this node has, and others wait for.

@@ -1,4 +1,4 @@
-// Wire: WatchHeader (16 bytes): a question, or an answer with its standings (48 bytes each). Validated in decode_standings().
+// Wire: WatchHeader (16 bytes): a question, or an answer with its standings (64 bytes each). Validated in decode_standings().
 #include "sync/watchdog.hpp"
 
 #include <fmt/format.h>
@@ -28,10 +28,12 @@ struct WireStanding {
   std::uint64_t object = 0;
   std::uint64_t who = 0;
   std::int64_t age = 0;
+  std::uint64_t value = 0;
+  std::uint64_t awaited = 0;
   std::uint8_t holds = 0;
   std::uint8_t reserved[7] = {};
 };
-static_assert(sizeof(WireStanding) == 48);
+static_assert(sizeof(WireStanding) == 64);
 
 Bytes encode(std::uint64_t question, bool is_answer, std::span<const Standing> standings) {
   WatchHeader header{question, static_cast<std::uint32_t>(standings.size()), static_cast<std::uint8_t>(is_answer ? 1 : 0), {}};
@@ -44,6 +46,8 @@ Bytes encode(std::uint64_t question, bool is_answer, std::span<const Standing> s
     wire.object = standing.object.offset;
     wire.who = standing.who;
     wire.age = standing.age;
+    wire.value = standing.value;
+    wire.awaited = standing.awaited;
     wire.holds = standing.holds ? 1 : 0;
     std::memcpy(at, &wire, sizeof wire);
     at += sizeof wire;
@@ -61,7 +65,10 @@ std::optional<WatchHeader> header_of(std::span<const std::byte> body) {
 
 using Thread = std::pair<NodeId, std::uint64_t>;
 
-std::string name_of(const Thread& thread) { return fmt::format("thread {} of node {}", thread.second, thread.first.value); }
+std::string name_of(const Thread& thread) {
+  if (thread.second == 0) return fmt::format("a thread of node {}", thread.first.value);
+  return fmt::format("thread {} of node {}", thread.second, thread.first.value);
+}
 
 }  // namespace
 
@@ -75,7 +82,7 @@ std::optional<std::pair<std::uint64_t, std::vector<Standing>>> decode_standings(
     WireStanding wire;
     std::memcpy(&wire, body.data(), sizeof wire);
     if (wire.holds > 1 || wire.age < 0 || wire.what[sizeof(wire.what) - 1] != '\0') return std::nullopt;
-    standings.push_back({from, wire.holds == 1, wire.what, SyncId{wire.object}, wire.who, wire.age});
+    standings.push_back({from, wire.holds == 1, wire.what, SyncId{wire.object}, wire.who, wire.age, wire.value, wire.awaited});
   }
   return std::pair(header->question, std::move(standings));
 }
@@ -94,25 +101,30 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
       waits[thread] = &standing;
     }
   }
+  // What somebody waits for, and what it would take.
+  const auto thing = [&name](const Standing& wait) {
+    if (!is_counter(wait.object)) return fmt::format("the {} {}", wait.what, name(wait.object));
+    return fmt::format("{} {} to reach {}, which is at {}", wait.what, wait.object.offset - kCountersFrom, wait.awaited, wait.value);
+  };
   std::vector<std::string> lines;
   std::set<Thread> in_circles;
   for (const Standing& standing : standings) {
     if (standing.holds || standing.node != node || standing.age < limit) continue;
     const Thread waiter{node, standing.who};
-    const std::string who = standing.who == 0 ? fmt::format("node {}", node.value) : name_of(waiter);
     if (standing.object == kEverybody) {
+      const std::string who = standing.who == 0 ? fmt::format("node {}", node.value) : name_of(waiter);
       lines.push_back(fmt::format("{} has waited {:.1f} s at the {} of all nodes; all of its own threads have come", who,
                                   static_cast<double>(standing.age) / 1e9, standing.what));
       continue;
     }
-    std::string line = fmt::format("{} has waited {:.1f} s for the {} {}", who, static_cast<double>(standing.age) / 1e9, standing.what,
-                                   name(standing.object));
+    std::string line =
+        fmt::format("{} has waited {:.1f} s for {}", name_of(waiter), static_cast<double>(standing.age) / 1e9, thing(standing));
     for (const Thread& holder : holders[standing.object]) {
       const auto wait = waits.find(holder);
       line += fmt::format(", which {} holds", name_of(holder));
-      if (wait != waits.end()) line += fmt::format(", which waits for the {} {}", wait->second->what, name(wait->second->object));
+      if (wait != waits.end()) line += fmt::format(", which waits for {}", thing(*wait->second));
     }
-    if (holders[standing.object].empty()) line += "; nobody holds it";
+    if (holders[standing.object].empty() && !is_counter(standing.object)) line += "; nobody holds it";
     lines.push_back(line);
     // Follows from holder to holder until it comes back, or to a thread that waits for nothing.
     std::vector<Thread> path{waiter};
@@ -126,7 +138,7 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
         std::string circle = "this is a deadlock:";
         for (const Thread& thread : path) {
           in_circles.insert(thread);
-          circle += fmt::format(" {} waits for the {} {},", name_of(thread), waits[thread]->what, name(waits[thread]->object));
+          circle += fmt::format(" {} waits for {},", name_of(thread), thing(*waits[thread]));
         }
         lines.push_back(circle + " which the first of them holds");
         break;
@@ -167,11 +179,19 @@ void Watchdog::look_later() {
   });
 }
 
+std::vector<Wait> Watchdog::own_waits() const {
+  std::vector<Wait> waits = waits_.all();
+  for (const nic::CounterWait& wait : nic_.counter_waits())
+    waits.push_back({"event counter", counter_object(wait.counter.value), wait.who, wait.since, wait.value, wait.threshold});
+  return waits;
+}
+
 std::vector<Standing> Watchdog::own_standings() const {
   std::vector<Standing> standings;
   const Nanos now = nic_.env().now();
-  for (const Wait& wait : waits_.all()) {
-    standings.push_back({nic_.node(), false, wait.what, wait.object, wait.who, std::max<Nanos>(now - wait.since, 0)});
+  for (const Wait& wait : own_waits()) {
+    standings.push_back(
+        {nic_.node(), false, wait.what, wait.object, wait.who, std::max<Nanos>(now - wait.since, 0), wait.value, wait.awaited});
   }
   if (options_.held) {
     for (const Held& held : options_.held()) standings.push_back({nic_.node(), true, {}, held.object, held.who, 0});
@@ -189,7 +209,7 @@ void Watchdog::look() {
     const Nanos now = nic_.env().now();
     std::set<std::pair<std::uint64_t, Nanos>> old;
     bool news = false;
-    for (const Wait& wait : waits_.all()) {
+    for (const Wait& wait : own_waits()) {
       if (now - wait.since < options_.limit) continue;
       old.insert({wait.who, wait.since});
     }

@@ -31,7 +31,9 @@ struct Standing {
   std::string what;    ///< of a wait
   SyncId object;
   std::uint64_t who = 0;
-  Nanos age = 0;  ///< of a wait
+  Nanos age = 0;              ///< of a wait
+  std::uint64_t value = 0;    ///< as in Wait
+  std::uint64_t awaited = 0;  ///< as in Wait
 };
 
 [[nodiscard]] Bytes encode_standings(std::uint64_t question, std::span<const Standing> standings);
@@ -59,6 +61,8 @@ class Watchdog final : public nic::MessageHandler {
   struct Lifeline;
   void look_later();
   void look();
+  // Of this node's threads: for synchronisation objects and for the NIC's event counters.
+  std::vector<Wait> own_waits() const;
   std::vector<Standing> own_standings() const;
   // Writes the report of what has been collected.
   void write(std::vector<Standing> standings, std::uint32_t missing);

@@ -34,16 +34,21 @@ EventCounter::~EventCounter() {
 
 std::uint64_t EventCounter::value() const { return state_->runtime->nic->counter_value(state_->mine()); }
 
-void EventCounter::wait(std::uint64_t threshold) {
-  state_->runtime->require(state_->runtime->nic->counter_wait(state_->mine(), threshold), "waiting for an event counter");
-}
+void EventCounter::wait(std::uint64_t threshold) { static_cast<void>(wait_for(threshold, std::chrono::nanoseconds::max())); }
 
 bool EventCounter::wait_for(std::uint64_t threshold, std::chrono::nanoseconds time) {
-  const Nanos now = state_->runtime->env->now();
+  Runtime& rt = *state_->runtime;
+  const Nanos now = rt.env->now();
   const Nanos deadline = time.count() >= kForever - now ? kForever : now + time.count();
-  const Status status = state_->runtime->nic->counter_wait(state_->mine(), threshold, nic::WaitMode::adaptive, deadline);
+  const Status status = rt.nic->counter_wait(state_->mine(), threshold, nic::WaitMode::adaptive, deadline, detail::this_thread_id());
   if (status == Status::timeout) return false;
-  state_->runtime->require(status, "waiting for an event counter");
+  if (status == Status::peer_dead && rt.boot->outlives_nodes()) {
+    throw NodeDied(
+        fmt::format("netvm: waiting for an event counter failed: {}, and it may have been about to announce something (the counter is at "
+                    "{}; {} is awaited)",
+                    rt.deaths(), value(), threshold));
+  }
+  rt.require(status, "waiting for an event counter");
   return true;
 }
 
@@ -81,7 +86,7 @@ void EventCounter::put_bytes(int node, void* to, const void* from, std::size_t b
     return last ? rt.nic->write_notify(region, at, source, n, counter, by, nic::NotifyMode::ordered) : rt.nic->write(region, at, source, n);
   };
   if (rt.may_fault(from, bytes)) return detail::put_staged(node, offset, from, bytes, piece);
-  detail::check_transfer(piece(offset, static_cast<const std::byte*>(from), bytes, true), "put to", node);
+  detail::check_transfer(piece(offset, static_cast<const std::byte*>(from), bytes, true), "put to", node, from, bytes);
 }
 
 }  // namespace netvm

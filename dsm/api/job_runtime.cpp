@@ -1,6 +1,7 @@
 #include "dsm/api/job_runtime.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -226,6 +227,7 @@ void Runtime::connect() {
   mine.system = open(layout.system);
   mine.symmetric = open(layout.symmetric);
   mine.shared = open(layout.shared);
+  nic->allow_regions({layout.symmetric.first, 0});  // the program's: what it has allocated of symmetric memory
 
   dsm::DsmConfig memory;
   memory.layout = layout;
@@ -267,6 +269,10 @@ void Runtime::start_engine() {
 // By a timer of the engine's: no thread of its own (only_our_threads() counts them), and a death is known a moment after it.
 void Runtime::watch_deaths() {
   boot->watch_deaths([this](NodeId node) {
+    {
+      const std::lock_guard hold(dead_mutex);
+      dead.push_back(node.value);
+    }
     sync->declare_dead(node);
     dsm->declare_dead(node);
   });
@@ -321,10 +327,16 @@ std::vector<std::vector<std::byte>> Runtime::exchange_all(std::span<const std::b
 void Runtime::require(Status status, std::string_view what) {
   if (status == Status::ok) return;
   if (boot->outlives_nodes() && status == Status::peer_dead)
-    throw NodeDied(fmt::format("netvm: {} failed: a node of the job has died, and it may need all of them", what));
+    throw NodeDied(fmt::format("netvm: {} failed: {}, and it may need all of them", what, deaths()));
   if (const std::string mistake = sync->mistake(); status == Status::invalid && !mistake.empty())
     throw Error(fmt::format("netvm: {} failed: {}", what, mistake));
   boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));
+}
+
+std::string Runtime::deaths() const {
+  const std::lock_guard hold(dead_mutex);
+  if (dead.empty()) return "a node of the job has died";
+  return fmt::format("{} {} {} died", dead.size() == 1 ? "node" : "the nodes", fmt::join(dead, " and "), dead.size() == 1 ? "has" : "have");
 }
 
 void Runtime::leave() {

@@ -90,6 +90,9 @@ struct Runtime {
   template <class T>
   std::vector<T> exchange(const T& mine);
 
+  /// "node 1 has died", "the nodes 1 and 3 have died"; where nobody is known to: "a node of the job has died".
+  [[nodiscard]] std::string deaths() const;
+
   /// Collective end of the job: waits for all nodes, hands the report over.
   void leave();
 
@@ -115,6 +118,8 @@ struct Runtime {
   pid_t owner = 0;  // the process that joined: a child made by fork() is no node
   Nanos started_ns = 0;
   std::optional<CountedThread> counted_main;  // the thread that joined, until it leaves or serves the porting kit's threads
+  mutable std::mutex dead_mutex;
+  std::vector<std::uint32_t> dead;  // in the order in which this node heard of them
   std::mutex annotations_mutex;
   std::map<std::string, std::string> annotations;
 
@@ -140,8 +145,8 @@ std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size
 using PutPiece = std::function<Status(std::uint64_t, const std::byte*, std::size_t, bool)>;
 /// Puts from memory that may fault when it is touched, in pieces, through private memory. Throws Error.
 void put_staged(int node, std::uint64_t offset, const void* from, std::size_t bytes, const PutPiece& piece);
-/// Throws Error unless the status is ok: "netvm: put to node 3 failed: ...".
-void check_transfer(Status status, const char* what, int node);
+/// Throws Error unless the status is ok: "netvm: put to node 3 failed: ...". `here`: this side's memory, if the transfer has any.
+void check_transfer(Status status, const char* what, int node, const void* here = nullptr, std::size_t bytes = 0);
 /// What the NIC is asked for.
 nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t compare);
 

@@ -64,6 +64,9 @@ struct Outcome {
   std::array<char, 500> why{};
 };
 
+// Of 0 objects there is memory to be freed, too, as of new T[0].
+constexpr std::size_t at_least_a_byte(std::size_t bytes) { return std::max<std::size_t>(bytes, 1); }
+
 // A page may fault when it is touched, and a fault uses the NIC or waits for it: such memory is copied through this much of private memory first.
 constexpr std::size_t kStage = 16 * 1024;
 
@@ -77,8 +80,23 @@ std::vector<std::string_view> protocol_names() {
 
 namespace detail {
 
-void check_transfer(Status status, const char* what, int node) {
-  if (status != Status::ok) throw Error(fmt::format("netvm: {} node {} failed: {}", what, node, describe(status)));
+void check_transfer(Status status, const char* what, int node, const void* here, std::size_t bytes) {
+  if (status == Status::ok) return;
+  std::string why(describe(status));
+  if (status == Status::fault_failed) {
+    // The same status says that of both sides.
+    HostVm& vm = *Runtime::current(what).vm;
+    std::uint64_t offset = 0;
+    const bool may_be_ours = here != nullptr && vm.failure().text[0] != 0 && Runtime::current(what).offset_of(here, &offset);
+    const PageRange pages{PageId{offset / kPageSize}, (offset % kPageSize + bytes + kPageSize - 1) / kPageSize};
+    if (may_be_ours && vm.pin(pages, false).status() == Status::fault_failed) {
+      why = fmt::format("memory of this node cannot be brought in: {}", vm.failure().text);
+    } else {
+      why = fmt::format(
+          "node {} cannot bring a page of its memory in (a full disk or an I/O error: it has written to standard error which)", node);
+    }
+  }
+  throw Error(fmt::format("netvm: {} node {} failed: {}", what, node, why));
 }
 
 std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size_t bytes, int node, const char* what) {
@@ -87,13 +105,17 @@ std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size
   }
   std::uint64_t offset = 0;
   const std::uint64_t begin = rt.layout.symmetric.first.value * kPageSize;
-  const bool inside = rt.offset_of(address, &offset) && offset >= begin && offset - begin <= rt.symmetric_used &&
-                      bytes <= rt.symmetric_used - (offset - begin);
-  if (!inside) {
+  const bool begins_inside = rt.offset_of(address, &offset) && offset >= begin && offset - begin <= rt.symmetric_used;
+  if (!begins_inside) {
     throw Error(
         fmt::format("netvm: {}: {} bytes at {} are not symmetric memory (Job::symmetric_all); shared memory of allocate() is reached by "
                     "loads and stores",
                     what, bytes, fmt::ptr(address)));
+  }
+  if (const std::uint64_t left = rt.symmetric_used - (offset - begin); bytes > left) {
+    throw Error(
+        fmt::format("netvm: {}: {} bytes at {} run over the end of symmetric memory (Job::symmetric_all), which has {} bytes from there",
+                    what, bytes, fmt::ptr(address), left));
   }
   return offset - begin;
 }
@@ -101,7 +123,7 @@ std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size
 void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
   Runtime& rt = Runtime::current("allocate()");
   std::string why;
-  const auto offset = rt.dsm->allocate(bytes, translate(bytes, alignment, options), &why);
+  const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
   if (!offset) throw AllocationError("netvm: " + why);
   return rt.address_of(*offset);
 }
@@ -112,7 +134,7 @@ void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOpt
   Outcome outcome;
   if (rt.boot->node() == NodeId{0}) {
     std::string why;
-    const auto offset = rt.dsm->allocate(bytes, translate(bytes, alignment, options), &why);
+    const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
     outcome.failed = offset ? 0 : 1;
     outcome.bytes = bytes;
     if (offset) outcome.offset = *offset;
@@ -150,6 +172,7 @@ void* symmetric_all(std::size_t bytes, std::size_t alignment) {
     rt.vm->set_access(fresh, Access::none, Access::write);
   }
   rt.symmetric_used = begin + bytes;
+  rt.nic->allow_regions({rt.layout.symmetric.first, end});
   // A barrier, for every node's instance must be there before anybody puts, and a check that all mean the same.
   std::array<std::uint64_t, 2> range = {bytes, bytes};
   const auto widen = [](std::span<std::byte> sum, std::span<const std::byte> other) {
@@ -177,7 +200,7 @@ void put(int node, void* to, const void* from, std::size_t bytes) {
       return rt.nic->write(region, at, source, n);
     });
   } else {
-    check_transfer(rt.nic->write(region, offset, from, bytes), "put to", node);
+    check_transfer(rt.nic->write(region, offset, from, bytes), "put to", node, from, bytes);
   }
 }
 
@@ -195,7 +218,7 @@ void get(int node, const void* from, void* to, std::size_t bytes) {
   Runtime& rt = Runtime::current("get()");
   const std::uint64_t offset = symmetric_offset(rt, from, bytes, node, "get");
   const nic::RemoteRegion& region = rt.symmetric[static_cast<std::size_t>(node)];
-  if (!rt.may_fault(to, bytes)) return check_transfer(rt.nic->read(region, offset, to, bytes), "get from", node);
+  if (!rt.may_fault(to, bytes)) return check_transfer(rt.nic->read(region, offset, to, bytes), "get from", node, to, bytes);
   std::array<std::byte, kStage> stage;
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t n = std::min(bytes - done, stage.size());

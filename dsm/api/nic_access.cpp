@@ -22,6 +22,14 @@ std::uint64_t symmetric_offset(Job& job, const void* address, std::size_t bytes)
   return detail::symmetric_offset(Runtime::current("symmetric_offset"), address, bytes, job.node(), "symmetric_offset");
 }
 
+PageRange pages_of(Job& job, const void* address, std::size_t bytes) {
+  if (bytes == 0) throw Error(fmt::format("netvm: pages_of: 0 bytes at {} lie in no page", fmt::ptr(address)));
+  const Runtime& rt = Runtime::current("pages_of");
+  const std::uint64_t begin =
+      rt.layout.symmetric.first.value * kPageSize + detail::symmetric_offset(rt, address, bytes, job.node(), "pages_of");
+  return {PageId{begin / kPageSize}, (begin + bytes - 1) / kPageSize - begin / kPageSize + 1};
+}
+
 std::vector<std::byte> detail::exchange_bytes(const void* mine, std::size_t bytes) {
   if (inside_section()) throw Error("netvm: exchange() is called outside of parallel()");
   const auto all = Runtime::current("exchange").exchange_all({static_cast<const std::byte*>(mine), bytes});

@@ -40,6 +40,8 @@ expect any returns_early 'node [01] calls end of the job .*node [01] calls barri
 expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2
 for trap in $traps; do expect $segv executes_shared_memory 'node 0 .*signal 11' -n 2 --trap $trap; done
 expect any late_for_a_barrier 'watchdog: node 0 has waited .* at the barrier of all nodes' -n 2 --watchdog 0.5
+expect any waits_for_an_announcement 'watchdog: thread [0-9]+ of node 1 has waited [0-9.]+ s for event counter 0 to reach 5, which is at 3' -n 2 --watchdog 0.5
+expect 137 announcer_dies 'waiting for an event counter failed: node 1 has died.*the counter is at 0; 5 is awaited' -n 3 --on-death=continue
 expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
 for protocol in hlrc scope lease; do expect 137 memory_after_a_death 'the others go on$' -n 3 --on-death=continue --protocol $protocol; done
 for protocol in sc-fixed sc-dynamic sc-directory erc lrc update self entry; do
@@ -48,6 +50,7 @@ done
 expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
 expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
+( ulimit -f 1024; expect any identity 'files of this process may have [0-9]+ bytes at most .ulimit -f.*NETVM_ADDRESS_SPACE' -n 2; exit $failed ) || failed=1
 if ls /dev/shm/*netvm* >/dev/null 2>&1; then
   echo "FAILED: files left in /dev/shm"
   failed=1

@@ -54,6 +54,9 @@ for trap in userfaultfd mprotect; do
   expect 256K 0 "$midway" "$exits" out_of_core -n 3 --threads 2 --trap $trap
   expect 256K 0 "$midway" "$exits" out_of_core_symmetric -n 2 --shm packet --trap $trap
   expect 256K 0 "$midway" "$exits" out_of_core -n 2 --protocol sc-directory --trap $trap
+  # Met by a peer's request: the node whose disk it is says so, and the peer is told at which side it happened.
+  expect 256K 0 "netvm\[node 1\]: page [0-9]+ cannot be brought in: writing page [0-9]+ to the nameless backing file in $disk at offset [0-9]+: No space left on device.*requests of nodes that need it end with E_FAULT_FAILED.*NETVM_BACKING" \
+    "put to node 1 failed: node 1 cannot bring a page of its memory in" puts_beyond_the_disk -n 2 --trap $trap
 done
 # With room the same job ends well.
 mount -t tmpfs -o size=64M none "$disk"

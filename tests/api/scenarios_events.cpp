@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "netvm/nic.hpp"
 #include "tests/api/scenario.hpp"
 
 namespace netvm::test {
@@ -164,11 +165,72 @@ void transfers_of_shared_memory(Job& job) {
   job.barrier();
 }
 
+/// Regions of the program's own: of symmetric memory that is allocated, and of nothing else; what is revoked is not touched any more.
+void regions(Job& job) {
+  struct alignas(kPageSize) Page {
+    std::uint64_t words[kPageSize / sizeof(std::uint64_t)];
+  };
+  auto* const pages = job.symmetric_all<Page>(4);
+  auto* const coherent = job.allocate_all<Page>(4);
+  nic::Nic& nic = nic_of(job);
+  const auto refused = [](auto&& call) {
+    try {
+      call();
+    } catch (const Error&) {
+      return true;
+    }
+    return false;
+  };
+  std::uint64_t word = 0;
+  EXPECT(refused([&] { static_cast<void>(pages_of(job, coherent, sizeof(Page))); }));
+  EXPECT(refused([&] { static_cast<void>(pages_of(job, &word, sizeof word)); }));
+  EXPECT(refused([&] { static_cast<void>(pages_of(job, pages, 0)); }));
+  EXPECT(refused([&] { static_cast<void>(pages_of(job, pages + 3, 2 * sizeof(Page))); }));
+  const PageRange all = pages_of(job, pages, 4 * sizeof(Page));
+  EXPECT(all.count == 4);
+  EXPECT((pages_of(job, &pages[1].words[511], 2 * sizeof word) == PageRange{PageId{all.first.value + 1}, 2}));
+  // The runtime's tables, symmetric memory that nobody has allocated, coherent memory.
+  const auto no_region = [&](PageId first, std::uint64_t count) {
+    return nic.region_create({first, count}, nic::Rights::all).status() == Status::reserved;
+  };
+  const PageId of_protocol{all.first.value +
+                           (reinterpret_cast<std::uintptr_t>(coherent) - reinterpret_cast<std::uintptr_t>(pages)) / kPageSize};
+  EXPECT(no_region(PageId{0}, 1));
+  EXPECT(no_region(PageId{0}, all.end()));
+  EXPECT(no_region(all.first, 5));
+  EXPECT(no_region(of_protocol, 1));
+  EXPECT(no_region(all.first, of_protocol.value - all.first.value + 1));
+
+  pages[2].words[0] = 7;
+  const nic::RemoteRegion mine = nic.region_create({PageId{all.first.value + 2}, 1}, nic::Rights::read | nic::Rights::write).value();
+  const std::vector<nic::RemoteRegion> everybodys = exchange(job, mine);
+  const nic::RemoteRegion& next = everybodys[static_cast<std::size_t>((job.node() + 1) % job.nodes())];
+  EXPECT(ok(nic.read(next, 0, &word, sizeof word)) && word == 7);
+  word = 8;
+  EXPECT(ok(nic.write(next, kPageSize - sizeof word, &word, sizeof word)));
+  EXPECT(nic.write(next, kPageSize - sizeof word + 1, &word, sizeof word) == Status::range);
+  EXPECT(nic.atomic(next, 0, {nic::AtomicOp::fetch_add, 1}).status() == Status::perm);
+  nic::RemoteRegion guess = next;
+  guess.key += 1;
+  EXPECT(nic.read(guess, 0, &word, sizeof word) == Status::key);
+  job.barrier();
+  EXPECT(pages[2].words[511] == 8);
+  EXPECT(ok(nic.region_revoke(mine)));
+  job.barrier();
+  EXPECT(nic.write(next, 0, &word, sizeof word) == Status::revoked);
+  EXPECT(nic.read(next, 0, &word, sizeof word) == Status::revoked);
+  job.barrier();
+  EXPECT(pages[2].words[0] == 7);
+  job.barrier();
+  if (job.node() == 0) job.free(coherent);
+}
+
 }  // namespace
 
 std::vector<Scenario> event_scenarios() {
   return {{"handlers", handlers},
           {"handler_uses_shared_memory", handler_uses_shared_memory},
+          {"regions", regions},
           {"transfers", transfers},
           {"transfers_of_shared_memory", transfers_of_shared_memory}};
 }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <system_error>
+#include <vector>
 
 #include "tests/api/scenario.hpp"
 
@@ -167,6 +168,40 @@ void memory_after_a_death(Job& job) {
   if (job.node() == 0) std::fputs("the others go on\n", stderr);
 }
 
+/// A node waits for announcements that another node leaves out.
+void waits_for_an_announcement(Job& job) {
+  EventCounter hits(job);
+  job.barrier();
+  if (job.node() == 0) {
+    hits.notify(1, 3);
+    usleep(1'500'000);
+    throw Error("node 0 gives up");
+  }
+  hits.wait(5);
+}
+
+/// The same, of one that dies: who waits is told which, and what is missing.
+void announcer_dies(Job& job) {
+  EventCounter hits(job);
+  job.barrier();
+  if (job.node() == 1) kill(getpid(), SIGKILL);
+  try {
+    hits.wait(5);
+  } catch (const NodeDied& error) {
+    if (job.node() == 0) std::fprintf(stderr, "%s\n", error.what());
+  }
+}
+
+/// Puts into memory of another node's that its disk has no room for.
+void puts_beyond_the_disk(Job& job) {
+  constexpr std::size_t kBytes = std::size_t{1} << 20;
+  auto* bytes = job.symmetric_all<char>(8 * kBytes);
+  if (job.node() != 0) wait_for_ever(job);
+  const std::vector<char> source(kBytes, 'x');
+  for (std::size_t i = 0; i < 8; ++i) put(1, bytes + i * kBytes, source.data(), kBytes);
+  std::fputs("everything found room\n", stderr);
+}
+
 /// One node does not come to a barrier for a while.
 void late_for_a_barrier(Job& job) {
   if (job.node() == 1) usleep(1'500'000);
@@ -199,6 +234,9 @@ std::vector<Scenario> failure_scenarios() {
           {"deadlock", deadlock},
           {"outlives_a_node", outlives_a_node},
           {"memory_after_a_death", memory_after_a_death},
+          {"waits_for_an_announcement", waits_for_an_announcement},
+          {"announcer_dies", announcer_dies},
+          {"puts_beyond_the_disk", puts_beyond_the_disk},
           {"late_for_a_barrier", late_for_a_barrier},
           {"collective_mismatch", collective_mismatch}};
 }

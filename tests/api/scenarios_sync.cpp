@@ -118,7 +118,11 @@ void misuse_is_reported(Job& job) {
   EXPECT(refused([&] { put(job.nodes(), symmetric, &word); }));
   EXPECT(refused([&] { put(-1, symmetric, &word); }));
   EXPECT(refused([&] { job.touch(&word, 8, false); }));
-  EXPECT(refused([&] { static_cast<void>(job.allocate<int>(0)); }));
+  auto* const none = job.allocate<int>(0);
+  EXPECT(none != nullptr);
+  job.free(none);
+  EXPECT(refused([&] { job.free(none); }));
+  EXPECT(job.allocate_all<int>(0) != nullptr && job.symmetric_all<int>(0) != nullptr);
   EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.protocol = "nonsense"})); }));
   EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.placement = Placement::at(99)})); }));
   EXPECT(refused([&] { static_cast<void>(job.allocate<int>(1, {.alignment = 3})); }));

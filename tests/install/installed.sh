@@ -9,8 +9,8 @@ prefix=$folder/prefix
 cmake --install "$build_dir" --prefix "$prefix" >"$folder/install.log"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 
-# program_of DOCUMENT: its C++ blocks, word for word.
-program_of() { awk '/^```cpp/ {inside = 1; next} /^```/ {inside = 0} inside' "$source_dir/$1"; }
+# program_of DOCUMENT [N]: its N-th C++ block (the first), word for word.
+program_of() { awk -v n="${2:-1}" '/^```cpp/ {inside = ++block == n; next} /^```/ {inside = 0} inside' "$source_dir/$1"; }
 
 # compile SOURCE PROGRAM: as a user without CMake does.
 compile() {

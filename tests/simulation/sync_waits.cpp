@@ -109,6 +109,29 @@ TEST_CASE("watchdog: finds a deadlock between nodes") {
   CHECK(std::count_if(lines.begin(), lines.end(), [](const std::string& line) { return line.starts_with("this is a deadlock: "); }) == 2);
 }
 
+TEST_CASE("watchdog: waits for event counters are told, however the thread waits, and short ones are not") {
+  for (const nic::WaitMode mode : {nic::WaitMode::spin, nic::WaitMode::block, nic::WaitMode::adaptive}) {
+    std::vector<nic::RemoteCounter> counters(2);
+    const std::vector<std::string> lines = watched([&](SimSyncWorld& world, std::uint32_t node) {
+      counters[node] = world.node(node).nic->counter_create().value();
+      CHECK(world.node(node).sync->barrier() == Status::ok);
+      nic::Nic& nic = *world.node(node).nic;
+      if (node == 0) {
+        CHECK(nic.notify(counters[1], 2) == Status::ok);
+        world.pause(node, 100 * kMilli);
+        CHECK(nic.counter_waits().empty());
+        CHECK(nic.notify(counters[1], 1) == Status::ok);
+      } else {
+        CHECK(nic.counter_wait(counters[1], 2, mode) == Status::ok);
+        CHECK(nic.counter_wait(counters[1], 3, mode, kForever, 6) == Status::ok);
+        CHECK(nic.counter_waits().empty());
+      }
+    });
+    REQUIRE(lines.size() == 1);
+    CHECK(lines[0].starts_with("thread 6 of node 1 has waited 0.0 s for event counter 0 to reach 3, which is at 2"));
+  }
+}
+
 TEST_CASE("mutex: memory that holds a mutex in use is told from other memory") {
   SyncWorldOptions options;
   options.nodes = 2;

@@ -103,6 +103,46 @@ TEST_CASE("regions of pages that do not exist, or without any, are not created")
     CHECK(world.nic(0).region_create({PageId{0}, pages + 1}, Rights::all).status() == Status::range);
     CHECK(world.nic(0).region_create({PageId{~std::uint64_t{0}}, 2}, Rights::all).status() == Status::range);
     CHECK(world.nic(0).region_create({PageId{0}, 0}, Rights::all).status() == Status::invalid);
+    // Whoever divides the memory says which part is for regions; those that exist stay.
+    const RemoteRegion before = world.nic(0).region_create({PageId{0}, pages}, Rights::all).value();
+    world.nic(0).allow_regions({PageId{4}, 3});
+    for (const PageRange outside : {PageRange{PageId{0}, 1}, {PageId{3}, 2}, {PageId{6}, 2}, {PageId{7}, 1}, {PageId{0}, pages}})
+      CHECK(world.nic(0).region_create(outside, Rights::all).status() == Status::reserved);
+    CHECK(world.nic(0).region_create({PageId{4}, 3}, Rights::all).has_value());
+    world.run([&] {
+      std::uint64_t word = 0;
+      CHECK(ok(world.nic(0).read(before, 0, &word, sizeof word)));
+    });
+  });
+}
+
+TEST_CASE("a null pointer to bytes is refused by every verb, one to no bytes is not") {
+  on_every_world([](NicWorld& world) {
+    const RemoteRegion region = world.whole(1);
+    const RemoteCounter counter = world.nic(1).counter_create().value();
+    world.run([&] {
+      Nic& nic = world.nic(0);
+      for (const std::size_t bytes : {std::size_t{8}, std::size_t{65}, std::size_t{3} * kPageSize}) {
+        const std::array<Segment, 1> piece{Segment{0, nullptr, static_cast<std::uint32_t>(bytes)}};
+        CHECK(nic.write(region, 0, nullptr, bytes) == Status::invalid);
+        CHECK(nic.read(region, 0, nullptr, bytes) == Status::invalid);
+        CHECK(nic.write_notify(region, 0, nullptr, bytes, counter, 1, NotifyMode::ordered) == Status::invalid);
+        CHECK(nic.write_vector(region, piece) == Status::invalid);
+        const auto posted = [&](auto&& post) {
+          Completion end;
+          post(&end);
+          return nic.wait(end);
+        };
+        CHECK(posted([&](Completion* end) { nic.post_write(region, 0, nullptr, bytes, end); }) == Status::invalid);
+        CHECK(posted([&](Completion* end) { nic.post_read(region, 0, nullptr, bytes, end); }) == Status::invalid);
+        CHECK(posted([&](Completion* end) { nic.post_write_vector(region, piece, end); }) == Status::invalid);
+      }
+      CHECK(ok(nic.write(region, 0, nullptr, 0)));
+      CHECK(ok(nic.read(region, 0, nullptr, 0)));
+      CHECK(ok(nic.write_notify(region, 0, nullptr, 0, counter, 1, NotifyMode::ordered)));
+    });
+    CHECK(world.nic(1).counter_value(counter) == 1);
+    CHECK(world.nic(1).counter_errors(counter) == 0);
   });
 }
 

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -24,6 +26,19 @@ TEST_CASE("every status has a name and a sentence of its own") {
   CHECK(sentences.size() == static_cast<std::size_t>(Status::forked) + 1);
   CHECK(netvm::to_string(Status::ok) == "ok");
   CHECK(netvm::to_string(Status::stale_epoch) == "E_STALE_EPOCH");
+}
+
+TEST_CASE("docs/nic.md says of every status when it comes") {
+  std::ifstream file(NETVM_SOURCE_DIR "/docs/nic.md");
+  std::map<std::string, std::string> rows;  // by status
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t end = line.starts_with("| ") ? line.find(" | `") : std::string::npos;
+    if (end != std::string::npos) rows[line.substr(2, end - 2)] = line;
+  }
+  for (int code = 0; code <= static_cast<int>(Status::forked); ++code) {
+    const std::string name(netvm::to_string(static_cast<Status>(code)));
+    CHECK_MESSAGE(rows.contains(name), name);
+  }
 }
 
 TEST_CASE("a number that is no status is named so instead of read out of bounds") {

@@ -29,6 +29,21 @@ TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits f
                                  "holds it"});
 }
 
+TEST_CASE("watchdog: a wait for an event counter is told with its value; nobody holds one") {
+  const Standing by_nic{NodeId{1}, false, "event counter", counter_object(5), 0, 5 * kSecond, 3, 16};
+  Standing by_thread = by_nic;
+  by_thread.who = 2;
+  const std::vector<Standing> all{by_nic, by_thread, holds(1, 2, 7), waits(1, 3, 7, 5 * kSecond)};
+  const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[0] == "a thread of node 1 has waited 5.0 s for event counter 5 to reach 16, which is at 3");
+  CHECK(lines[1] == "thread 2 of node 1 has waited 5.0 s for event counter 5 to reach 16, which is at 3");
+  CHECK(
+      lines[2] ==
+      "thread 3 of node 1 has waited 5.0 s for the mutex M7, which thread 2 of node 1 holds, which waits for event counter 5 to reach 16, "
+      "which is at 3");
+}
+
 TEST_CASE("watchdog: a wait inside another of the same thread and object has that one's name; one without a name is not told") {
   Waits all;
   const Waits::Scope outer(all, {"thread's end", SyncId{7}, 1, 10});
@@ -56,7 +71,9 @@ TEST_CASE("watchdog: a circle is told once, as a deadlock") {
 }
 
 TEST_CASE("watchdog: answers survive the wire; others are refused") {
-  const std::vector<Standing> all{waits(0, 1, 7, 5), holds(0, 1, 8)};
+  std::vector<Standing> all{waits(0, 1, 7, 5), holds(0, 1, 8)};
+  all[0].value = 3;
+  all[0].awaited = 4;
   const Bytes body = encode_standings(42, all);
   const auto decoded = decode_standings(NodeId{3}, body);
   REQUIRE(decoded.has_value());
@@ -65,13 +82,14 @@ TEST_CASE("watchdog: answers survive the wire; others are refused") {
   CHECK(decoded->second[0].node == NodeId{3});
   CHECK(decoded->second[0].what == "mutex");
   CHECK(decoded->second[0].age == 5);
+  CHECK((decoded->second[0].value == 3 && decoded->second[0].awaited == 4));
   CHECK(decoded->second[1].holds);
   CHECK_FALSE(decode_standings(NodeId{3}, std::span(body).first(body.size() - 1)).has_value());
   SplitMix64 random(9);
   for (int round = 0; round < 20'000; ++round) {
     Bytes noise(random.below(120));
     for (std::byte& b : noise) b = static_cast<std::byte>(random.below(3));
-    if (const auto made = decode_standings(NodeId{0}, noise)) CHECK(made->second.size() * 48 + 16 == noise.size());
+    if (const auto made = decode_standings(NodeId{0}, noise)) CHECK(made->second.size() * 64 + 16 == noise.size());
   }
 }
 

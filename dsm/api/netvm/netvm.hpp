@@ -245,7 +245,7 @@ class Job {
     return result;
   }
 
-  /// Zeroed shared memory for n objects; any thread of any node may call at any time. The pointer means the same on every node: hand it
+  /// Zeroed shared memory for n objects (0 of them: a pointer to none, as of new T[0]); any thread of any node may call at any time. The pointer means the same on every node: hand it
   /// over through shared memory. Throws AllocationError. No constructor runs: T must be fine as zero bytes.
   template <class T>
   [[nodiscard]] T* allocate(std::size_t n = 1, const AllocationOptions& options = {}) {

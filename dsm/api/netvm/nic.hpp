@@ -29,6 +29,11 @@ std::vector<std::byte> exchange_bytes(const void* mine, std::size_t bytes);
 
 /// Node `node`'s symmetric memory as work requests name it, with all rights. Throws Error: no such node.
 [[nodiscard]] nic::RemoteRegion symmetric_region(Job& job, int node);
+/// The pages of this node's symmetric memory in which [address, address + bytes) lies: what Nic::region_create() takes. A region is whole pages, and its
+/// offset 0 is the first byte of the first: what else lies in them is opened, too, so give the memory the alignment of a page (a type that is alignas(4096)).
+/// Throws Error: no bytes, or not all of them memory of Job::symmetric_all(). Of other pages no region is created (Status::reserved): those of
+/// Job::allocate() belong to their protocol.
+[[nodiscard]] PageRange pages_of(Job& job, const void* address, std::size_t bytes);
 /// Where an address of Job::symmetric_all()'s memory lies in that region; the same on every node. Throws Error: [address, address + bytes) is
 /// not all there.
 [[nodiscard]] std::uint64_t symmetric_offset(Job& job, const void* address, std::size_t bytes = 1);
