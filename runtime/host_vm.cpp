@@ -355,7 +355,8 @@ void HostVm::State::end_without(PageId page, Status why) const {
 }
 
 void HostVm::tell_of_failure(PageId page, const char* what_follows) const {
-  if (state_->told_of_failure.exchange(true)) return;
+  static std::atomic<bool> told{false};
+  if (told.exchange(true)) return;
   log_line(kLogError, "page %llu cannot be brought in: %s; %s (said once, others may follow). %s",
            static_cast<unsigned long long>(page.value), state_->pager != nullptr ? failure().text : "no memory", what_follows, kRemedy);
 }

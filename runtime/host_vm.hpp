@@ -228,7 +228,7 @@ class HostVm {
   /// ends the process with status 1, and so the job. Async-signal-safe; runs no destructor.
   [[noreturn]] void end_without(PageId page, Status why) const;
   /// For who needs a page that cannot be brought in and has somebody else to tell, such as the NIC a peer: says the same on standard error, with what
-  /// follows, the first time only. Any thread.
+  /// follows, the first time in the process only. Any thread.
   void tell_of_failure(PageId page, const char* what_follows) const;
   /// Memory beside the frames that the budget is to count as well: so many pages more, or fewer. Frames keep half of the budget in any case. Never
   /// blocks: frames make room when the next of them comes.

@@ -55,7 +55,6 @@ struct HostVm::State final : SignalFaultTarget, FrameWitness {
   std::unique_ptr<Pager> pager;             ///< null without a memory budget
   std::unique_ptr<FrameCheck> frame_check;  ///< null unless the configuration asks for it
   std::atomic<FaultHandler*> handler{nullptr};
-  std::atomic<bool> told_of_failure{false};
   std::atomic<std::uintptr_t> last_reported{0};  ///< a wild address already told of: one access may raise two signals
 };
 
