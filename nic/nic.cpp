@@ -96,6 +96,14 @@ Status Nic::region_revoke(const RemoteRegion& region) {
   return impl_->device.regions().revoke(region, impl_->device.shadow());
 }
 
+Status Nic::prefetch(PageRange pages) {
+  if (impl_->forked.load()) return Status::forked;
+  const std::uint64_t all = impl_->vm.pages();
+  if (pages.first.value > all || pages.count > all - pages.first.value) return Status::range;
+  impl_->vm.prefetch(pages);
+  return Status::ok;
+}
+
 Result<RemoteCounter> Nic::counter_create() {
   if (impl_->forked.load()) return Status::forked;
   const std::lock_guard guard(impl_->control);

@@ -104,6 +104,9 @@ class Nic final {
   void allow_regions(PageRange pages);
   /// Closes it; complete when it returns: no peer touches the memory through it any more. Later requests get E_KEY or E_REVOKED.
   Status region_revoke(const RemoteRegion& region);
+  /// A hint: brings these pages of this node's in, in the background, before requests of peers meet them, or this node's own on their side. Of more than half of
+  /// the memory budget only the beginning. Never blocks. E_RANGE: not all in the memory.
+  Status prefetch(PageRange pages);
   Result<RemoteCounter> counter_create();
   /// Ends its handler (as clear_handler() does: blocks while it runs, unless called from inside it) and, with E_CANCELLED, what is to be
   /// triggered by it.

@@ -148,7 +148,7 @@ void put_staged(int node, std::uint64_t offset, const void* from, std::size_t by
 /// Throws Error unless the status is ok: "netvm: put to node 3 failed: ...". `here`: this side's memory, if the transfer has any.
 void check_transfer(Status status, const char* what, int node, const void* here = nullptr, std::size_t bytes = 0);
 /// What the NIC is asked for.
-nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t compare);
+nic::AtomicArgs atomic_args(Atomic op, const AtomicWords& words);
 
 /// The node's part of the job's report, as JSON text.
 std::string report_json(Runtime& runtime);

@@ -228,10 +228,12 @@ void get(int node, const void* from, void* to, std::size_t bytes) {
   }
 }
 
-nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t compare) {
+nic::AtomicArgs atomic_args(Atomic op, const AtomicWords& words) {
   nic::AtomicArgs args;
-  args.operand = operand;
-  args.compare = compare;
+  args.operand = words.operand;
+  args.compare = words.expected;
+  args.compare_mask = words.compare_mask;
+  args.swap_mask = words.swap_mask;
   switch (op) {
     case Atomic::fetch_add:
       args.op = nic::AtomicOp::fetch_add;
@@ -242,6 +244,9 @@ nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t comp
     case Atomic::compare_swap:
       args.op = nic::AtomicOp::compare_swap;
       break;
+    case Atomic::masked_compare_swap:
+      args.op = nic::AtomicOp::masked_cas;
+      break;
     case Atomic::fetch_or:
       args.op = nic::AtomicOp::fetch_or;
       break;
@@ -249,10 +254,10 @@ nic::AtomicArgs atomic_args(Atomic op, std::uint64_t operand, std::uint64_t comp
   return args;
 }
 
-std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare) {
+std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, const AtomicWords& words) {
   Runtime& rt = Runtime::current("an atomic");
   const std::uint64_t offset = symmetric_offset(rt, on, sizeof(*on), node, "atomic");
-  const auto old = rt.nic->atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, atomic_args(op, operand, compare));
+  const auto old = rt.nic->atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, atomic_args(op, words));
   check_transfer(old.status(), "atomic on", node);
   return *old;
 }

@@ -109,13 +109,13 @@ void Transfers::get_bytes(int node, const void* from, void* to, std::size_t byte
   state_->post(node, request);
 }
 
-void Transfers::atomic(int node, std::uint64_t* on, detail::Atomic op, std::uint64_t operand, std::uint64_t expected, std::uint64_t* old) {
+void Transfers::atomic(int node, std::uint64_t* on, detail::Atomic op, const detail::AtomicWords& words, std::uint64_t* old) {
   Runtime& rt = *state_->runtime;
   const std::uint64_t offset = detail::symmetric_offset(rt, on, sizeof(*on), node, "an atomic of Transfers");
   if (old != nullptr && rt.may_fault(old, sizeof(*old)))
     throw Error("netvm: an atomic of Transfers: the old value must go to private memory, which never faults");
-  nic::QpRequest request = nic::QpRequest::atomic(rt.symmetric[static_cast<std::size_t>(node)], offset,
-                                                  detail::atomic_args(op, operand, expected), reinterpret_cast<std::uintptr_t>(old));
+  nic::QpRequest request = nic::QpRequest::atomic(rt.symmetric[static_cast<std::size_t>(node)], offset, detail::atomic_args(op, words),
+                                                  reinterpret_cast<std::uintptr_t>(old));
   request.signalled = old != nullptr;
   state_->post(node, request);
 }

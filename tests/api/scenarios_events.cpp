@@ -81,7 +81,7 @@ void transfers(Job& job) {
   auto* data = job.symmetric_all<std::uint64_t>(kWords * static_cast<std::size_t>(threads));
   auto* flags = job.symmetric_all<std::uint64_t>(static_cast<std::size_t>(threads));
   auto* sums = job.symmetric_all<std::uint64_t>(1);
-  auto* slots = job.symmetric_all<std::uint64_t>(101);
+  auto* slots = job.symmetric_all<std::uint64_t>(102);
   job.parallel([&](Thread& me) {
     Transfers mine(job, 16);
     std::vector<std::uint64_t> source(kWords);
@@ -124,6 +124,15 @@ void transfers(Job& job) {
     mine.swap_async(last, slots + old.size(), 0, &others);
     mine.quiet();
     EXPECT(me.sum(others) == (std::uint64_t{1} << me.count()) - 1);  // the first to swap has them all
+    // Its own byte of a word that all change, if it is still 0.
+    std::uint64_t before = 1;
+    const std::uint64_t byte = std::uint64_t{0xff} << (8 * (me.rank() % 8));
+    mine.masked_compare_swap_async(last, slots + old.size() + 1, 0, ~std::uint64_t{0}, byte, byte, &before);
+    mine.quiet();
+    EXPECT((before & byte) == 0 || (before & byte) == byte);
+    me.barrier();
+    netvm::get(last, slots + old.size() + 1, &before);
+    EXPECT((before & byte) == byte);
   });
   bool refused = false;
   try {

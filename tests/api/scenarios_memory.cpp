@@ -138,6 +138,9 @@ void global_address_space(Job& job) {
   fetch_or(0, words + 1, std::uint64_t{1} << me);
   EXPECT(compare_swap(job.node(), words + 2, 0, 5) == 0);
   EXPECT(compare_swap(job.node(), words + 2, 0, 6) == 5);
+  EXPECT(masked_compare_swap(job.node(), words + 2, 0xf4, 0xabcd, 0x0f, 0xff00) == 5);  // other low bits: nothing
+  EXPECT(masked_compare_swap(job.node(), words + 2, 0xf5, 0xabcd, 0x0f, 0xff00) == 5);
+  EXPECT(compare_swap(job.node(), words + 2, 0xab05, 5) == 0xab05);
   EXPECT(swap(job.node(), words + 2, 9) == 5);
   EXPECT(words[2] == 9);
   job.barrier();

@@ -137,6 +137,31 @@ TEST_CASE("pitfall 4: the whole range of a work request is one fault") {
   });
 }
 
+TEST_CASE("pitfall 4: pages that their node has prefetched are no faults for a peer") {
+  on_every_paging_world(in_order(), [](NicWorld& world, Paging& paging) {
+    const RemoteRegion region = world.whole(1);
+    world.run([&] {
+      const std::vector<std::byte> data = bytes_of(20 * kPageSize, 1);
+      CHECK(ok(world.nic(0).write(region, 10 * kPageSize, data.data(), data.size())));
+      for (std::uint64_t p = 10; p < 30; ++p) paging.evict(1, PageId{p});
+      const std::uint64_t faults = world.stats(1).get(Stat::nic_major_faults) + world.stats(1).get(Stat::nic_minor_faults);
+      CHECK(ok(world.nic(1).prefetch({PageId{10}, 20})));
+      const auto away = [&] {
+        for (std::uint64_t p = 10; p < 30; ++p)
+          if (!world.vm(1).resident(PageId{p})) return true;
+        return false;
+      };
+      while (away()) world.nic(1).env().relax();
+      const std::vector<std::byte> other = bytes_of(20 * kPageSize, 2);
+      CHECK(ok(world.nic(0).write(region, 10 * kPageSize, other.data(), other.size())));
+      CHECK(memory_of(world, 1, 10 * kPageSize, other.size()) == other);
+      CHECK(world.stats(1).get(Stat::nic_major_faults) + world.stats(1).get(Stat::nic_minor_faults) == faults);
+      CHECK(world.nic(1).prefetch({PageId{10}, world.vm(1).pages()}) == Status::range);
+      world.vm(1).close();
+    });
+  });
+}
+
 TEST_CASE("pitfall 5: a fault holds back one channel; another peer's operations go on meanwhile") {
   NicWorldOptions options;
   options.nodes = 3;

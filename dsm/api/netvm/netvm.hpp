@@ -110,8 +110,15 @@ void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOpt
 void* symmetric_all(std::size_t bytes, std::size_t alignment);
 void put(int node, void* to, const void* from, std::size_t bytes);
 void get(int node, const void* from, void* to, std::size_t bytes);
-enum class Atomic : std::uint8_t { fetch_add, swap, compare_swap, fetch_or };
-std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, std::uint64_t operand, std::uint64_t compare);
+enum class Atomic : std::uint8_t { fetch_add, swap, compare_swap, masked_compare_swap, fetch_or };
+/// `operand` is what is added, written or set; the others are of compare_swap and masked_compare_swap.
+struct AtomicWords {
+  std::uint64_t operand = 0;
+  std::uint64_t expected = 0;
+  std::uint64_t compare_mask = ~std::uint64_t{0};
+  std::uint64_t swap_mask = ~std::uint64_t{0};
+};
+std::uint64_t atomic(int node, std::uint64_t* on, Atomic op, const AtomicWords& words);
 void checked_load(const void* from, void* to, std::size_t bytes);
 void checked_store(void* to, const void* from, std::size_t bytes);
 template <class T>
@@ -306,16 +313,21 @@ void get(int node, const T* from, T* to, std::size_t n = 1) {
 }
 /// Atomic on node `node`'s instance of the word, also with std::atomic_ref there. Each returns the old value.
 inline std::uint64_t fetch_add(int node, std::uint64_t* on, std::uint64_t by) {
-  return detail::atomic(node, on, detail::Atomic::fetch_add, by, 0);
+  return detail::atomic(node, on, detail::Atomic::fetch_add, {by});
 }
 inline std::uint64_t fetch_or(int node, std::uint64_t* on, std::uint64_t bits) {
-  return detail::atomic(node, on, detail::Atomic::fetch_or, bits, 0);
+  return detail::atomic(node, on, detail::Atomic::fetch_or, {bits});
 }
 inline std::uint64_t swap(int node, std::uint64_t* on, std::uint64_t value) {
-  return detail::atomic(node, on, detail::Atomic::swap, value, 0);
+  return detail::atomic(node, on, detail::Atomic::swap, {value});
 }
 inline std::uint64_t compare_swap(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value) {
-  return detail::atomic(node, on, detail::Atomic::compare_swap, value, expected);
+  return detail::atomic(node, on, detail::Atomic::compare_swap, {value, expected});
+}
+/// Of a word with several fields: where the bits under compare_mask are those of `expected`, the bits under swap_mask become those of `value`.
+inline std::uint64_t masked_compare_swap(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value,
+                                         std::uint64_t compare_mask, std::uint64_t swap_mask) {
+  return detail::atomic(node, on, detail::Atomic::masked_compare_swap, {value, expected, compare_mask, swap_mask});
 }
 
 /// Counts arrivals at one node: a put that announces itself. Make it with Job-wide agreement: every node makes its own instance in the same order.
@@ -392,16 +404,20 @@ class Transfers {
   /// The atomics of one word: each leaves the old value in *old (private memory; may be null) by quiet(). Those on one node take effect in the order of
   /// asking.
   void fetch_add_async(int node, std::uint64_t* on, std::uint64_t by, std::uint64_t* old = nullptr) {
-    atomic(node, on, detail::Atomic::fetch_add, by, 0, old);
+    atomic(node, on, detail::Atomic::fetch_add, {by}, old);
   }
   void fetch_or_async(int node, std::uint64_t* on, std::uint64_t bits, std::uint64_t* old = nullptr) {
-    atomic(node, on, detail::Atomic::fetch_or, bits, 0, old);
+    atomic(node, on, detail::Atomic::fetch_or, {bits}, old);
   }
   void swap_async(int node, std::uint64_t* on, std::uint64_t value, std::uint64_t* old = nullptr) {
-    atomic(node, on, detail::Atomic::swap, value, 0, old);
+    atomic(node, on, detail::Atomic::swap, {value}, old);
   }
   void compare_swap_async(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value, std::uint64_t* old = nullptr) {
-    atomic(node, on, detail::Atomic::compare_swap, value, expected, old);
+    atomic(node, on, detail::Atomic::compare_swap, {value, expected}, old);
+  }
+  void masked_compare_swap_async(int node, std::uint64_t* on, std::uint64_t expected, std::uint64_t value, std::uint64_t compare_mask,
+                                 std::uint64_t swap_mask, std::uint64_t* old = nullptr) {
+    atomic(node, on, detail::Atomic::masked_compare_swap, {value, expected, compare_mask, swap_mask}, old);
   }
 
   /// To each node: what is asked for from now on takes effect after everything before. Does not wait.
@@ -412,7 +428,7 @@ class Transfers {
  private:
   void put_bytes(int node, void* to, const void* from, std::size_t bytes);
   void get_bytes(int node, const void* from, void* to, std::size_t bytes);
-  void atomic(int node, std::uint64_t* on, detail::Atomic op, std::uint64_t operand, std::uint64_t expected, std::uint64_t* old);
+  void atomic(int node, std::uint64_t* on, detail::Atomic op, const detail::AtomicWords& words, std::uint64_t* old);
   struct State;
   std::unique_ptr<State> state_;
 };
