@@ -235,12 +235,15 @@ constexpr std::array<Apply, kInfos.size()> kApply{
 };
 
 constexpr std::array<std::string_view, 4> kInternal{"NETVM_RENDEZVOUS", "NETVM_JOB_KEY", "NETVM_NODE", "NETVM_NODES"};
+constexpr std::array<std::string_view, 2> kOfTheCompiler{"NETVM_CC", "NETVM_CXX"};  // netvm-cc's, who may have exported them
 
 void apply_setting(Settings& settings, std::string_view variable, std::string_view value) {
   for (std::size_t i = 0; i < kInfos.size(); ++i) {
     if (kInfos[i].variable == variable) return kApply[i](settings, variable, value);
   }
-  if (std::find(kInternal.begin(), kInternal.end(), variable) != kInternal.end()) return;
+  for (const std::span<const std::string_view> others : {std::span<const std::string_view>(kInternal), {kOfTheCompiler}}) {
+    if (std::find(others.begin(), others.end(), variable) != others.end()) return;
+  }
   std::vector<std::string_view> names;
   names.reserve(kInfos.size());
   for (const SettingInfo& info : kInfos) names.push_back(info.variable);

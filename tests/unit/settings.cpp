@@ -141,6 +141,7 @@ TEST_CASE("an unknown variable is an error that names the nearest right one") {
   CHECK(contains(error, "netvmrun --help"));
   CHECK_FALSE(contains(error_of("NETVM_XYZZYPLUGH", "1"), "did you mean"));
   CHECK(error_of("OTHER_NETVM_PROTOKOL", "1").empty());
+  CHECK(error_of("NETVM_CC", "gcc").empty());  // another tool's
 }
 
 TEST_CASE("a malformed value is an error that names variable, value and what is right") {
