@@ -14,7 +14,7 @@ using splash2::fft::Direction;
 struct FftOptions {
   splash2::CommonOptions common;
   splash2::LayoutOptions layout;
-  std::int64_t log2_points = 10;
+  std::int64_t log2_points = 16;
   std::int64_t cache_lines = 65536;
   std::int64_t log2_line = 4;
   bool test = false;

@@ -17,7 +17,7 @@ namespace splash2::fft {
 
 /// What is transformed.
 struct Problem {
-  int log2_points = 10;  ///< even
+  int log2_points = 16;  ///< even
   std::size_t cache_lines = 65536;
   int log2_line = 4;
 

@@ -14,7 +14,7 @@ using splash2::radix::Key;
 struct RadixOptions {
   splash2::CommonOptions common;
   splash2::LayoutOptions layout;
-  std::int64_t keys = 262144;
+  std::int64_t keys = 1'048'576;
   std::int64_t radix = 1024;
   std::int64_t max_key = 524288;
   bool test = false;

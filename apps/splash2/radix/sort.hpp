@@ -26,7 +26,7 @@ using Key = std::int32_t;
 
 /// What is sorted, and in which steps.
 struct Problem {
-  std::size_t keys = 262144;
+  std::size_t keys = 1'048'576;
   unsigned radix = 1024;          ///< power of two
   std::int64_t max_key = 524288;  ///< keys lie in [0, max_key)
 
