@@ -61,7 +61,12 @@ extern "C" {
 
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument) noexcept {
   if (!netvm::kit::program_calls()) return real_pthread_create(thread, attributes, function, argument);
-  return Pthreads::find()->create(thread, attributes, function, argument, netvm::kit::is_openmp(__builtin_return_address(0)));
+  return Pthreads::find()->create(thread, attributes, function, argument, {.here = netvm::kit::is_openmp(__builtin_return_address(0))});
+}
+
+// For threads of OpenMP's teams (openmp/team.cpp): on the node that the placement gives to thread `number` of those that main() is the first of.
+int netvm_kit_create_numbered(pthread_t* thread, void* (*function)(void*), void* argument, unsigned long number) {
+  return Pthreads::find()->create(thread, nullptr, function, argument, {.number = number});
 }
 
 int pthread_join(pthread_t thread, void** result) {

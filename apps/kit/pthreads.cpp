@@ -279,9 +279,9 @@ void Pthreads::serve() {
 
 // ---- threads ---------------------------------------------------------------------------------------------------------------------------
 
-int Pthreads::choose_node(ThreadRecord* record, bool here) {
+int Pthreads::choose_node(ThreadRecord* record, const Where& where) {
   const SharedGuard guard(*this, &control_->guard);
-  const int node = here ? kit_.node() : g_placement.node_of(control_->placed);
+  const int node = where.here ? kit_.node() : g_placement.node_of(where.number.value_or(control_->placed));
   if (mailboxes_[node].living >= kMostThreadsOfANode) {
     log_line(kLogError,
              "pthread_create(): thread %llu would be the %dth on node %d; a node has at most %d: start more nodes (netvmrun -n), or fewer "
@@ -290,7 +290,7 @@ int Pthreads::choose_node(ThreadRecord* record, bool here) {
     return -1;
   }
   record->number = static_cast<std::int32_t>(++control_->created);
-  if (!here) ++control_->placed;
+  if (!where.here && !where.number) ++control_->placed;
   record->node = node;
   ++control_->living;
   ++mailboxes_[node].living;
@@ -310,7 +310,7 @@ void Pthreads::thread_is_over(int node) {
   post(0, request);
 }
 
-int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, bool here) {
+int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, const Where& where) {
   int detached = PTHREAD_CREATE_JOINABLE;
   std::size_t stack_bytes = 0;
   pthread_attr_t defaults;
@@ -328,7 +328,7 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
     record->argument = argument;
     record->stack_bytes = stack_bytes;
     record->detached = detached == PTHREAD_CREATE_DETACHED ? 1 : 0;
-    const int node = choose_node(record, here);
+    const int node = choose_node(record, where);
     if (node < 0) {
       static_cast<void>(Heap::free(record));
       return EAGAIN;

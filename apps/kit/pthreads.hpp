@@ -65,8 +65,12 @@ class Pthreads {
   [[noreturn]] static void run_main(int argc, char** argv, char** envp);
 
   // ---- for the calls of the program: on its stack ------------------------------------------------------------------------------
-  /// `here`: on this node, whatever the placement says.
-  int create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, bool here);
+  /// Which node a thread goes to: as the placement says for the next one, for that of a number, or to this node whatever it says.
+  struct Where {
+    bool here = false;
+    std::optional<std::uint64_t> number{};
+  };
+  int create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*), void* argument, const Where& where);
   int join(pthread_t thread, void** result, const timespec* until, clockid_t clock, bool waits);
   int detach(pthread_t thread);
   [[noreturn]] void exit_thread(void* result);
@@ -99,7 +103,7 @@ class Pthreads {
   void post(int node, ThreadRecord* record);
   int start_here(ThreadRecord* record);
   int start_at(int node, ThreadRecord* record);
-  int choose_node(ThreadRecord* record, bool here);
+  int choose_node(ThreadRecord* record, const Where& where);
   void thread_is_over(int node);
   static void* thread_body(void* birth);
   static void end_of_thread(void* self);

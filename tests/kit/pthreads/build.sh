@@ -11,3 +11,5 @@ cc -O2 -pthread "$source/place.c" -o place_by_hand # by somebody who has not rea
 "$bin/netvm-cc" -O2 -std=c11 -pthread "$source/c11.c" -o c11
 "$bin/netvm-cc" -O2 -fopenmp -pthread "$source/openmp.c" -o openmp
 "$bin/netvm-c++" -O1 -std=c++20 -Wall -Wextra -pthread "$source/cxx.cpp" -o cxx
+"$bin/netvm-cc" -O2 -fopenmp "$source/openmp_teams.c" -o openmp_teams
+if gcc --version >/dev/null 2>&1; then NETVM_CC=gcc "$bin/netvm-cc" --spread-openmp -O2 -fopenmp "$source/openmp_teams.c" -o openmp_spread; fi
