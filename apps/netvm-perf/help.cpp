@@ -105,15 +105,14 @@ Page page_of(Command command) {
                "difference, `ratio` the difference over the put. Blocking has a floor: a bare futex hand-over between two processes."},
               {{"netvm-perf notify", "8-byte puts."}, {"netvm-perf notify --sizes 8,4K", "And with a page."}}};
     case Command::faults:
-      return {"what a page that is not there costs a put",
-              {"A put of one page: both pages there; the source page missing; the target page missing; both. Minor: a page that was never "
-               "there. Major: "
-               "one that the pager has taken away; the job's nodes run with a memory budget (--memory 8M) for it. Beside it the bare "
-               "machine's way "
-               "to the same end: kernel page faults, a read of a file for what was paged out, and one memcpy. A ladder: each step also "
-               "over the step "
-               "without a fault."},
-              {{"netvm-perf faults", "All."}, {"netvm-perf faults --seconds 2", "Longer."}}};
+      return {
+          "what a page that is not there costs a put",
+          {"Puts whose pages are not there: all there; those of the source missing; those of the target; both. Minor: pages that were "
+           "never "
+           "there. Major: pages that the pager has taken away; the job's nodes run with a memory budget (--memory 8M, more for large "
+           "puts) for it. Beside it the bare machine's way to the same end: kernel page faults, a read of a file for what was paged out, "
+           "and one memcpy. A ladder: each step also over the step without a fault."},
+          {{"netvm-perf faults", "Puts of one page."}, {"netvm-perf faults --sizes 8:4M --plot faults.png", "All sizes, and a picture."}}};
   }
   return {};
 }
@@ -138,7 +137,7 @@ std::string help_text(Command command) {
   out += "OPTIONS\n";
   for (const OptionInfo& info : options_of(command)) {
     std::string text(info.help);
-    if (info.flags.ends_with("--sizes")) text += command == Command::message_rate ? "8:4K." : command == Command::notify ? "8." : "8:4M.";
+    if (info.flags.ends_with("--sizes")) text += default_sizes(command) + ".";
     const auto comma = info.flags.find(',');
     const bool both = comma != std::string_view::npos;
     const std::string title =

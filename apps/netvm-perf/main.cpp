@@ -121,10 +121,11 @@ int run_rows_node(const Options& options) {
 
 int run_node(const Options& options) {
   ProgressPipe progress(options.progress);
-  const std::size_t largest = options.command == Command::thesis   ? kThesisLargest
-                              : options.command == Command::faults ? kLadderPages * kPageSize
-                              : options.sizes.empty()              ? kPageSize
-                                                                   : options.sizes.back();
+  const std::size_t largest = options.command == Command::thesis ? kThesisLargest
+                              : options.command == Command::faults
+                                  ? std::max<std::size_t>(kLadderPages * kPageSize, options.sizes.back() + kPageSize)
+                              : options.sizes.empty() ? kPageSize
+                                                      : options.sizes.back();
   std::unique_ptr<FloorPartner> floor;  // forked before the job's threads
   if (node_of_environment() == options.between[0]) floor = std::make_unique<FloorPartner>(largest + 8);
   Job job(1);
@@ -201,7 +202,10 @@ int start(const Options& options, const std::vector<std::string>& arguments) {
   ProgressLine progress(options.quiet);
   JobPlan plan{.nodes = options.nodes, .run_flags = {}, .arguments = arguments};
   if (options.mode_given) plan.run_flags = {"--shm", options.mode == ShmMode::packet ? "packet" : "direct"};
-  if (options.command == Command::faults) plan.run_flags.insert(plan.run_flags.end(), {"--memory", kFaultBudget});
+  if (options.command == Command::faults) {
+    const std::size_t large = 8 * options.sizes.back();  // both areas of each node stay where nothing is to be missing
+    plan.run_flags.insert(plan.run_flags.end(), {"--memory", large <= 8U << 20 ? kFaultBudget : std::to_string(large)});
+  }
   std::string collected;
   const int status = run_job(plan, folder, progress, &collected);
   if (tools::interrupted() != 0) return 128 + tools::interrupted();

@@ -17,7 +17,7 @@ Table measure_atomics(Session& session);
 Table measure_notify(Session& session);
 Table measure_fault_ladder(Session& session);
 
-/// What one page that is missing costs a put.
+/// What pages that are missing cost a put.
 struct LadderStep {
   std::string missing;
   std::string fault;  ///< "minor", "major", "-"
@@ -27,8 +27,8 @@ struct LadderStep {
   bool meets;      ///< the target must do something
   Interval met;    ///< ours over the floor and one bare hand-over to another process and back
 };
-/// Major faults only in a job whose nodes have a memory budget. Needs a data area of kLadderPages pages.
-std::vector<LadderStep> run_fault_ladder(Session& session);
+/// Of puts of that many bytes. Major faults only in a job whose nodes have a memory budget. Needs a data area of kLadderPages pages, and of all pages of a put.
+std::vector<LadderStep> run_fault_ladder(Session& session, std::size_t bytes);
 inline constexpr std::size_t kLadderPages = 64;
 
 /// The p99 of A's puts while a third node's puts to B fault all the time, over the p99 without; called by all nodes. Nothing except at A, and

@@ -84,6 +84,7 @@ Table measure_notify(Session& session) {
       "with "
       "its 95 % interval",
       "futex: a bare hand-over between two processes that sleep"};
+  table.plot = {"bytes", {"median_us"}, "bytes", "microseconds", true, {"mechanism"}};
   std::vector<std::string> noisy;
   bool cheaper = false;  // than the put alone, beyond doubt
   for (const std::uint64_t bytes : session.options().sizes) {

@@ -46,14 +46,9 @@ constexpr OptionInfo kQuick = {"--quick", "", "A few short batches, to see that 
 constexpr OptionInfo kQuiet = {"-q,--quiet", "", "No progress line on the terminal."};
 constexpr OptionInfo kCheck = {"--check", "", "End with status 3 if a figure misses what it must reach. Without it, figures never fail."};
 
-constexpr std::string_view kSizesDefault = "8:4M";
-
 bool has_sizes(Command command) {
-  return command == Command::latency || command == Command::bandwidth || command == Command::message_rate || command == Command::notify;
-}
-
-std::string default_sizes(Command command) {
-  return command == Command::message_rate ? "8:4K" : command == Command::notify ? "8" : std::string(kSizesDefault);
+  return command == Command::latency || command == Command::bandwidth || command == Command::message_rate || command == Command::notify ||
+         command == Command::faults;
 }
 
 [[noreturn]] void refuse(const std::string& what) { throw UsageError("netvm-perf: " + what + "\n", 2); }
@@ -204,6 +199,19 @@ std::vector<std::string_view> thesis_groups() {
 
 bool wants(const Options& options, std::string_view group) {
   return options.only.empty() || std::find(options.only.begin(), options.only.end(), group) != options.only.end();
+}
+
+std::string default_sizes(Command command) {
+  switch (command) {
+    case Command::message_rate:
+      return "8:4K";
+    case Command::notify:
+      return "8";
+    case Command::faults:
+      return "4K";
+    default:
+      return "8:4M";
+  }
 }
 
 std::vector<std::uint64_t> parse_sizes(const std::string& text) {

@@ -71,6 +71,8 @@ struct OptionInfo {
 /// Those of a sub-command, in the order of the help.
 [[nodiscard]] std::vector<OptionInfo> options_of(Command command);
 
+/// Of a sub-command that takes --sizes and is given none: "8:4M".
+[[nodiscard]] std::string default_sizes(Command command);
 /// "8:4M" (powers of two from the first to the second), "8,64,4K", and mixtures -> bytes, rising, each once. Throws UsageError.
 [[nodiscard]] std::vector<std::uint64_t> parse_sizes(const std::string& text);
 

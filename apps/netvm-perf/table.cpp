@@ -126,7 +126,8 @@ std::string to_json(const Table& table) {
                                 {"y", table.plot.y},
                                 {"x_label", table.plot.x_label},
                                 {"y_label", table.plot.y_label},
-                                {"log_y", table.plot.log_y}}}};
+                                {"log_y", table.plot.log_y},
+                                {"by", table.plot.by}}}};
   return all.dump(2) + "\n";
 }
 
@@ -144,7 +145,7 @@ Table read_json(const std::string& text) {
     table.rows.push_back(std::move(cells));
   }
   const auto& plot = all.at("plot");
-  table.plot = {plot.at("x"), plot.at("y"), plot.at("x_label"), plot.at("y_label"), plot.at("log_y")};
+  table.plot = {plot.at("x"), plot.at("y"), plot.at("x_label"), plot.at("y_label"), plot.at("log_y"), plot.at("by")};
   return table;
 }
 

@@ -26,6 +26,7 @@ struct PlotPlan {
   std::string x_label;
   std::string y_label;
   bool log_y = false;
+  std::vector<std::string> by = {};  ///< keys of columns of words: rows that differ in them are lines of their own
 };
 
 struct Table {

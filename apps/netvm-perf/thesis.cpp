@@ -314,7 +314,7 @@ void measure_objects_alone(Session& session, Table& table) {
 
 /// Over the bare fault and one memcpy.
 void measure_ladder(Session& session, Table& table) {
-  for (const LadderStep& step : run_fault_ladder(session)) {
+  for (const LadderStep& step : run_fault_ladder(session, kPageSize)) {
     if (step.fault == "-") continue;
     add_figure(table, fmt::format("put with a {} fault at the {}, over the bare fault and memcpy", step.fault, step.missing), "-",
                step.ratio, {2.0, 1.3});

@@ -184,6 +184,10 @@ TEST_CASE("tables survive JSON, and CSV quotes what it must") {
   CHECK(contains(script, "set output 'it''s.svg'"));
   CHECK(contains(script, "16 NaN"));
   CHECK(contains(script, "title 'us'"));
+  table.plot.by = {"what"};  // a line for each
+  const std::string lines = gnuplot_script(read_json(to_json(table)), "x.svg");
+  CHECK(contains(lines, "$data0 << END_OF_DATA\n8 0.125\nEND_OF_DATA"));
+  CHECK(contains(lines, "using 1:2 with linespoints title 'a, b', $data1 using 1:2 with linespoints title 'c "));
 }
 
 TEST_CASE("the thesis's table says what is met and counts what is missed") {

@@ -55,7 +55,7 @@ TEST_CASE("every sub-command that measures between two nodes starts, finishes, a
                                                           {"bandwidth", "--sizes", "4K", "--by", "post"},
                                                           {"atomics"},
                                                           {"notify"},
-                                                          {"faults"}};
+                                                          {"faults", "--sizes", "8,64K"}};
   for (const char* mode : {"direct", "packet"}) {
     for (std::vector<std::string> words : commands) {
       words.insert(words.end(), {"--quick", "--mode", mode});
@@ -95,9 +95,10 @@ TEST_CASE("--plot without gnuplot names the package; with it there is a picture"
   std::ofstream(folder.path + "/gnuplot") << "#!/bin/sh\n/bin/cat > " << folder.path << "/script\n";
   ::chmod((folder.path + "/gnuplot").c_str(), 0755);
   Start with = without;
-  with.command = {NETVM_PERF_PATH, "bandwidth", "--quick", "--sizes", "8,4K", "--plot", "x.svg"};
+  with.command = {NETVM_PERF_PATH, "notify", "--quick", "--sizes", "8,4K", "--plot", "x.svg"};
   CHECK(run(with).status == 0);
   CHECK(contains(folder.read("script"), "set output 'x.svg'"));
+  CHECK(contains(folder.read("script"), "title 'ordered, spin', "));  // a line for each mechanism
   std::ofstream(folder.path + "/gnuplot") << "#!/bin/sh\nexit 3\n";
   const Ended failed = run(with);
   CHECK(failed.status == 1);

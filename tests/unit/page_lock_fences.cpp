@@ -22,7 +22,7 @@
 #include "nic/firmware.hpp"
 #include "runtime/asymmetric_fence.hpp"
 #include "runtime/sanitizers.hpp"
-#include "runtime/topology.hpp"
+#include "tests/unit/page_lock_fixture.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
@@ -46,24 +46,10 @@ class Duel {
     std::atomic<bool> stop{false};
     std::atomic<bool> caught{false};
     std::thread initiator([&] {
-      // The kernel's fence for all processes forgets a processor where a thread has exited: the one for this process must not.
-      const int here = sched_getcpu();
-      std::thread([here] { (void)bind_this_thread(here); }).join();
-      // Stores that miss the cache go ahead of the announcement in the processor's store buffer, which drains in order: it shows late.
-      std::vector<std::uint64_t> slow((std::size_t{32} << 20) / 8);
-      std::uint64_t x = 1;
+      let_a_thread_exit_on(sched_getcpu());  // the fence for this process must not forget a processor
+      SlowStores slow;
       while (!stop.load()) {
-        auto locker = initiator_->locker();
-        for (int i = 0; i < 12; ++i) {
-          x = x * 6364136223846793005U + 1442695040888963407U;
-          static_cast<volatile std::uint64_t*>(slow.data())[(x >> 33) % slow.size()] = x;
-        }
-        std::uint64_t frame = 0;
-        if (!locker.try_lock<LockFor::read>(PageId{0}, &frame)) continue;
-        for (int look = 0; look < 40; ++look) {
-          if (gone_.load(std::memory_order_relaxed)) caught.store(true);  // relaxed: the very question is what is seen without help
-        }
-        locker.unlock();
+        (void)lock_and_look(initiator_->locker(), slow, gone_, caught);
       }
     });
     std::uint64_t round = 0;

@@ -18,10 +18,13 @@
 #include "nic/shadow_page_table.hpp"
 #include "runtime/asymmetric_fence.hpp"
 #include "runtime/sanitizers.hpp"
-#include "runtime/topology.hpp"
+#include "tests/unit/page_lock_fixture.hpp"
 
 using namespace netvm;
 using namespace netvm::nic;
+using netvm::test::let_a_thread_exit_on;
+using netvm::test::lock_and_look;
+using netvm::test::SlowStores;
 
 namespace {
 
@@ -50,26 +53,14 @@ struct Board {
 int initiate(Board& board) {
   if (!AsymmetricFence::enrol()) return 1;
   const ShadowPageTable table(board.entries, 1, board.lock());
-  std::vector<std::uint64_t> slow((std::size_t{32} << 20) / 8);  // stores that miss the cache delay the announcement behind them
-  std::uint64_t x = 1;
+  SlowStores slow;
   for (std::uint64_t round = 0; !board.stop.load() && !board.caught.load(); ++round) {
     if (round % 4096 == 0) {
       const int here = sched_getcpu();
       (void)bind_this_thread(here);
-      std::thread([here] { (void)bind_this_thread(here); }).join();
+      let_a_thread_exit_on(here);
     }
-    auto locker = table.locker();
-    for (int i = 0; i < 12; ++i) {
-      x = x * 6364136223846793005U + 1442695040888963407U;
-      static_cast<volatile std::uint64_t*>(slow.data())[(x >> 33) % slow.size()] = x;
-    }
-    std::uint64_t frame = 0;
-    if (!locker.try_lock<LockFor::read>(PageId{0}, &frame)) continue;
-    for (int look = 0; look < 40; ++look) {
-      if (board.gone.load(std::memory_order_relaxed)) board.caught.store(true);  // relaxed: the very question is what is seen without help
-    }
-    locker.unlock();
-    board.locked.fetch_add(1);
+    if (lock_and_look(table.locker(), slow, board.gone, board.caught)) board.locked.fetch_add(1);
   }
   return 0;
 }
