@@ -58,6 +58,14 @@ struct DeviceConfig {
   bool check_frames = false;      ///< attach(): see HostVmConfig::check_frames, for the peer's frames
 };
 
+/// What a firmware step looks at in the common case, by value: none of it changes while the device is there.
+struct DeviceView {
+  const RegionEntry* regions = nullptr;
+  AnnouncedPageLock::View page_lock;
+  std::byte* frames = nullptr;
+  std::uint64_t pages = 0;
+};
+
 class Device final {
  public:
   /// Size of the device memory. Sparse: untouched parts cost nothing.
@@ -88,6 +96,7 @@ class Device final {
   [[nodiscard]] ShadowPageTable& shadow() { return shadow_; }
   [[nodiscard]] const ShadowPageTable& shadow() const { return shadow_; }
   [[nodiscard]] std::byte* frames() const { return frames_; }
+  [[nodiscard]] DeviceView view() const { return {regions_.entries(), shadow_.page_lock().view(), frames_, config_.pages}; }
   /// The words of the shadow page table, for measuring other ways to lock its pages.
   [[nodiscard]] std::atomic<std::uint64_t>* shadow_entries() const;
   /// For the owner: ends the page locks of a node that has died. None of its threads may be running any more.

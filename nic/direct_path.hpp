@@ -70,7 +70,7 @@ struct Notifying {
   void prefetch(Nic::Impl& impl, NodeId target) const {
     if (!impl.is_node(target)) [[unlikely]]
       return;
-    if (Device* device = impl.direct_if_found(target)) device->counters().prefetch(counter.id);
+    if (Device* device = impl.targets[target.value].open()) device->counters().prefetch(counter.id);
   }
   Status after(Nic::Impl& impl, Device& target, Status written) const {
     return impl.notify_direct(target, counter, increment, mode, written);
@@ -136,7 +136,7 @@ class DirectPath {
     Nic::Impl& impl = *nic.impl_;
     also.prefetch(impl, to.node);
     auto* const source = static_cast<std::byte*>(const_cast<void*>(from));  // it is only read
-    if (Device* target = try_short<LockFor::write>(impl, to, offset, source, bytes)) [[likely]]
+    if (Device* target = try_short<LockFor::write>(nic.hot_, to, offset, source, bytes)) [[likely]]
       return end.now(impl, also.after(impl, *target, Status::ok));
     return write_any(nic, to, offset, from, bytes, also, end);
   }
@@ -145,7 +145,7 @@ class DirectPath {
                                             const End& end = {}) {
     if (!is_short_copy(bytes)) return read_long(nic, from, offset, to, bytes, end);
     Nic::Impl& impl = *nic.impl_;
-    if (try_short<LockFor::read>(impl, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
+    if (try_short<LockFor::read>(nic.hot_, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
       return end.now(impl, Status::ok);
     return read_any(nic, from, offset, to, bytes, end);
   }
@@ -165,26 +165,36 @@ class DirectPath {
   friend class Nic;
   friend class QueuePair;
 
-  /// An access where nothing is unusual. Returns the target's device, or null: nothing has happened that may not happen again. Without any call:
+  /// An access where nothing is unusual. Returns the target's device, or null: nothing has happened that may not happen again. Without any call; of a
+  /// short piece:
   template <LockFor kWhat>
-  [[gnu::always_inline]] static Device* try_short(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+  [[gnu::always_inline]] static Device* try_short(const Nic::Hot& nic, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
                                                   std::size_t bytes) {
-    Device* device = usual_device(impl, at, here);
-    if (device == nullptr || !BasicFirmware<Translation>::template try_short<kWhat>(*device, at, offset, here, bytes)) [[unlikely]]
-      return nullptr;
-    if (at.node != impl.config.node) [[likely]]
-      impl.stats.add_one_sided(bytes);
-    return device;
+    return try_usual(nic, at, here, bytes, [&](const DeviceView& target) {
+      return BasicFirmware<Translation>::template try_short<kWhat>(target, at, offset, here, bytes);
+    });
   }
   /// Of any length.
   template <LockFor kWhat>
-  [[gnu::always_inline]] static Device* try_long(Nic::Impl& impl, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+  [[gnu::always_inline]] static Device* try_long(const Nic::Hot& nic, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
                                                  std::size_t bytes) {
-    Device* device = usual_device(impl, at, here);
-    if (device == nullptr || !BasicFirmware<Translation>::template try_long<kWhat>(*device, at, offset, here, bytes)) [[unlikely]]
+    return try_usual(nic, at, here, bytes, [&](const DeviceView& target) {
+      return BasicFirmware<Translation>::template try_long<kWhat>(target, at, offset, here, bytes);
+    });
+  }
+  template <class Step>
+  [[gnu::always_inline]] static Device* try_usual(const Nic::Hot& nic, const RemoteRegion& at, const std::byte* here, std::size_t bytes,
+                                                  Step&& step) {
+    if (here == nullptr || at.node.value >= nic.nodes) [[unlikely]]
       return nullptr;
-    if (at.node != impl.config.node) [[likely]]
-      impl.stats.add_one_sided(bytes);
+    if (!Translation::kPinned && nic.may_go && nic.impl->own.covers(here)) [[unlikely]]
+      return nullptr;
+    const DirectTarget& target = nic.targets[at.node.value];
+    Device* const device = target.open();
+    if (device == nullptr || !step(target.view)) [[unlikely]]
+      return nullptr;
+    if (at.node.value != nic.self) [[likely]]
+      nic.stats->add_one_sided(bytes);
     return device;
   }
   /// The verbs where it is not short. Functions of their own that are jumped to, and small: a long copy drives all that they use out of the first-level cache,
@@ -195,7 +205,7 @@ class DirectPath {
     Nic::Impl& impl = *nic.impl_;
     also.prefetch(impl, to.node);
     auto* const source = static_cast<std::byte*>(const_cast<void*>(from));  // it is only read
-    if (Device* target = try_long<LockFor::write>(impl, to, offset, source, bytes)) [[likely]]
+    if (Device* target = try_long<LockFor::write>(nic.hot_, to, offset, source, bytes)) [[likely]]
       return end.now(impl, also.after(impl, *target, Status::ok));
     return write_any(nic, to, offset, from, bytes, also, end);
   }
@@ -203,17 +213,10 @@ class DirectPath {
   [[gnu::noinline]] static Status read_long(Nic& nic, const RemoteRegion& from, std::uint64_t offset, void* to, std::size_t bytes,
                                             End end) {
     Nic::Impl& impl = *nic.impl_;
-    if (try_long<LockFor::read>(impl, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
+    if (try_long<LockFor::read>(nic.hot_, from, offset, static_cast<std::byte*>(to), bytes) != nullptr) [[likely]]
       return end.now(impl, Status::ok);
     return read_any(nic, from, offset, to, bytes, end);
   }
-  /// Null also where the memory on this side may be evicted, or is nowhere.
-  [[gnu::always_inline]] static Device* usual_device(Nic::Impl& impl, const RemoteRegion& at, const std::byte* here) {
-    if (here == nullptr || !impl.is_node(at.node) || (!Translation::kPinned && impl.own.covers(here))) [[unlikely]]
-      return nullptr;
-    return impl.direct_if_found(at.node);
-  }
-
   /// Executes here and now what make() says: it is asked again where things did not simply work, so that no request lies in memory on the way.
   /// Returns the target's device, or null: invariant 2.
   template <class MakeRequest>

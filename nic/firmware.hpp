@@ -62,12 +62,12 @@ class ShadowTranslation final : public ShadowPageTable::Locker {
   class Usual : public AnnouncedPageLock::Usual {
    public:
     template <LockFor kWhat>
-    [[gnu::always_inline]] bool try_lock(const Device& target, PageId page) {
-      return AnnouncedPageLock::Usual::try_lock<kWhat>(target.shadow().page_lock(), page);
+    [[gnu::always_inline]] bool try_lock(const DeviceView& target, PageId page) {
+      return AnnouncedPageLock::Usual::try_lock<kWhat>(target.page_lock, page);
     }
     template <LockFor kWhat>
-    [[gnu::always_inline]] bool try_lock_run(const Device& target, PageId first, std::uint64_t pages) {
-      return AnnouncedPageLock::Usual::try_lock_run<kWhat>(target.shadow().page_lock(), first, pages);
+    [[gnu::always_inline]] bool try_lock_run(const DeviceView& target, PageId first, std::uint64_t pages) {
+      return AnnouncedPageLock::Usual::try_lock_run<kWhat>(target.page_lock, first, pages);
     }
   };
 };
@@ -92,11 +92,11 @@ class StaticPinning final {
   class Usual {
    public:
     template <LockFor kWhat>
-    static bool try_lock(const Device& /*target*/, PageId /*page*/) {
+    static bool try_lock(const DeviceView& /*target*/, PageId /*page*/) {
       return true;
     }
     template <LockFor kWhat>
-    static bool try_lock_run(const Device& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
+    static bool try_lock_run(const DeviceView& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
       return true;
     }
     static void unlock() {}
@@ -152,11 +152,11 @@ class BasicFirmware {
 
   /// A write or read of a short piece of one page in the common case: as execute(), without any call. False: nothing has happened, and execute() says why.
   template <LockFor kWhat>
-  [[gnu::always_inline]] static bool try_short(Device& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+  [[gnu::always_inline]] static bool try_short(const DeviceView& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
                                                std::uint64_t bytes) {
     RegionTable::Grant grant;
-    if (!is_short_copy(bytes) || !target.regions().grants(at.id, at.key, offset, bytes,
-                                                          kWhat == LockFor::write ? Rights::write : Rights::read, &grant)) [[unlikely]] {
+    if (!is_short_copy(bytes) || !RegionTable::grants(target.regions, at.id, at.key, offset, bytes,
+                                                      kWhat == LockFor::write ? Rights::write : Rights::read, &grant)) [[unlikely]] {
       return false;
     }
     if (grant.first_byte % kPageSize + bytes > kPageSize) [[unlikely]]
@@ -172,12 +172,12 @@ class BasicFirmware {
 
   /// A write or read of any length in the common case, run by run. False: nothing has happened that may not happen again, and execute() says why.
   template <LockFor kWhat>
-  [[gnu::always_inline]] static bool try_long(Device& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
+  [[gnu::always_inline]] static bool try_long(const DeviceView& target, const RemoteRegion& at, std::uint64_t offset, std::byte* here,
                                               std::uint64_t bytes) {
     if constexpr (requires { typename Translation::Usual; }) {
       RegionTable::Grant grant;
-      if (!target.regions().grants(at.id, at.key, offset, bytes, kWhat == LockFor::write ? Rights::write : Rights::read, &grant))
-          [[unlikely]] {
+      if (!RegionTable::grants(target.regions, at.id, at.key, offset, bytes, kWhat == LockFor::write ? Rights::write : Rights::read,
+                               &grant)) [[unlikely]] {
         return false;
       }
       while (bytes > 0) {
@@ -185,14 +185,14 @@ class BasicFirmware {
         const std::uint64_t in_page = grant.first_byte % kPageSize;
         const std::uint64_t n = std::min(bytes, AnnouncedPageLock::kMostPages * kPageSize - in_page);
         const std::uint64_t pages = ((in_page + n - 1) >> kPageShift) + 1;
-        if (first.value >= target.pages() || pages > target.pages() - first.value) [[unlikely]]  // an entry that its owner has damaged
+        if (first.value >= target.pages || pages > target.pages - first.value) [[unlikely]]  // an entry that its owner has damaged
           return false;
         typename Translation::Usual usual;
         if (!usual.template try_lock_run<kWhat>(target, first, pages)) [[unlikely]]
           return false;
         const bool valid = Translation::kPinned || RegionTable::still_valid(*grant.entry, at.key);
         if (valid) [[likely]]
-          copy<kWhat>(target.frames() + grant.first_byte, here, n);
+          copy<kWhat>(target.frames + grant.first_byte, here, n);
         usual.unlock();
         if (!valid) [[unlikely]]
           return false;
@@ -229,7 +229,8 @@ class BasicFirmware {
       return {.status = status};
     }
     if (request.bytes - 1 < kPageSize - grant.first_byte % kPageSize) [[likely]] {  // within a page, and not empty
-      if (in_usual_page<kWhat>(target, grant, request.key, [&](std::byte* frame) { copy<kWhat>(frame, here, request.bytes); })) [[likely]]
+      if (in_usual_page<kWhat>(target.view(), grant, request.key, [&](std::byte* frame) { copy<kWhat>(frame, here, request.bytes); }))
+          [[likely]]
         return {};
     }
     return move_pages<kWhat>(target, grant, request.key, here, request.bytes);
@@ -237,17 +238,18 @@ class BasicFirmware {
 
   /// Runs touch(address in the frame view) under the lock of the grant's first page, in the common case. False: nothing has happened.
   template <LockFor kWhat, class Touch>
-  [[gnu::always_inline]] static bool in_usual_page(Device& target, const RegionTable::Grant& grant, std::uint64_t key, Touch&& touch) {
+  [[gnu::always_inline]] static bool in_usual_page(const DeviceView& target, const RegionTable::Grant& grant, std::uint64_t key,
+                                                   Touch&& touch) {
     if constexpr (requires { typename Translation::Usual; }) {
       const PageId page{grant.first_byte >> kPageShift};
-      if (page.value >= target.pages()) [[unlikely]]  // an entry that its owner has damaged
+      if (page.value >= target.pages) [[unlikely]]  // an entry that its owner has damaged
         return false;
       typename Translation::Usual usual;
       if (!usual.template try_lock<kWhat>(target, page)) [[unlikely]]
         return false;
       const bool valid = Translation::kPinned || RegionTable::still_valid(*grant.entry, key);
       if (valid) [[likely]]
-        touch(target.frames() + grant.first_byte);
+        touch(target.frames + grant.first_byte);
       usual.unlock();
       return valid;
     } else {
@@ -288,8 +290,8 @@ class BasicFirmware {
     if (grant.first_byte % sizeof(std::uint64_t) != 0) [[unlikely]]
       return {.status = Status::align};
     Outcome outcome;
-    if (in_usual_page<LockFor::write>(target, grant, request.key, [&](std::byte* at) { outcome.old_value = apply_at(at, request.atomic); }))
-        [[likely]] {
+    if (in_usual_page<LockFor::write>(target.view(), grant, request.key,
+                                      [&](std::byte* at) { outcome.old_value = apply_at(at, request.atomic); })) [[likely]] {
       return outcome;
     }
     return atomic_in_page(target, grant, request.key, request.atomic);

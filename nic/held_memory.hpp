@@ -36,6 +36,8 @@ class OwnMemory {
         bytes_(vm.has_budget() ? vm.bytes() : 0),
         app_bytes_(app_ != 0 ? bytes_ : 0) {}
 
+  /// Whether any page of it may be evicted.
+  [[nodiscard]] bool may_go() const { return bytes_ != 0; }
   /// Whether the page of that address may be evicted.
   [[nodiscard]] bool covers(const void* at) const {
     if (bytes_ == 0) [[likely]]

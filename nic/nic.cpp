@@ -18,9 +18,10 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
       stats(s),
       max_packet(f.max_packet()),
       loses(!f.reliable()),
+      targets(new DirectTarget[c.nodes]),
       channels(new Channel[c.nodes]),
       inbound(new Inbound[c.nodes]),
-      requests(c.nodes),
+      requests({targets.get(), c.nodes}),
       bank({.nodes = c.nodes, .slots = c.system_buffers, .first_credit = c.first_sequence}),
       lifeline(std::make_shared<Lifeline>(Lifeline{this})),
       host_faults(e),
@@ -48,6 +49,7 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
 
 Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats)
     : config_(config), env_(env), stats_(stats), impl_(std::make_unique<Impl>(config, env, vm, fabric, device, stats)) {
+  hot_ = {impl_.get(), impl_->targets.get(), &stats, config.node.value, config.nodes, impl_->own.may_go()};
   impl_->events = std::make_unique<CounterEvents>(*this, device.counters(), env, impl_->has_engine);
   vm.set_residency_listener(&device.shadow());
   fabric.attach(impl_.get());
@@ -70,7 +72,7 @@ void Nic::Impl::on_fork(void* self) noexcept {
   auto& impl = *static_cast<Impl*>(self);
   impl.forked.store(true);
   impl.stopping.store(true);
-  for (std::uint32_t node = 0; node < impl.config.nodes; ++node) impl.channels[node].device.store(nullptr);
+  impl.close_direct_ways();
 }
 
 // ---- regions and counters ---------------------------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ void Nic::clear_errors(NodeId target) {
 
 void Nic::shut_down() {
   if (impl_->stopping.exchange(true)) return;
-  for (std::uint32_t node = 0; node < config_.nodes; ++node) impl_->channels[node].device.store(nullptr);
+  impl_->close_direct_ways();
   impl_->requests.end_all(Status::cancelled, env_);
   impl_->events->stop();
   nudge_engine();

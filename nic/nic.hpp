@@ -42,6 +42,7 @@
 namespace netvm::nic {
 
 class QueuePair;
+struct DirectTarget;
 
 enum class WaitMode : std::uint8_t { spin, block, adaptive };
 
@@ -270,6 +271,17 @@ class Nic final {
   // Ends a wait: passes on what this thread may have been woken or counted on for and did not do. Returns its argument.
   Status stop_waiting(Polling& polling, Status status);
 
+  /// What every verb looks at first: in one line, and by value in what has verbs of its own (a queue pair).
+  struct alignas(kCacheLine) Hot {
+    Impl* impl = nullptr;
+    DirectTarget* targets = nullptr;  ///< by node
+    Stats* stats = nullptr;
+    std::uint32_t self = 0;
+    std::uint32_t nodes = 0;
+    bool may_go = false;  ///< some of this node's memory may be evicted
+  };
+
+  Hot hot_;
   NicConfig config_;
   Env& env_;
   Stats& stats_;

@@ -8,15 +8,20 @@ namespace netvm::nic {
 
 // ---- the direct way -------------------------------------------------------------------------------------------------------------------------
 
-Device* Nic::Impl::find_device(Channel& channel, NodeId target) {
+bool Nic::Impl::find_device(NodeId target) {
+  Channel& channel = channels[target.value];
+  DirectTarget& way = targets[target.value];
   const bool self = target == config.node;
-  if (channel.dead.load() || stopping.load() || (config.mode != ShmMode::direct && !self)) return nullptr;
+  const auto closed = [&] { return channel.dead.load() || stopping.load(); };
+  if (closed() || (config.mode != ShmMode::direct && !self)) return false;
   Device* found = self ? &device : fabric.device_of(target);
-  if (found == nullptr) return nullptr;
-  channel.device.store(found, std::memory_order_release);  // release: partner is direct()'s acquire
+  if (found == nullptr) return false;
+  const std::lock_guard guard(channel.lock);
+  if (way.view.frames == nullptr) way.view = found->view();
+  way.device.store(found, std::memory_order_release);  // release: partner is DirectTarget::open()'s acquire
   // Whoever closed the channel meanwhile has cleared the pointer before or after our store: look again.
-  if (channel.dead.load() || stopping.load()) channel.device.store(nullptr);
-  return found;
+  if (closed()) close_direct_way(target);
+  return true;
 }
 
 bool Nic::Impl::direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome) {

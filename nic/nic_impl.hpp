@@ -42,9 +42,8 @@ inline void count(std::atomic<std::uint64_t>& counter) {
   counter.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics order nothing
 }
 
-/// This node -> a target.
+/// This node -> a target, in packets.
 struct alignas(kCacheLine) Channel {
-  std::atomic<Device*> device{nullptr};  ///< not null: the direct way is open
   std::atomic<bool> dead{false};
   std::atomic<bool> failed{false};             ///< a write of this era has failed: ORDERED notifications stop
   std::atomic<std::uint8_t> error_era{0};      ///< counts clear_errors()
@@ -95,20 +94,17 @@ struct Nic::Impl final : PacketSink {
   // ---- nic_direct.cpp
   /// The target's device, if a request may go the direct way now.
   Device* direct(NodeId target) {
-    Channel& channel = channels[target.value];
-    Device* device_of_target = channel.device.load(std::memory_order_acquire);  // acquire: partner is find_device()'s release
-    if (device_of_target == nullptr) [[unlikely]]
-      device_of_target = find_device(channel, target);
-    if (device_of_target == nullptr || requests.outstanding(target) != 0) return nullptr;
-    return device_of_target;
+    const DirectTarget& way = targets[target.value];
+    if (way.device.load(std::memory_order_acquire) == nullptr && !find_device(target)) [[unlikely]]  // acquire: as open()'s
+      return nullptr;
+    return way.open();
   }
-  /// direct(), where nothing has to be looked up.
-  Device* direct_if_found(NodeId target) {
-    Device* device_of_target =
-        channels[target.value].device.load(std::memory_order_acquire);  // acquire: partner is find_device()'s release
-    return requests.outstanding(target) == 0 ? device_of_target : nullptr;
+  /// Opens the direct way, if there is one. True: it has.
+  bool find_device(NodeId target);
+  void close_direct_way(NodeId target) { targets[target.value].device.store(nullptr); }
+  void close_direct_ways() {
+    for (std::uint32_t node = 0; node < config.nodes; ++node) close_direct_way(NodeId{node});
   }
-  Device* find_device(Channel& channel, NodeId target);
   /// After a direct execution that did not simply work: brings a page of this node in and tries again, or notes the failure.
   /// False: it must go as packets.
   bool direct_failed(NodeId target, const WorkRequest& request, Outcome* outcome);
@@ -274,8 +270,9 @@ struct Nic::Impl final : PacketSink {
   std::size_t max_packet;
   bool loses;  ///< the fabric may lose packets
 
-  std::unique_ptr<Channel[]> channels;  // by target
-  std::unique_ptr<Inbound[]> inbound;   // by source
+  std::unique_ptr<DirectTarget[]> targets;  // by node
+  std::unique_ptr<Channel[]> channels;      // by target
+  std::unique_ptr<Inbound[]> inbound;       // by source
   RequestTable requests;
   std::unique_ptr<CounterEvents> events;
   CreditBank bank;                  ///< the driver's

@@ -226,7 +226,7 @@ void Nic::Impl::end_channel(NodeId peer, Status why) {
   Status open = Status::ok;
   if (!channel.ended_with.compare_exchange_strong(open, why)) return;
   channel.dead.store(true);
-  channel.device.store(nullptr);
+  close_direct_way(peer);
   {
     const std::lock_guard guard(channel.lock);
     channel.transmitter.clear();

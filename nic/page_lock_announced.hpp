@@ -61,9 +61,18 @@ class AnnouncedPageLock {
     full,
   };
 
+  /// What the common case of a lock looks at, by value: it never changes.
+  struct View {
+    std::atomic<std::uint64_t>* entries = nullptr;
+    AnnouncementArea* area = nullptr;  ///< the initiator's
+    Fence fence = Fence::full;
+  };
+
   /// For accesses of `initiator`'s threads in this process. No other process uses that node's area.
   AnnouncedPageLock(std::atomic<std::uint64_t>* entries, const Memory& memory, NodeId initiator, Fence fence)
       : entries_(entries), area_(&memory.areas[initiator.value]), fence_(fence), memory_(memory), initiator_(initiator) {}
+
+  [[nodiscard]] View view() const { return {entries_, area_, fence_}; }
 
   static constexpr bool kCountsInEntries = false;
   /// Of one lock. A bound on what an unmap waits for: one copy of that many pages.
@@ -179,8 +188,8 @@ class AnnouncedPageLock {
   class Usual {
    public:
     template <LockFor kWhat>
-    [[gnu::always_inline]] bool try_lock(const AnnouncedPageLock& scheme, PageId page) {
-      const std::atomic<std::uint64_t>& entry = scheme.entries_[page.value];
+    [[gnu::always_inline]] bool try_lock(const View& scheme, PageId page) {
+      const std::atomic<std::uint64_t>& entry = scheme.entries[page.value];
       const std::uint64_t word = entry.load(std::memory_order_relaxed);  // relaxed: a hint
       if (!ShadowEntry::is_usual<kWhat>(word, page.value) || !try_announce(scheme, page, 1)) [[unlikely]]
         return false;
@@ -191,8 +200,8 @@ class AnnouncedPageLock {
     }
     /// All of the pages (at most kMostPages), or none.
     template <LockFor kWhat>
-    [[gnu::always_inline]] bool try_lock_run(const AnnouncedPageLock& scheme, PageId first, std::uint64_t pages) {
-      const std::atomic<std::uint64_t>* const entries = scheme.entries_ + first.value;
+    [[gnu::always_inline]] bool try_lock_run(const View& scheme, PageId first, std::uint64_t pages) {
+      const std::atomic<std::uint64_t>* const entries = scheme.entries + first.value;
       const std::uint64_t word = entries->load(std::memory_order_relaxed);  // relaxed: a hint
       if (!ShadowEntry::is_usual<kWhat>(word, first.value) || !try_announce(scheme, first, pages)) [[unlikely]]
         return false;
@@ -210,11 +219,11 @@ class AnnouncedPageLock {
     }
 
    private:
-    [[gnu::always_inline]] bool try_announce(const AnnouncedPageLock& scheme, PageId first, std::uint64_t pages) {
+    [[gnu::always_inline]] bool try_announce(const View& scheme, PageId first, std::uint64_t pages) {
       const std::uint8_t index = ThreadSlot::if_own();
-      if (index >= ThreadSlot::kShared || scheme.fence_ != Fence::light) [[unlikely]]
+      if (index >= ThreadSlot::kShared || scheme.fence != Fence::light) [[unlikely]]
         return false;
-      slot_ = &(*scheme.area_)[index].word;
+      slot_ = &(*scheme.area)[index].word;
       const std::uint64_t idle = slot_->load(std::memory_order_relaxed);  // relaxed: only this thread writes it
       if (idle - 1 >= kSequenceMask - 1) [[unlikely]]                     // as in Locker::announce()
         return false;

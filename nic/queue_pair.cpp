@@ -37,7 +37,13 @@ Result<std::unique_ptr<QueuePair>> QueuePair::create(Nic& nic, const QueuePairCo
 }
 
 QueuePair::QueuePair(Nic& nic, const QueuePairConfig& config)
-    : nic_(nic), impl_(*nic.impl_), env_(nic.env()), config_(config), slots_(new Slot[config.depth]), cq_(new QpCompletion[config.depth]) {
+    : hot_(nic.hot_),
+      nic_(nic),
+      impl_(*nic.impl_),
+      env_(nic.env()),
+      config_(config),
+      slots_(new Slot[config.depth]),
+      cq_(new QpCompletion[config.depth]) {
   for (std::uint32_t i = 0; i < config.depth; ++i) slots_[i].pair = this;
 }
 
@@ -151,11 +157,11 @@ bool QueuePair::execute_other(const QpRequest& request, Status* status, std::uin
   const bool reads = request.op == QpOp::read;
   Device* target = nullptr;
   if (is_short_copy(piece.bytes)) {
-    target = reads ? Path::try_short<LockFor::read>(impl_, request.region, offset, here, piece.bytes)
-                   : Path::try_short<LockFor::write>(impl_, request.region, offset, here, piece.bytes);
+    target = reads ? Path::try_short<LockFor::read>(hot_, request.region, offset, here, piece.bytes)
+                   : Path::try_short<LockFor::write>(hot_, request.region, offset, here, piece.bytes);
   } else {
-    target = reads ? Path::try_long<LockFor::read>(impl_, request.region, offset, here, piece.bytes)
-                   : Path::try_long<LockFor::write>(impl_, request.region, offset, here, piece.bytes);
+    target = reads ? Path::try_long<LockFor::read>(hot_, request.region, offset, here, piece.bytes)
+                   : Path::try_long<LockFor::write>(hot_, request.region, offset, here, piece.bytes);
   }
   if (target != nullptr) [[likely]]
     return target;

@@ -171,6 +171,7 @@ class QueuePair final {
   std::size_t take(std::span<QpCompletion> to);
   static void on_part_end(Completion& part, void* context);
 
+  const Nic::Hot hot_;
   Nic& nic_;
   Nic::Impl& impl_;
   Env& env_;

@@ -61,16 +61,16 @@ class RegionTable final {
   /// Key, range and rights, in this order. *grant is set only on success.
   [[gnu::always_inline]] Status find(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need,
                                      Grant* grant) const {
-    if (grants(id, key, offset, bytes, need, grant)) [[likely]]
+    if (grants(entries_, id, key, offset, bytes, need, grant)) [[likely]]
       return Status::ok;
     return why_not(id, key, offset, bytes, need);
   }
   /// The same without saying why not: no call, so that who uses it needs no stack.
-  [[gnu::always_inline]] bool grants(RegionId id, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes, Rights need,
-                                     Grant* grant) const {
+  [[gnu::always_inline]] static bool grants(const RegionEntry* entries, RegionId id, std::uint64_t key, std::uint64_t offset,
+                                            std::uint64_t bytes, Rights need, Grant* grant) {
     if (id.value >= kEntries || key == 0) [[unlikely]]
       return false;
-    const RegionEntry& entry = entries_[id.value];
+    const RegionEntry& entry = entries[id.value];
     if (entry.key.load(std::memory_order_acquire) != key) [[unlikely]]  // acquire: partner is create()'s release of the key
       return false;
     const std::uint64_t length = entry.pages.load(std::memory_order_relaxed) * kPageSize;   // relaxed: published by the key
@@ -84,6 +84,7 @@ class RegionTable final {
   static bool still_valid(const RegionEntry& entry, std::uint64_t key) { return entry.key.load() == key; }
 
   [[nodiscard]] const RegionEntry& entry(RegionId id) const { return entries_[id.value]; }
+  [[nodiscard]] const RegionEntry* entries() const { return entries_; }
 
  private:
   Status close(const RemoteRegion& region, PageRange* pages);  // invariant 2: the key goes

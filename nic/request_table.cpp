@@ -14,7 +14,7 @@ struct RequestTable::Operation {
   std::uint64_t old_value = 0;
 };
 
-RequestTable::RequestTable(std::uint32_t nodes) : peers_(new Peer[nodes]), nodes_(nodes) {}
+RequestTable::RequestTable(std::span<DirectTarget> targets) : targets_(targets), refuse_(targets.size(), Status::ok) {}
 RequestTable::~RequestTable() = default;
 
 RequestTable::Operation* RequestTable::open(Completion* completion, std::uint32_t requests) {
@@ -32,9 +32,8 @@ RequestTable::Operation* RequestTable::open(Completion* completion, std::uint32_
 
 std::uint64_t RequestTable::issue(const Request& request, Status* refused) {
   const std::lock_guard guard(lock_);
-  Peer& peer = peers_[request.target.value];
-  if (!ok(peer.refuse)) {
-    *refused = peer.refuse;
+  if (const Status refuse = refuse_[request.target.value]; !ok(refuse)) {
+    *refused = refuse;
     return 0;
   }
   if (free_slots_.empty()) {
@@ -47,8 +46,9 @@ std::uint64_t RequestTable::issue(const Request& request, Status* refused) {
   slot.request = request;
   slot.used = true;
   if (++slot.generation == 0) slot.generation = 1;  // an id is never 0
+  std::atomic<std::uint32_t>& outstanding = targets_[request.target.value].outstanding;
   // relaxed, both: changed under the lock only, and seen by this thread's later work, which is what order is promised for
-  peer.outstanding.store(peer.outstanding.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  outstanding.store(outstanding.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed, both: as above
   return std::uint64_t{slot.generation} << 32 | index;
 }
 
@@ -56,9 +56,9 @@ RequestTable::Request RequestTable::release(std::uint32_t index) {
   Slot& slot = slots_[index];
   slot.used = false;
   free_slots_.push_back(index);
-  std::atomic<std::uint32_t>& outstanding = peers_[slot.request.target.value].outstanding;
+  std::atomic<std::uint32_t>& outstanding = targets_[slot.request.target.value].outstanding;
   const std::uint32_t left = outstanding.load(std::memory_order_relaxed) - 1;  // relaxed: changed under the lock only
-  outstanding.store(left, std::memory_order_release);                          // release: partner is outstanding()'s acquire
+  outstanding.store(left, std::memory_order_release);                          // release: partner is DirectTarget::open()'s acquire
   return slot.request;
 }
 
@@ -94,7 +94,7 @@ void RequestTable::end_all(NodeId target, Status status, Env& env) {
   std::vector<Operation*> cut;
   {
     const std::lock_guard guard(lock_);
-    if (ok(peers_[target.value].refuse)) peers_[target.value].refuse = status;
+    if (ok(refuse_[target.value])) refuse_[target.value] = status;
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       if (slots_[index].used && slots_[index].request.target == target) cut.push_back(release(index).operation);
     }
@@ -103,7 +103,7 @@ void RequestTable::end_all(NodeId target, Status status, Env& env) {
 }
 
 void RequestTable::end_all(Status status, Env& env) {
-  for (std::uint32_t node = 0; node < nodes_; ++node) end_all(NodeId{node}, status, env);
+  for (std::uint32_t node = 0; node < refuse_.size(); ++node) end_all(NodeId{node}, status, env);
 }
 
 }  // namespace netvm::nic

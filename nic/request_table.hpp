@@ -6,7 +6,7 @@
 //  1. A request ends exactly once: by the take() that its answer causes, by end_all(), or by a refused issue().
 //  2. Who has taken a request alone touches its landing place; the operation cannot end before end_request().
 //  3. An id is used once (index and generation). An answer with any other id, or from another node, matches nothing.
-//  4. outstanding(node) counts the requests that were issued to the node and not taken. 0 lets the channel use the direct way.
+//  4. DirectTarget::outstanding counts the requests that were issued to the node and not taken.
 // Threads: any. Completions run outside the lock.
 #pragma once
 
@@ -14,8 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "nic/direct_target.hpp"
 #include "nic/verbs.hpp"
 #include "nic/wire.hpp"
 #include "runtime/env.hpp"
@@ -26,7 +28,8 @@ namespace netvm::nic {
 
 class RequestTable final {
  public:
-  explicit RequestTable(std::uint32_t nodes);
+  /// Counts in `targets`, by node, which outlive it.
+  explicit RequestTable(std::span<DirectTarget> targets);
   ~RequestTable();
 
   struct Operation;
@@ -57,26 +60,17 @@ class RequestTable final {
   void end_all(NodeId target, Status status, Env& env);
   void end_all(Status status, Env& env);
 
-  [[nodiscard]] std::uint32_t outstanding(NodeId target) const {
-    return peers_[target.value].outstanding.load(std::memory_order_acquire);  // acquire: partner is take()'s release, after the answer
-  }
-
  private:
   struct Slot {
     Request request;
     std::uint32_t generation = 0;
     bool used = false;
   };
-  struct alignas(kCacheLine) Peer {
-    std::atomic<std::uint32_t> outstanding{0};
-    Status refuse = Status::ok;  // guarded by lock_
-  };
-
   Request release(std::uint32_t index);
 
-  std::unique_ptr<Peer[]> peers_;
-  std::uint32_t nodes_;
-  SpinLock lock_;  // guards everything below
+  std::span<DirectTarget> targets_;
+  SpinLock lock_;               // guards everything below
+  std::vector<Status> refuse_;  // by target
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::vector<std::unique_ptr<Operation>> operations_;  // all there ever were

@@ -26,13 +26,13 @@ class CasTranslation final : public nic::CasPageLock::Locker {
   class Usual {
    public:
     template <nic::LockFor kWhat>
-    [[gnu::always_inline]] bool try_lock(const nic::Device& target, PageId page) {
-      locker_ = Locker(nic::CasPageLock(target.shadow_entries()));
+    [[gnu::always_inline]] bool try_lock(const nic::DeviceView& target, PageId page) {
+      locker_ = Locker(nic::CasPageLock(target.page_lock.entries));
       std::uint64_t frame = 0;
       return locker_.try_lock<kWhat>(page, &frame);  // a page's number is its frame's
     }
     template <nic::LockFor kWhat>
-    static bool try_lock_run(const nic::Device& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
+    static bool try_lock_run(const nic::DeviceView& /*target*/, PageId /*first*/, std::uint64_t /*pages*/) {
       return false;  // a count is taken page by page
     }
     void unlock() { locker_.unlock(); }
@@ -67,7 +67,10 @@ template <class Translation>
 class FirmwarePut {
  public:
   explicit FirmwarePut(Session& session)
-      : session_(session), target_(*session.runtime().devices[session.peer().node.value]), stats_(session.runtime().stats) {}
+      : session_(session),
+        target_(*session.runtime().devices[session.peer().node.value]),
+        view_(target_.view()),
+        stats_(session.runtime().stats) {}
   void operator()(const std::byte* from, std::size_t bytes) { put(session_.data_offset(), from, bytes); }
   void finish() {}
 
@@ -76,8 +79,8 @@ class FirmwarePut {
     using Step = nic::BasicFirmware<Translation>;
     const nic::RemoteRegion& to = session_.peer();
     auto* const source = const_cast<std::byte*>(from);  // only read
-    if (!Step::template try_short<nic::LockFor::write>(target_, to, offset, source, bytes) &&
-        !Step::template try_long<nic::LockFor::write>(target_, to, offset, source, bytes)) {
+    if (!Step::template try_short<nic::LockFor::write>(view_, to, offset, source, bytes) &&
+        !Step::template try_long<nic::LockFor::write>(view_, to, offset, source, bytes)) {
       const nic::Outcome outcome = Step::execute(target_, nic::write_request(to, offset, from, bytes));
       if (!ok(outcome.status) || !outcome.resident) session_.require(ok(outcome.status) ? Status::unmapped : outcome.status, "a bare put");
     }
@@ -85,6 +88,7 @@ class FirmwarePut {
   }
   Session& session_;
   nic::Device& target_;
+  nic::DeviceView view_;
   Stats& stats_;
 };
 

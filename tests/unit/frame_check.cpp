@@ -147,13 +147,13 @@ class UsualLooksOnly final : public ShadowPageTable::Locker {
   class Usual {
    public:
     template <LockFor kWhat>
-    static bool try_lock(const Device& target, PageId page) {
-      if (target.shadow().entry(page).state != PageState::read_write) return false;
+    static bool try_lock(const DeviceView& target, PageId page) {
+      if (!ShadowEntry::is_usual<kWhat>(target.page_lock.entries[page.value].load(), page.value)) return false;
       std::this_thread::yield();
       return true;
     }
     template <LockFor kWhat>
-    static bool try_lock_run(const Device& target, PageId first, std::uint64_t pages) {
+    static bool try_lock_run(const DeviceView& target, PageId first, std::uint64_t pages) {
       return pages == 1 && try_lock<kWhat>(target, first);
     }
     static void unlock() {}

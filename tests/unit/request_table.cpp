@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <thread>
 #include <vector>
 
@@ -29,13 +30,14 @@ RequestTable::Request request(RequestTable::Operation* operation, NodeId target,
 
 TEST_CASE("an operation of several requests ends with the last of them and the first error") {
   RealEnv env;
-  RequestTable table(2);
+  std::array<DirectTarget, 2> targets;
+  RequestTable table(targets);
   Completion completion;
   RequestTable::Operation* operation = table.open(&completion, 3);
   Status refused = Status::ok;
   std::uint64_t ids[3];
   for (std::uint64_t& id : ids) id = table.issue(request(operation, NodeId{1}), &refused);
-  CHECK(table.outstanding(NodeId{1}) == 3);
+  CHECK(targets[1].outstanding.load() == 3);
   const Status ends[3] = {Status::ok, Status::range, Status::perm};
   for (int i = 0; i < 3; ++i) {
     CHECK_FALSE(completion.done());
@@ -45,11 +47,12 @@ TEST_CASE("an operation of several requests ends with the last of them and the f
   }
   CHECK(completion.done());
   CHECK(completion.status() == Status::range);
-  CHECK(table.outstanding(NodeId{1}) == 0);
+  CHECK(targets[1].outstanding.load() == 0);
 }
 
 TEST_CASE("pitfall 12: an answer matches once, from the node that was asked, of the kind that was asked for") {
-  RequestTable table(3);
+  std::array<DirectTarget, 3> targets;
+  RequestTable table(targets);
   Completion completion;
   Status refused = Status::ok;
   RequestTable::Operation* operation = table.open(&completion, 1);
@@ -77,7 +80,8 @@ TEST_CASE("pitfall 12: an answer matches once, from the node that was asked, of 
 
 TEST_CASE("the death of a node ends what it was asked, refuses what comes later, and leaves the others alone") {
   RealEnv env;
-  RequestTable table(3);
+  std::array<DirectTarget, 3> targets;
+  RequestTable table(targets);
   Completion to_dead, to_living, later;
   Status refused = Status::ok;
   table.issue(request(table.open(&to_dead, 1), NodeId{1}), &refused);
@@ -96,7 +100,8 @@ TEST_CASE("the death of a node ends what it was asked, refuses what comes later,
 
 TEST_CASE("operations of several threads, answered by another, each end once") {
   RealEnv env;
-  RequestTable table(2);
+  std::array<DirectTarget, 2> targets;
+  RequestTable table(targets);
   constexpr int kThreads = 3, kEach = 3000;
   std::vector<std::atomic<std::uint64_t>> ids(kThreads * kEach);
   std::atomic<int> ended{0};
@@ -130,5 +135,5 @@ TEST_CASE("operations of several threads, answered by another, each end once") {
   }
   for (std::thread& poster : posters) poster.join();
   CHECK(ended.load() == kThreads * kEach);
-  CHECK(table.outstanding(NodeId{1}) == 0);
+  CHECK(targets[1].outstanding.load() == 0);
 }
