@@ -50,7 +50,7 @@ check 2 1 direct ocean -n66
 check 4 1 direct ocean -n66 -s -e1e-9
 check 2 2 packet ocean -n34 --borders direct --cycle W
 check 4 2 direct ocean -n18 -t 14400 -r 10000
-check 4 1 direct ocean -n18 -e1e-5 --grids rows
+check 4 1 direct ocean -n18 -e1e-5 --grids rows --parts strips
 check 2 2 packet ocean -n18 -e1e-5 --grids rows --borders direct --placement first-touch --padding none
 check 1 1 direct lu -n100
 check 3 1 direct lu -n130 -b16

@@ -119,28 +119,32 @@ TEST_CASE("multigrid finds a known solution in a number of cycles that does not 
   }
 }
 
-TEST_CASE("both layouts give each processor's tiles places of their own, and find its neighbours'") {
-  for (const Grids grids : {Grids::contiguous, Grids::rows}) {
+TEST_CASE("each layout gives each processor's tiles places of their own, and finds its neighbours'; strips begin on pages") {
+  for (const auto& [grids, parts] : {std::pair(Grids::contiguous, Parts::rectangles), std::pair(Grids::rows, Parts::rectangles),
+                                     std::pair(Grids::rows, Parts::strips), std::pair(Grids::contiguous, Parts::strips)}) {
     netvm::Job job(4);
-    const Subgrid shape = Subgrid::of(8, 0, 4);
-    Arena count(nullptr, grids);
+    const bool strips = parts == Parts::strips;
+    const Subgrid shape = Subgrid::of(8, 0, 4, parts);
+    const std::size_t page = splash2::LayoutOptions{}.padded(1, sizeof(double));
+    Arena count(nullptr, grids, page);
     count.tile(shape);
     count.tile(shape.with_cells(4));
-    const Basin basin(job, 8, count.used(), grids);
+    const Basin basin(job, shape, count.used(), grids);
     std::set<const double*> places;
     std::vector<Tile> first_tiles;
     for (int rank = 0; rank < 4; ++rank) {
-      const Subgrid own = Subgrid::of(8, rank, 4);
+      const Subgrid own = shape.of_rank(rank);
       Arena arena = basin.arena_of(rank);
       first_tiles.push_back(arena.tile(own));
+      if (strips) CHECK(reinterpret_cast<std::uintptr_t>(&first_tiles.back().at(-1, -1)) % 4096 == 0);
       for (const Tile& tile : {first_tiles.back(), arena.tile(own.with_cells(4))}) {
         for (int i = -1; i <= tile.rows; ++i) {
           for (int j = -1; j <= tile.columns; ++j) CHECK(places.insert(&tile.at(i, j)).second);
         }
       }
     }
-    CHECK(first_tiles[0].origin + basin.way_to(shape, first_tiles[0], 1, 1) == first_tiles[3].origin);
-    CHECK(first_tiles[2].origin + basin.way_to(shape, first_tiles[2], -1, 1) == first_tiles[1].origin);
+    CHECK(first_tiles[0].origin + basin.way_to(shape, first_tiles[0], strips ? 3 : 1, strips ? 0 : 1) == first_tiles[3].origin);
+    CHECK(first_tiles[2].origin + basin.way_to(shape, first_tiles[2], -1, strips ? 0 : 1) == first_tiles[1].origin);
   }
 }
 
@@ -159,13 +163,13 @@ TEST_CASE("the model passes its self-test, and the reference sees one wrong poin
 
   const SequentialRun reference(parameters, 1);
   const auto grids = [&](int) { return Arena(memory.data()); };
-  CHECK(reference.compare(1, grids, progress).passed);
+  CHECK(reference.compare(whole, grids, progress).passed);
   double& point = model.field(Field::psi3).at(7, 9);
   const double right = point;
   point *= 1 + 1e-6;
-  CHECK_FALSE(reference.compare(1, grids, progress).passed);
+  CHECK_FALSE(reference.compare(whole, grids, progress).passed);
   point = std::nan("");
-  CHECK_FALSE(reference.compare(1, grids, progress).passed);
+  CHECK_FALSE(reference.compare(whole, grids, progress).passed);
   point = right;
   model.field(Field::ga_start).at(3, 3) *= 1.01;
   CHECK_FALSE(self_test(team, parameters, model, progress).front().passed);

@@ -81,10 +81,10 @@ void for_each_neighbour(const Subgrid& subgrid, F f) {
 
 }  // namespace
 
-Basin::Basin(netvm::Job& job, int cells, std::size_t doubles, Grids grids, const LayoutOptions& layout) : layout_(grids) {
+Basin::Basin(netvm::Job& job, const Subgrid& shape, std::size_t doubles, Grids grids, const LayoutOptions& layout)
+    : layout_(grids), unit_(layout.padded(1, sizeof(double))) {
   const int processors = processors_of(job);
   const auto page_doubles = [&](std::size_t count) { return layout.padded(count, sizeof(double)); };
-  const Subgrid shape = Subgrid::of(cells, 0, processors);
   // Each level that is not gathered has at least two points a side on each processor.
   gather_cells_ = std::max(kGatherCells, std::max(shape.rows_of_processors, shape.columns_of_processors));
   const auto most_gathered = static_cast<std::size_t>(gather_cells_);
@@ -178,7 +178,7 @@ void SharedTeam::gather_and_solve(const Subgrid& subgrid, const std::function<vo
   const Tile f = Tile::in(f_memory.data(), cells, cells);
   const Tile u = Tile::in(u_memory.data(), cells, cells);
   for (int rank = 0; rank < me_.count(); ++rank) {
-    const Subgrid part = Subgrid::of(cells, rank, me_.count());
+    const Subgrid part = subgrid.of_rank(rank);
     const double* from = basin_.gathered_of(rank);
     for (int i = 0; i < part.rows; ++i, from += part.columns)
       std::copy_n(from, part.columns, f.row(part.first_row + i) + part.first_column);

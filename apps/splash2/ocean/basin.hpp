@@ -22,14 +22,17 @@ enum class Borders : std::uint8_t { strips, direct };
 /// Made on each node, collectively; used by all its threads.
 class Basin {
  public:
-  /// `doubles`: what the arena of a processor needs (of all processors, with rows).
-  Basin(netvm::Job& job, int cells, std::size_t doubles, Grids grids = Grids::contiguous, const LayoutOptions& layout = {});
+  /// `doubles`: what the arena of a processor needs (of all processors, with rows). `shape`: how the basin is divided, as any processor's part says.
+  Basin(netvm::Job& job, const Subgrid& shape, std::size_t doubles, Grids grids = Grids::contiguous, const LayoutOptions& layout = {});
 
   /// Where a processor's tiles lie.
-  [[nodiscard]] Arena arena_of(int rank) const { return Arena(grids_ + static_cast<std::size_t>(rank) * grids_stride_, layout_); }
+  [[nodiscard]] Arena arena_of(int rank) const { return Arena(grids_ + static_cast<std::size_t>(rank) * grids_stride_, layout_, unit_); }
   /// From a processor's tile to the same tile of its neighbour so many rows and columns of processors away.
   [[nodiscard]] std::ptrdiff_t way_to(const Subgrid& subgrid, const Tile& tile, int down, int right) const {
-    if (layout_ == Grids::rows) return down * (tile.rows + 2) * tile.stride + right * (tile.columns + 2);
+    if (layout_ == Grids::rows) {
+      const Subgrid level = subgrid.with_cells(tile.rows * subgrid.rows_of_processors);
+      return down * Arena::down(level, static_cast<std::ptrdiff_t>(unit_)) + right * (tile.columns + 2);
+    }
     return static_cast<std::ptrdiff_t>(grids_stride_) * (down * subgrid.columns_of_processors + right);
   }
 
@@ -46,6 +49,7 @@ class Basin {
 
   int gather_cells_;
   Grids layout_;
+  std::size_t unit_;          ///< doubles of a page, or 1: where strips begin
   std::size_t grids_stride_;  ///< 0 with rows
   std::size_t strips_stride_;
   std::size_t gathered_stride_;

@@ -25,7 +25,10 @@ struct Tile {
   }
 };
 
-/// A processor's rectangle of a square of cells x cells interior points. Processors stand in a rectangle as square as powers of two allow.
+/// How the interior is divided: rectangles as square as powers of two allow, or strips of whole rows.
+enum class Parts : std::uint8_t { rectangles, strips };
+
+/// A processor's rectangle of a square of cells x cells interior points.
 struct Subgrid {
   int cells = 0;
   int rows_of_processors = 1;
@@ -37,14 +40,20 @@ struct Subgrid {
   int rows = 0;
   int columns = 0;
 
-  static Subgrid of(int cells, int rank, int processors) {
+  static Subgrid of(int cells, int rank, int processors, Parts parts = Parts::rectangles) {
     Subgrid s;
     s.cells = cells;
     while (s.rows_of_processors * s.columns_of_processors < processors) {
-      (s.rows_of_processors <= s.columns_of_processors ? s.rows_of_processors : s.columns_of_processors) *= 2;
+      const bool more_rows = parts == Parts::strips || s.rows_of_processors <= s.columns_of_processors;
+      (more_rows ? s.rows_of_processors : s.columns_of_processors) *= 2;
     }
-    s.row = rank / s.columns_of_processors;
-    s.column = rank % s.columns_of_processors;
+    return s.of_rank(rank);
+  }
+  /// Another processor's.
+  [[nodiscard]] Subgrid of_rank(int rank) const {
+    Subgrid s = *this;
+    s.row = rank / columns_of_processors;
+    s.column = rank % columns_of_processors;
     return s.with_cells(cells);
   }
   /// The same processor's rectangle of a finer or coarser grid.

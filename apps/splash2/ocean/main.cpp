@@ -25,6 +25,7 @@ struct OceanOptions {
   std::string cycle = "V";
   std::string borders = "strips";
   std::string grids = "contiguous";
+  std::string parts = "rectangles";
 
   [[nodiscard]] Parameters parameters() const {
     return {static_cast<int>(points), tolerance, spacing, time_step, {.visits = cycle == "W" ? 2 : 1}};
@@ -44,6 +45,8 @@ OceanOptions parse(int argc, char** argv) {
                  "How neighbours read borders: from packed strips, or where they lie in the grids as in the suite.");
   options.choice("--grids", chosen.grids, {"contiguous", "rows"},
                  "How grids lie: a processor's part of all together; or each grid row by row (the suite's non-contiguous partitions).");
+  options.choice("--parts", chosen.parts, {"rectangles", "strips"},
+                 "What a processor has: a rectangle as square as can be, or a strip of whole rows, which is one piece also of rows.");
   chosen.layout.add_to(options);
   options.footer("Example: netvmrun -n 4 ocean -n258 -s");
   options.parse(argc, argv);
@@ -56,14 +59,14 @@ OceanOptions parse(int argc, char** argv) {
   return chosen;
 }
 
-void print_field(const splash2::ocean::Basin& basin, const Parameters& parameters, int processors, Field name) {
-  const int side = Subgrid::of(parameters.cells(), 0, processors).columns_of_processors;
+void print_field(const splash2::ocean::Basin& basin, const Parameters& parameters, const Subgrid& shape, Field name) {
+  const int side = shape.columns_of_processors;
   for (int y = 0; y < parameters.cells(); ++y) {
     for (int block = 0; block < side; ++block) {
-      const int rows = Subgrid::of(parameters.cells(), 0, processors).rows;
-      const Subgrid subgrid = Subgrid::of(parameters.cells(), y / rows * side + block, processors);
+      const int rank = y / shape.rows * side + block;
+      const Subgrid subgrid = shape.of_rank(rank);
       splash2::ocean::SoloTeam team;
-      splash2::ocean::Arena arena = basin.arena_of(y / rows * side + block);
+      splash2::ocean::Arena arena = basin.arena_of(rank);
       const splash2::ocean::Model model(team, parameters, subgrid, arena);
       for (int x = 0; x < subgrid.columns; ++x) fmt::print("{:.9g} ", model.field(name).at(y - subgrid.first_row, x));
     }
@@ -72,7 +75,7 @@ void print_field(const splash2::ocean::Basin& basin, const Parameters& parameter
 }
 
 /// Node 0, after the run: what the report says.
-void conclude(const OceanOptions& options, const splash2::ocean::Basin& basin, const splash2::ProcessorTimes& times, int processors,
+void conclude(const OceanOptions& options, const splash2::ocean::Basin& basin, const splash2::ProcessorTimes& times, const Subgrid& shape,
               const splash2::ocean::Progress& progress, splash2::Outcome& outcome) {
   const Parameters parameters = options.parameters();
   outcome.seconds = times.seconds();
@@ -80,32 +83,32 @@ void conclude(const OceanOptions& options, const splash2::ocean::Basin& basin, c
     const splash2::ocean::SequentialRun sequential(parameters, options.common.sequential_runs);
     outcome.sequential_seconds = sequential.seconds();
     outcome.checks.push_back(sequential.compare(
-        processors, [&](int rank) { return basin.arena_of(rank); }, progress));
+        shape, [&](int rank) { return basin.arena_of(rank); }, progress));
   }
-  const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors);
   fmt::print("ocean: {} x {} points, {} x {} processors, {} steps of {:g} s, {} multigrid cycles\n", parameters.points, parameters.points,
              shape.rows_of_processors, shape.columns_of_processors, progress.steps, parameters.time_step, progress.cycles);
   if (options.common.timing) times.print();
-  if (options.common.print) print_field(basin, parameters, processors, Field::psi1);
+  if (options.common.print) print_field(basin, parameters, shape, Field::psi1);
 }
 
 int run(int argc, char** argv) {
   const OceanOptions options = parse(argc, argv);
   const Parameters parameters = options.parameters();
+  const auto parts = options.parts == "strips" ? splash2::ocean::Parts::strips : splash2::ocean::Parts::rectangles;
   const std::int64_t half = parameters.cells() / 2;
-  const auto job = splash2::join("ocean", options.common, half * half);
+  const auto job = splash2::join("ocean", options.common, parts == splash2::ocean::Parts::strips ? half : half * half);
   const int processors = job->nodes() * job->threads_per_node();
   const auto borders = options.borders == "direct" ? splash2::ocean::Borders::direct : splash2::ocean::Borders::strips;
 
   const auto grids = options.grids == "rows" ? splash2::ocean::Grids::rows : splash2::ocean::Grids::contiguous;
-  const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors);
-  const splash2::ocean::Basin basin(*job, parameters.cells(), splash2::ocean::model_doubles(parameters, shape, grids), grids,
-                                    options.layout);
+  const Subgrid shape = Subgrid::of(parameters.cells(), 0, processors, parts);
+  const std::size_t unit = options.layout.padded(1, sizeof(double));
+  const splash2::ocean::Basin basin(*job, shape, splash2::ocean::model_doubles(parameters, shape, grids, unit), grids, options.layout);
   splash2::ProcessorTimes times(*job, "multigrid");
   splash2::Outcome outcome;
   splash2::ocean::Progress progress;
   job->parallel([&](netvm::Thread& me) {
-    const Subgrid subgrid = Subgrid::of(parameters.cells(), me.rank(), me.count());
+    const Subgrid subgrid = shape.of_rank(me.rank());
     splash2::ocean::SharedTeam team(me, basin, subgrid, borders);
     splash2::ocean::Arena arena = basin.arena_of(me.rank());
     splash2::ocean::Model model(team, parameters, subgrid, arena);
@@ -122,7 +125,7 @@ int run(int argc, char** argv) {
       outcome.checks = std::move(checks);
     }
   });
-  if (job->node() == 0) conclude(options, basin, times, processors, progress, outcome);
+  if (job->node() == 0) conclude(options, basin, times, shape, progress, outcome);
   return splash2::finish(*job, "ocean", outcome);
 }
 

@@ -53,9 +53,9 @@ Model::Model(Team& team, const Parameters& parameters, const Subgrid& subgrid, A
       }()),
       multigrid_(team, subgrid, 0, parameters.cycle, arena) {}
 
-std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid, Grids grids) {
+std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid, Grids grids, std::size_t unit) {
   SoloTeam team;
-  Arena count(nullptr, grids);
+  Arena count(nullptr, grids, unit);
   const Model model(team, parameters, subgrid, count);
   return count.used();
 }

@@ -103,6 +103,6 @@ class Model {
 };
 
 /// Doubles of memory that one processor's grids take; with rows, those of all processors together.
-std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid, Grids grids = Grids::contiguous);
+std::size_t model_doubles(const Parameters& parameters, const Subgrid& subgrid, Grids grids = Grids::contiguous, std::size_t unit = 1);
 
 }  // namespace splash2::ocean

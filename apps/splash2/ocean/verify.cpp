@@ -61,7 +61,7 @@ SequentialRun::SequentialRun(const Parameters& parameters, std::int64_t runs)
   seconds_ = median(std::move(times));
 }
 
-Check SequentialRun::compare(int processors, const std::function<Arena(int)>& arena_of, const Progress& progress) const {
+Check SequentialRun::compare(const Subgrid& shape, const std::function<Arena(int)>& arena_of, const Progress& progress) const {
   SoloTeam team;
   std::vector<double> own = memory_;
   Arena arena(own.data());
@@ -71,8 +71,8 @@ Check SequentialRun::compare(int processors, const std::function<Arena(int)>& ar
   for (const Field name : {Field::psi1, Field::psi3, Field::psi1_mean, Field::psi3_mean}) {
     const Tile& right = expected.field(name);
     double most = 0;
-    for (int rank = 0; rank < processors; ++rank) {
-      const Subgrid subgrid = Subgrid::of(parameters_.cells(), rank, processors);
+    for (int rank = 0; rank < shape.rows_of_processors * shape.columns_of_processors; ++rank) {
+      const Subgrid subgrid = shape.of_rank(rank);
       Arena theirs = arena_of(rank);
       const Model model(team, parameters_, subgrid, theirs);
       const Tile& tile = model.field(name);

@@ -25,7 +25,7 @@ class SequentialRun {
   SequentialRun(const Parameters& parameters, std::int64_t runs);
   [[nodiscard]] double seconds() const { return seconds_; }
   /// Compares stream functions and their means with those of processors whose arenas `arena_of` gives.
-  [[nodiscard]] Check compare(int processors, const std::function<Arena(int)>& arena_of, const Progress& progress) const;
+  [[nodiscard]] Check compare(const Subgrid& shape, const std::function<Arena(int)>& arena_of, const Progress& progress) const;
 
  private:
   Parameters parameters_;
