@@ -79,12 +79,14 @@ TEST_CASE("form factors of squares are those of the tables, are symmetric, and s
 
 TEST_CASE("any number of threads gives the sequential light to the bit; a wrong element is seen") {
   const Model model = make_model("room");
-  const Parameters parameters{5e-3, 0.3, 1e-2, 50};
+  const Parameters parameters{5e-3, 0.3, 1e-2, 50, ElementLayout::apart};
   const SequentialRun sequential(model, parameters, 1);
-  for (const int threads : {1, 3}) {
+  for (const auto& [threads, layout] : {std::pair(1, ElementLayout::together), std::pair(3, ElementLayout::apart)}) {
     netvm::Job job(threads);
     SharedStore store(job, {});
-    Solver solver(store, model, parameters);
+    Parameters laid_out = parameters;
+    laid_out.elements = layout;
+    Solver solver(store, model, laid_out);
     Result result;
     job.parallel([&](netvm::Thread& me) {
       SharedTeam team(me);
@@ -97,7 +99,7 @@ TEST_CASE("any number of threads gives the sequential light to the bit; a wrong 
     const Image image = render(solver, model.camera, 16, 12);
     CHECK(all_set(image).passed);
 
-    solver.elements().element(7).radiosity[result.iterations % 2].y *= 1.001;
+    solver.elements().radiosity(solver.elements().element(7), result.iterations % 2).y *= 1.001;
     CHECK_FALSE(sequential.compare(solver).passed);
     result.arriving *= 0.9;
     CHECK_FALSE(self_test(parameters, solver, result)[1].passed);

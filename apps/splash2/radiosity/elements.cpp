@@ -22,19 +22,29 @@ std::size_t most_elements(const std::vector<Patch>& patches, double least_area) 
       count += width;
     }
   }
-  return count;
+  // So that parts of elements, of radiosities and of heads have the same stride, and begin on pages all the same.
+  constexpr std::size_t kUnit = 1024;
+  return (count + kUnit - 1) / kUnit * kUnit;
 }
 
 }  // namespace
 
-Elements::Elements(Store& store, const std::vector<Patch>& patches, double least_area)
-    : patches_(static_cast<std::int32_t>(patches.size())),
+Elements::Elements(Store& store, const std::vector<Patch>& patches, double least_area, ElementLayout layout)
+    : layout_(layout),
+      patches_(static_cast<std::int32_t>(patches.size())),
       capacity_(most_elements(patches, least_area)),
       roots_(store.array<Element>(patches.size())),
       pool_(store.parts<Element>(capacity_)),
       links_(store.parts<Link>(kLinks)) {
   if (pool_.stride() * static_cast<std::size_t>(store.processors()) + patches.size() > INT32_MAX)
     throw std::runtime_error("so small elements need more room than there is: give a larger --area");
+  if (layout == ElementLayout::together) return;
+  for (int turn = 0; turn < 2; ++turn) {
+    root_light_[turn] = store.array<Vec3>(patches.size());
+    light_[turn] = store.parts<Vec3>(capacity_);
+  }
+  root_heads_ = store.array<Head>(patches.size());
+  heads_ = store.parts<Head>(capacity_);
 }
 
 void Elements::fill(const Team& team, std::span<const Patch> patches) const {
@@ -43,7 +53,7 @@ void Elements::fill(const Team& team, std::span<const Patch> patches) const {
     const Vec3 emission = patches[static_cast<std::size_t>(index)].emission;
     root.patch = index;
     root.edge = 1;
-    root.radiosity[0] = root.radiosity[1] = emission;
+    radiosity(root, 0) = radiosity(root, 1) = emission;
   }
 }
 
@@ -78,14 +88,13 @@ std::int32_t ElementView::make_children(const Element& parent) {
     const std::int32_t row = i / 2;
     child.s = parent.s + child.edge * (i % 2);
     child.t = parent.t + child.edge * row;
-    child.radiosity[0] = parent.radiosity[0];
-    child.radiosity[1] = parent.radiosity[1];
+    for (int turn = 0; turn < 2; ++turn) elements_.radiosity(child, turn) = elements_.radiosity(parent, turn);
   }
   return first;
 }
 
 void ElementView::add_link(std::int32_t receiver, Link link) {
-  Element& element = elements_.element(receiver);
+  std::int32_t& head = elements_.links(elements_.element(receiver));
   std::int32_t index = 0;
   if (free_links_.empty()) {
     if (used_links_ == kLinks) throw std::runtime_error("a processor's room for links is used up: give a larger --share or --area");
@@ -94,20 +103,20 @@ void ElementView::add_link(std::int32_t receiver, Link link) {
     index = free_links_.back();
     free_links_.pop_back();
   }
-  link.next = element.links;
+  link.next = head;
   elements_.link(index) = link;
-  element.links = index + 1;
+  head = index + 1;
   ++links_made_;
 }
 
 std::vector<Link> ElementView::take_links(std::int32_t receiver) {
-  Element& element = elements_.element(receiver);
+  std::int32_t& head = elements_.links(elements_.element(receiver));
   std::vector<Link> links;
-  for (std::int32_t next = element.links; next != 0; next = links.back().next) {
+  for (std::int32_t next = head; next != 0; next = links.back().next) {
     links.push_back(elements_.link(next - 1));
     free_links_.push_back(next - 1);
   }
-  element.links = 0;
+  head = 0;
   links_made_ -= static_cast<std::int64_t>(links.size());
   return links;
 }

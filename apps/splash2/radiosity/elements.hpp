@@ -28,8 +28,8 @@ struct Region {
 struct Element : Region {
   netvm::mutex lock;
   std::int32_t children;  ///< the first one's index plus one; 0: none
-  std::int32_t links;     ///< the first one's index plus one; 0: none
-  Vec3 radiosity[2];      ///< of the last iteration and of this one, in turn
+  std::int32_t links;     ///< as Elements::links(), if parts are together
+  Vec3 radiosity[2];      ///< as Elements::radiosity(), if parts are together
 };
 
 struct Link {
@@ -39,26 +39,58 @@ struct Link {
   double weight;      ///< what decides whether it is divided: the form factor without what is in between, more for close elements
 };
 
+/// Where an element's parts lie. together: in one object. apart: what is written in each phase, the two radiosities and the head of the links, in arrays of their own:
+/// who writes the new radiosity does not take the page from those who read the old one, or the element's place.
+enum class ElementLayout : std::uint8_t { together, apart };
+
 class Elements {
  public:
   /// For patches that may be divided down to `least_area`. Collective, as the store is.
-  Elements(Store& store, const std::vector<Patch>& patches, double least_area);
+  Elements(Store& store, const std::vector<Patch>& patches, double least_area, ElementLayout layout);
   /// Makes a member's part of the undivided patches. A barrier must follow.
   void fill(const Team& team, std::span<const Patch> patches) const;
 
   [[nodiscard]] Element& element(std::int32_t index) const {
     return index < patches_ ? roots_[index] : pool_.all()[static_cast<std::size_t>(index - patches_)];
   }
+  /// Of the last iteration or of this one, in turn.
+  [[nodiscard]] Vec3& radiosity(Element& element, int turn) const {
+    return layout_ == ElementLayout::together ? element.radiosity[turn] : part_of(element, root_light_[turn], light_[turn]);
+  }
+  [[nodiscard]] const Vec3& radiosity(const Element& element, int turn) const { return radiosity(const_cast<Element&>(element), turn); }
+  /// The first link's index plus one; 0: none.
+  [[nodiscard]] std::int32_t& links(Element& element) const {
+    return layout_ == ElementLayout::together ? element.links : part_of(element, root_heads_, heads_).first;
+  }
+  [[nodiscard]] std::int32_t links(const Element& element) const { return links(const_cast<Element&>(element)); }
   [[nodiscard]] Link& link(std::int32_t index) const { return links_.all()[static_cast<std::size_t>(index)]; }
   [[nodiscard]] std::int32_t patches() const { return patches_; }
 
  private:
   friend class ElementView;
+  /// The element's in an array for roots, or in parts that have the pool's stride.
+  template <class T>
+  T& part_of(const Element& element, T* of_roots, const Parts<T>& of_pool) const {
+    const bool root = &element >= roots_ && &element < roots_ + patches_;
+    return root ? of_roots[&element - roots_] : of_pool.all()[&element - pool_.all()];
+  }
+
+  ElementLayout layout_;
   std::int32_t patches_;
   std::size_t capacity_;  ///< elements of a processor
   Element* roots_;
   Parts<Element> pool_;
   Parts<Link> links_;
+  // Where parts are apart.
+  Vec3* root_light_[2] = {};
+  Parts<Vec3> light_[2];
+  /// On a line of its own: neighbours in the array may be of patches that other processors work on.
+  struct Head {
+    std::int32_t first;
+    std::int32_t room[15];
+  };
+  Head* root_heads_ = nullptr;
+  Parts<Head> heads_;
 };
 
 /// One processor's way to the elements; private to its thread.

@@ -21,8 +21,12 @@ struct RadiosityOptions {
   std::string image;
   std::int64_t width = 640;
   std::int64_t height = 480;
+  std::string elements = "apart";
 
-  [[nodiscard]] splash2::radiosity::Parameters parameters() const { return {share, area, tolerance, static_cast<int>(iterations)}; }
+  [[nodiscard]] splash2::radiosity::Parameters parameters() const {
+    using splash2::radiosity::ElementLayout;
+    return {share, area, tolerance, static_cast<int>(iterations), elements == "apart" ? ElementLayout::apart : ElementLayout::together};
+  }
 };
 
 RadiosityOptions parse(int argc, char** argv) {
@@ -36,6 +40,8 @@ RadiosityOptions parse(int argc, char** argv) {
   options.text("--image", chosen.image, "FILE", "Write an image to this PNG file.");
   options.whole("--width", chosen.width, {1, 16384}, "W", "Pixels of a row of the image.");
   options.whole("--height", chosen.height, {1, 16384}, "H", "Rows of the image.");
+  options.choice("--elements", chosen.elements, {"apart", "together"},
+                 "How elements lie: what changes in each phase in arrays of its own, or each element in one piece.");
   chosen.common.add_to(options);
   chosen.layout.add_to(options);
   options.footer("Example: netvmrun -n 4 radiosity --image room.png -s");

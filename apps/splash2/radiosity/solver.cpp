@@ -13,7 +13,7 @@ double mean(Vec3 colour) { return (colour.x + colour.y + colour.z) / 3; }
 Solver::Solver(Store& store, const Model& model, const Parameters& parameters)
     : parameters_(parameters),
       bsp_(store, model.patches),
-      elements_(store, model.patches, parameters.least_area),
+      elements_(store, model.patches, parameters.least_area, parameters.elements),
       queues_{WorkQueues(store), WorkQueues(store)},
       powers_(store.array<Powers>(model.patches.size())),
       newest_(store.array<std::int32_t>(1)) {
@@ -83,7 +83,7 @@ void Solver::link_patches(ElementView& view, std::int32_t receiver) const {
 bool Solver::carries_too_much(const Visit& visit, std::int32_t receiver, const Link& link) const {
   const Element& to = visit.view.element(receiver);
   const Patch& patch = bsp_.patches()[static_cast<std::size_t>(to.patch)];
-  return mean(visit.view.element(link.source).radiosity[visit.old]) * link.weight * area(patch, to) > parameters_.share * lamps_;
+  return mean(elements_.radiosity(visit.view.element(link.source), visit.old)) * link.weight * area(patch, to) > parameters_.share * lamps_;
 }
 
 /// All links of an element and of those below it.
@@ -122,9 +122,9 @@ void Solver::connect(Visit& visit, std::int32_t receiver, const Link& link) cons
 Vec3 Solver::gather(Visit& visit, std::int32_t receiver, Vec3 from_above, Powers& powers) const {
   Element& element = visit.view.element(receiver);
   Vec3 arriving = from_above;
-  for (std::int32_t next = element.links; next != 0;) {
+  for (std::int32_t next = elements_.links(element); next != 0;) {
     const Link& link = elements_.link(next - 1);
-    arriving += visit.view.element(link.source).radiosity[visit.old] * link.factor;
+    arriving += elements_.radiosity(visit.view.element(link.source), visit.old) * link.factor;
     next = link.next;
   }
   Vec3 radiosity;
@@ -139,7 +139,7 @@ Vec3 Solver::gather(Visit& visit, std::int32_t receiver, Vec3 from_above, Powers
     powers.arriving += arriving * size;
     powers.absorbed += (Vec3{1, 1, 1} - patch.reflectance) * arriving * size;
   }
-  element.radiosity[1 - visit.old] = radiosity;
+  elements_.radiosity(element, 1 - visit.old) = radiosity;
   return radiosity;
 }
 

@@ -24,6 +24,7 @@ struct Parameters {
   double least_area = 0.02;  ///< square metres: no element with less is divided
   double tolerance = 1e-3;   ///< ends when the light in the room changes by less
   int iterations = 50;       ///< at most
+  ElementLayout elements = ElementLayout::apart;
 };
 
 /// The same at all members, but for the time.
@@ -49,7 +50,7 @@ class Solver {
   [[nodiscard]] const Bsp& bsp() const { return bsp_; }
   [[nodiscard]] const Elements& elements() const { return elements_; }
   /// After run(): an element's radiosity.
-  [[nodiscard]] Vec3 radiosity(const Element& element) const { return element.radiosity[*newest_]; }
+  [[nodiscard]] Vec3 radiosity(const Element& element) const { return elements_.radiosity(element, *newest_); }
   [[nodiscard]] std::int32_t children(const Element& element) const { return element.children - 1; }
 
  private:

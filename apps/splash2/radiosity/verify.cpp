@@ -34,7 +34,8 @@ void for_each_element(const Solver& solver, F f) {
 Check check_symmetry(const Solver& solver) {
   std::vector<std::pair<std::int32_t, std::int32_t>> links;  // receiver and link
   for_each_element(solver, [&](std::int32_t index, const Element& element) {
-    for (std::int32_t next = element.links; next != 0; next = solver.elements().link(next - 1).next) links.emplace_back(index, next - 1);
+    for (std::int32_t next = solver.elements().links(element); next != 0; next = solver.elements().link(next - 1).next)
+      links.emplace_back(index, next - 1);
   });
   double worst = 0;
   const auto size = [&](const Element& element) { return area(solver.bsp().patches()[static_cast<std::size_t>(element.patch)], element); };
