@@ -123,6 +123,7 @@ void SlaveStart(void) {
   CHECK(last == 1000);
   BARRIER(Global->start, P)
 
+  BARINCLUDE(Global->start)
   for (i = 0; i < 40; i++) insert((MyNum * 7919 + i * 104729) % 10007);
   BARRIER(Global->start, P)
   last = -1;
@@ -133,6 +134,7 @@ void SlaveStart(void) {
   ACQUIRE_FENCE()
   FULL_FENCE()
   CHECK(mine == MyNum);
+  BAREXCLUDE(Global->start)
   fprintf(out, "thread %ld was here\n", MyNum);
   BARRIER(Global->start, P)
 }
