@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <utility>
 
 #include "dsm/extent.hpp"
 #include "runtime/check.hpp"
@@ -110,7 +111,8 @@ void merge_interval_sets(std::vector<std::byte>& sum, std::span<const std::byte>
 
 // ---- the log -----------------------------------------------------------------------------------------------------------------
 
-IntervalLog::IntervalLog(NodeId self, std::uint32_t nodes) : self_(self), clock_(nodes, 0), last_barrier_(nodes, 0), histories_(nodes) {}
+IntervalLog::IntervalLog(NodeId self, std::uint32_t nodes)
+    : self_(self), clock_(nodes, 0), last_barrier_(nodes, 0), histories_(nodes), pass_on_after_(nodes, kNothing) {}
 
 void IntervalLog::close(std::span<const PageId> pages) {
   if (pages.empty()) return;
@@ -142,11 +144,33 @@ void IntervalLog::tell() {
   told_ = true;
 }
 
-bool IntervalLog::add(std::span<const IntervalView> intervals) {
-  // Sort by (node, index) so that sets merged in any order are taken in sequence; then look for gaps before anything changes.
+namespace {
+// So sets merged in any order are taken in sequence.
+std::vector<IntervalView> in_sequence(std::span<const IntervalView> intervals) {
   std::vector<IntervalView> sorted(intervals.begin(), intervals.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const IntervalView& a, const IntervalView& b) { return a.node != b.node ? a.node < b.node : a.index < b.index; });
+  return sorted;
+}
+}  // namespace
+
+std::vector<IntervalView> IntervalLog::unknown(std::span<const IntervalView> intervals, std::uint64_t* count) const {
+  std::vector<IntervalView> news;
+  VectorClock next = clock_;
+  *count = 0;
+  for (const IntervalView& interval : in_sequence(intervals)) {
+    std::uint64_t& known = next[interval.node.value];
+    if (interval.index <= known) continue;
+    *count += interval.index - std::max(known, interval.first - 1);
+    known = interval.index;
+    news.push_back(interval);
+  }
+  return news;
+}
+
+bool IntervalLog::add(std::span<const IntervalView> intervals, bool pass_on) {
+  const std::vector<IntervalView> sorted = in_sequence(intervals);
+  // Gaps are looked for before anything changes.
   VectorClock next = clock_;
   for (const IntervalView& interval : sorted) {
     std::uint64_t& known = next[interval.node.value];
@@ -156,10 +180,12 @@ bool IntervalLog::add(std::span<const IntervalView> intervals) {
   }
   for (const IntervalView& interval : sorted) {
     if (covers(interval.node, interval.index)) continue;
+    std::uint64_t& known = clock_[interval.node.value];
+    if (pass_on) pass_on_after_[interval.node.value] = std::min(pass_on_after_[interval.node.value], known);
     History& history = histories_[interval.node.value];
     history.join_old();
     history.spans.push_back({interval.index, {interval.pages.begin(), interval.pages.end()}});
-    clock_[interval.node.value] = interval.index;
+    known = interval.index;
   }
   return true;
 }
@@ -237,17 +263,41 @@ std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<s
   return count;
 }
 
-std::size_t IntervalLog::encode_own_since_barrier(std::vector<std::byte>& out) {
-  const std::uint64_t after = last_barrier_[self_.value];
-  const std::size_t count = histories_[self_.value].lacking(after);
+std::size_t IntervalLog::encode_grant(const VectorClock& theirs, std::vector<std::byte>& out) {
+  const std::size_t mark = out.size();
+  out.push_back(static_cast<std::byte>(runs_ahead_ ? 1 : 0));
+  const std::size_t count = encode_lacking(theirs, out);
+  if (count == 0) out.resize(mark);
+  return count;
+}
+
+bool IntervalLog::take_grant_mark(std::span<const std::byte>& grant) {
+  const bool runs_ahead = grant.front() != std::byte{0};
+  grant = grant.subspan(1);
+  return runs_ahead;
+}
+
+std::size_t IntervalLog::arrive(bool runs_ahead, std::vector<std::byte>& out) {
+  runs_ahead_ = runs_ahead;
+  VectorClock after = std::exchange(pass_on_after_, VectorClock(clock_.size(), kNothing));
+  after[self_.value] = 0;
+  std::size_t count = 0;
+  for (std::size_t node = 0; node < after.size(); ++node) {
+    if (after[node] == kNothing) continue;
+    after[node] = std::max(after[node], last_barrier_[node]);
+    count += histories_[node].lacking(after[node]);
+  }
   if (count == 0) return 0;
-  tell();
+  if (clock_[self_.value] > after[self_.value]) tell();
   put_varint(out, count);
-  append_range(self_, after, out);
+  for (std::size_t node = 0; node < after.size(); ++node) {
+    if (after[node] != kNothing) append_range(NodeId{static_cast<std::uint32_t>(node)}, after[node], out);
+  }
   return count;
 }
 
 void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
+  runs_ahead_ = false;
   for (std::size_t node = 0; node < histories_.size(); ++node) {
     History& history = histories_[node];
     while (!history.spans.empty() && history.spans.front().last <= last_barrier_[node]) {

@@ -10,9 +10,11 @@
 //  4. Input from the wire is checked before anything changes.
 //  5. Where there are no barriers, neighbouring old intervals of a node are joined into a span when there are more than kMostSpans: whoever lacks only some of
 //     a span's intervals is told all of its pages. So a log holds at most kMostSpans sets of pages for each node.
-// Wire: a set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: runs of pages
+//  6. Who passes a barrier knows all that happened before anybody's arrival there. Nodes announce their own intervals; but where threads run on between
+//     a node's arrival and the barrier's end (split barriers), what they do may reach, by a lock, a node that has yet to arrive. It passes on what it learnt so.
+// Wire. A set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: runs of pages
 // that are `1 << s` apart (s <= 4, so that neighbouring coherence units of any size are one run), each as distance from the end of the run before, and
-// count * 8 + s. All integers are varints. A clock: one varint a node.
+// count * 8 + s. A clock: one varint a node. A grant: nothing, or one byte (1: the granter runs ahead, invariant 6) and a set. All integers are varints.
 // Threads: not synchronised; the owner guards it with a lock that it never holds while it blocks.
 #pragma once
 
@@ -59,9 +61,11 @@ class IntervalLog {
 
   /// Ends this node's interval: the pages that it wrote. Nothing happens without pages.
   void close(std::span<const PageId> pages);
+  /// What is new of intervals that came, in the order of their times at each node; *count: how many intervals that is, spans counted as what is new of them.
+  [[nodiscard]] std::vector<IntervalView> unknown(std::span<const IntervalView> intervals, std::uint64_t* count) const;
   /// Adds intervals of other nodes that this node has acted upon; those covered already are passed over. False, and nothing was added, if that would
-  /// leave a gap.
-  [[nodiscard]] bool add(std::span<const IntervalView> intervals);
+  /// leave a gap. `pass_on`: they came from who runs ahead (invariant 6).
+  [[nodiscard]] bool add(std::span<const IntervalView> intervals, bool pass_on = false);
 
   void encode_clock(std::vector<std::byte>& out) const;
   /// Empty input: a clock of zeros. False if malformed.
@@ -69,8 +73,13 @@ class IntervalLog {
 
   /// Appends the set of all intervals that somebody with that clock lacks. Returns how many. They count as told.
   std::size_t encode_lacking(const VectorClock& theirs, std::vector<std::byte>& out);
-  /// Appends the set of this node's own intervals since the last barrier that was passed. They count as told.
-  std::size_t encode_own_since_barrier(std::vector<std::byte>& out);
+  /// The same for a lock's grant.
+  std::size_t encode_grant(const VectorClock& theirs, std::vector<std::byte>& out);
+  /// Takes the mark off the front of a grant that is not empty. Whether the granter runs ahead.
+  [[nodiscard]] static bool take_grant_mark(std::span<const std::byte>& grant);
+  /// This node arrives at a barrier; `runs_ahead`: threads of it go on until it ends. Appends the set of its own intervals since the last barrier that was passed, and those
+  /// of others that it must pass on. They count as told.
+  std::size_t arrive(bool runs_ahead, std::vector<std::byte>& out);
 
   /// This node passes a barrier, having acted upon everything that was announced there. Drops what invariant 3 allows.
   void pass_barrier(std::span<const IntervalView> announced);
@@ -81,6 +90,7 @@ class IntervalLog {
 
  private:
   static constexpr std::size_t kMostSpans = 128;
+  static constexpr std::uint64_t kNothing = UINT64_MAX;
   struct Span {
     std::uint64_t last = 0;  // the first is the one after the span before
     std::vector<std::byte> pages;
@@ -99,6 +109,8 @@ class IntervalLog {
   VectorClock clock_;
   VectorClock last_barrier_;  // what had been announced at the newest barrier passed, and before
   std::vector<History> histories_;
+  std::vector<std::uint64_t> pass_on_after_;  // of each node what comes after that interval is passed on at the next arrival; kNothing
+  bool runs_ahead_ = false;
   // The newest own interval while nobody was told of it: its pages, the first sorted_ of them in order and without duplicates. Encoded when told.
   std::vector<PageId> growing_;
   std::size_t sorted_ = 0;

@@ -33,7 +33,7 @@ void Hlrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> requ
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);
   NETVM_CHECK(log_.decode_clock(request, &theirs), "node %u asks for a lock with a malformed vector clock", acquirer.value);
-  env().count(Stat::notices_sent, log_.encode_lacking(theirs, out));
+  env().count(Stat::notices_sent, log_.encode_grant(theirs, out));
 }
 
 void Hlrc::decode(std::span<const std::byte> wire, const char* from, std::vector<IntervalView>& out) {
@@ -42,20 +42,19 @@ void Hlrc::decode(std::span<const std::byte> wire, const char* from, std::vector
 
 void Hlrc::on_acquire(SyncId, NodeId, std::span<const std::byte> payload) {
   if (payload.empty()) return;
+  const bool ahead = IntervalLog::take_grant_mark(payload);
   std::vector<IntervalView> intervals;
   decode(payload, "lock", intervals);
   const std::scoped_lock guard(interval_lock());
-  act_upon(intervals);
+  act_upon(intervals, ahead);
 }
 
-void Hlrc::act_upon(std::span<const IntervalView> intervals) {
+void Hlrc::act_upon(std::span<const IntervalView> intervals, bool pass_on) {
   std::vector<PageRange> ranges;
   std::uint64_t fresh = 0;
   {
     const std::scoped_lock guard(log_lock_);
-    for (const IntervalView& interval : intervals) {
-      if (log_.covers(interval.node, interval.index)) continue;
-      ++fresh;
+    for (const IntervalView& interval : log_.unknown(intervals, &fresh)) {
       NETVM_CHECK(decode_pages(interval.pages, env().table().range(), ranges), "write notices changed under decoding");
     }
   }
@@ -63,7 +62,7 @@ void Hlrc::act_upon(std::span<const IntervalView> intervals) {
   env().count(Stat::notices_received, fresh);
   invalidate(ranges);
   const std::scoped_lock guard(log_lock_);
-  NETVM_CHECK(log_.add(intervals), "write notices leave a gap: an interval was lost");
+  NETVM_CHECK(log_.add(intervals, pass_on), "write notices leave a gap: an interval was lost");
 }
 
 std::uint64_t Hlrc::memory_bytes() {
@@ -107,7 +106,7 @@ void Hlrc::on_barrier_arrive(Bytes& out) {
   Bytes intervals;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env().count(Stat::notices_sent, log_.encode_own_since_barrier(intervals));
+    env().count(Stat::notices_sent, log_.arrive(env().parts().threads_go_on.load(), intervals));
   }
   join(moves, intervals, out);
 }
@@ -128,7 +127,7 @@ void Hlrc::on_barrier_leave(std::span<const std::byte> sum) {
   std::vector<IntervalView> intervals;
   decode(parts.intervals, "barrier", intervals);
   const std::scoped_lock guard(interval_lock());
-  act_upon(intervals);
+  act_upon(intervals, false);
   moves_.pass_barrier(parts.moves, intervals, moves_shared_units());
   const std::scoped_lock log_guard(log_lock_);
   log_.pass_barrier(intervals);

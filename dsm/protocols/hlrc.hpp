@@ -50,7 +50,7 @@ class Hlrc : public HomeBased {
  private:
   // All below: interval_lock() held.
   void close_interval();
-  void act_upon(std::span<const IntervalView> intervals);
+  void act_upon(std::span<const IntervalView> intervals, bool pass_on);
   void decode(std::span<const std::byte> wire, const char* from, std::vector<IntervalView>& out);
 
   HomeMoves moves_;  // interval_lock()

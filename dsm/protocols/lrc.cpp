@@ -287,7 +287,7 @@ void Lrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> reque
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);
   NETVM_CHECK(log_.decode_clock(request, &theirs), "lrc: node %u asks for a lock with a malformed vector clock", acquirer.value);
-  env_.count(Stat::notices_sent, log_.encode_lacking(theirs, out));
+  env_.count(Stat::notices_sent, log_.encode_grant(theirs, out));
 }
 
 void Lrc::decode(std::span<const std::byte> wire, const char* from, std::vector<IntervalView>& out) const {
@@ -296,22 +296,20 @@ void Lrc::decode(std::span<const std::byte> wire, const char* from, std::vector<
 
 void Lrc::on_acquire(SyncId, NodeId granter, std::span<const std::byte> payload) {
   if (payload.empty()) return;
+  const bool ahead = IntervalLog::take_grant_mark(payload);
   std::vector<IntervalView> intervals;
   decode(payload, "lock", intervals);
   const std::scoped_lock guard(intervals_);
-  act_upon(intervals, granter);
+  act_upon(intervals, granter, ahead);
 }
 
-void Lrc::act_upon(std::span<const IntervalView> intervals, NodeId granter) {
+void Lrc::act_upon(std::span<const IntervalView> intervals, NodeId granter, bool pass_on) {
   std::vector<Notice> notices;
   std::vector<PageRange> ranges;
   std::uint64_t fresh = 0;
   {
     const std::scoped_lock guard(log_lock_);
-    for (const IntervalView& interval : intervals) {
-      if (log_.covers(interval.node, interval.index)) continue;
-      // How many of a span are new.
-      fresh += interval.index - std::max(log_.clock()[interval.node.value], interval.first - 1);
+    for (const IntervalView& interval : log_.unknown(intervals, &fresh)) {
       if (!believes(granter, interval.node)) continue;
       ranges.clear();
       NETVM_CHECK(decode_pages(interval.pages, env_.table().range(), ranges), "write notices changed under decoding");
@@ -326,7 +324,7 @@ void Lrc::act_upon(std::span<const IntervalView> intervals, NodeId granter) {
   std::stable_sort(notices.begin(), notices.end(), [](const Notice& a, const Notice& b) { return a.page < b.page; });
   give_up(notices);
   const std::scoped_lock guard(log_lock_);
-  NETVM_CHECK(log_.add(intervals), "lrc: write notices leave a gap: an interval was lost");
+  NETVM_CHECK(log_.add(intervals, pass_on), "lrc: write notices leave a gap: an interval was lost");
   acting_upon_ = 0;
 }
 
@@ -420,7 +418,7 @@ void Lrc::on_barrier_arrive(Bytes& out) {
   Bytes own;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env_.count(Stat::notices_sent, log_.encode_own_since_barrier(own));
+    env_.count(Stat::notices_sent, log_.arrive(env_.parts().threads_go_on.load(), own));
     arrived_at_ = log_.next_own() - 1;
   }
   if (!full && own.empty()) return;
@@ -442,7 +440,7 @@ void Lrc::on_barrier_leave(std::span<const std::byte> sum) {
   std::vector<IntervalView> intervals;
   decode(sum.subspan(1), "barrier", intervals);
   const std::scoped_lock guard(intervals_);
-  act_upon(intervals, env_.node());
+  act_upon(intervals, env_.node(), false);
   name_keepers(intervals);
   {
     const std::scoped_lock log_guard(log_lock_);

@@ -138,7 +138,7 @@ class Lrc : public Protocol {
   // ---- releases and acquires: intervals_ held
   void close_interval();
   void close_chunk(std::span<const PageId> pages, std::uint64_t index, std::vector<PageId>& written);
-  void act_upon(std::span<const IntervalView> intervals, NodeId granter);
+  void act_upon(std::span<const IntervalView> intervals, NodeId granter, bool pass_on);
   void give_up(std::span<const Notice> notices);
   void give_up_twin(PageId page, PageEntry& entry, std::span<const Notice> notices);
   bool give_up_chunk(std::span<const Notice> notices);

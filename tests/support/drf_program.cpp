@@ -98,8 +98,8 @@ Plan make_plan(Machine& machine, const DrfOptions& options) {
     if (options.granularity != 0) where.granularity = options.granularity;
     plan.areas.push_back(machine.allocate(pages * kPageSize, where));
     for (std::size_t i = first; i < plan.objects.size(); ++i) plan.objects[i].place += plan.areas.back();
-    plan.text += fmt::format("; {}: {} pages of units of {} bytes (placement {}), {} objects", where.protocol, pages, where.granularity,
-                             static_cast<int>(where.placement), plan.objects.size() - first);
+    plan.text += fmt::format("; {}: {} pages at {} of units of {} bytes (placement {}), {} objects", where.protocol, pages,
+                             plan.areas.back(), where.granularity, static_cast<int>(where.placement), plan.objects.size() - first);
   }
   plan.locks = machine.allocate(std::uint64_t{plan.lock_count} * 8, {});
   plan.text += fmt::format("; {} locks", plan.lock_count);

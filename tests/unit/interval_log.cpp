@@ -190,7 +190,7 @@ TEST_CASE("interval_log: memory stays bounded over many barriers, and nobody mis
     std::vector<std::byte> sum;
     for (IntervalLog& log : logs) {
       std::vector<std::byte> own;
-      log.encode_own_since_barrier(own);
+      log.arrive(false, own);
       merge_interval_sets(sum, own);
     }
     for (IntervalLog& log : logs) {
@@ -208,11 +208,11 @@ TEST_CASE("interval_log: what was closed between a barrier's arrival and leaving
   IntervalLog log(NodeId{0}, 2);
   std::vector<std::byte> sum;
   log.close(pages({100}));
-  log.encode_own_since_barrier(sum);
+  log.arrive(false, sum);
   log.close(pages({101}));  // another thread, meanwhile
   log.pass_barrier(views(sum, 2));
   std::vector<std::byte> next;
-  CHECK(log.encode_own_since_barrier(next) == 1);
+  CHECK(log.arrive(false, next) == 1);
   CHECK(pages_of(views(next, 2)[0]) == pages({101}));
 }
 
