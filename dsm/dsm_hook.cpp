@@ -13,28 +13,35 @@ std::vector<PayloadSection> Dsm::Impl::sections_of(std::span<const std::byte> pa
 
 namespace {
 
-/// Adds the time until its end to a statistic.
-class Timed {
+/// The time between a lap's end and the one before goes to a protocol.
+class Laps {
  public:
-  Timed(Env& env, Stats& stats, Stat stat) : env_(env), stats_(stats), stat_(stat), began_(env.now()) {}
-  ~Timed() { stats_.add(stat_, static_cast<std::uint64_t>(env_.now() - began_)); }
-  Timed(const Timed&) = delete;
-  Timed& operator=(const Timed&) = delete;
+  Laps(Env& env, Stat stat) : env_(env), stat_(stat), at_(env.now()) {}
+  void end(ProtocolEnv& of) {
+    const Nanos now = env_.now();
+    of.count(stat_, static_cast<std::uint64_t>(now - at_));
+    at_ = now;
+  }
 
  private:
   Env& env_;
-  Stats& stats_;
   Stat stat_;
-  Nanos began_;
+  Nanos at_;
 };
 
 }  // namespace
 
-// The messages of sync/ carry these bytes, and it counts them as its own.
-void Dsm::Impl::count_payload(std::size_t bytes) {
+// The messages of sync/ carry these bytes, and the NIC counts them as its.
+void Dsm::Impl::count_payload(unsigned protocol, std::uint64_t bytes) {
   if (bytes == 0) return;
-  stats_.add(Stat::protocol_bytes, bytes);
-  stats_.add(Stat::sync_bytes, ~std::uint64_t{bytes} + 1);
+  envs_[protocol]->count(Stat::protocol_bytes, bytes);
+  stats_.add(Stat::sync_bytes, ~bytes + 1);
+}
+
+void Dsm::count_sent(std::span<const std::byte> payload, std::uint64_t copies) {
+  if (payload.empty()) return;
+  for (const PayloadSection& section : impl_->sections_of(payload, "barrier"))
+    impl_->count_payload(section.protocol, section.bytes.size() * copies);
 }
 
 void Dsm::before_unlock(sync::SyncId object) {
@@ -63,12 +70,14 @@ bool Dsm::tells_ahead() {
 void Dsm::on_release(sync::SyncId object) {
   if (impl_->alone()) return;
   // An unlock with nothing to flush is too short to be timed.
-  std::optional<Timed> timed;
+  std::optional<Laps> laps;
   if (impl_->wrote_.load(std::memory_order_relaxed) && impl_->wrote_.exchange(false)) {  // relaxed: a statistic
-    timed.emplace(impl_->env_, impl_->stats_, Stat::protocol_ns);
+    laps.emplace(impl_->env_, Stat::protocol_ns);
   }
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i)) impl_->protocols_[i]->on_release(object);
+    if (!impl_->in_use(i)) continue;
+    impl_->protocols_[i]->on_release(object);
+    if (laps) laps->end(*impl_->envs_[i]);
   }
 }
 
@@ -79,13 +88,12 @@ void Dsm::append_acquire_request(sync::SyncId object, sync::Bytes& out) {
     part.clear();
     impl_->protocols_[i]->append_acquire_request(object, part);
     append_section(i, part, out);
+    impl_->count_payload(i, part.size());
   }
-  impl_->count_payload(out.size());
 }
 
 void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
-  const Timed timed(impl_->env_, impl_->stats_, Stat::handler_ns);
-  const std::size_t before = out.size();
+  Laps laps(impl_->env_, Stat::handler_ns);
   const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
   auto section = sections.begin();
   Bytes part;
@@ -98,16 +106,18 @@ void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std
     part.clear();
     impl_->protocols_[i]->append_grant(object, acquirer, question, part);
     append_section(i, part, out);
+    impl_->count_payload(i, part.size());
+    laps.end(*impl_->envs_[i]);
   }
-  impl_->count_payload(out.size() - before);
 }
 
 void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) {
   if (payload.empty()) return;
-  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
+  Laps laps(impl_->env_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(payload, "lock")) {
     impl_->use(section.protocol);
     impl_->protocols_[section.protocol]->on_acquire(object, granter, section.bytes);
+    laps.end(*impl_->envs_[section.protocol]);
   }
 }
 
@@ -122,13 +132,14 @@ void Dsm::threads_go_on(bool some) { impl_->threads_go_on_.store(some); }
 
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
   if (impl_->alone()) return;
-  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
+  Laps laps(impl_->env_, Stat::protocol_ns);
   Bytes part;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (!impl_->in_use(i)) continue;
     part.clear();
     impl_->protocols_[i]->on_barrier_arrive(part);
     append_section(i, part, out);
+    laps.end(*impl_->envs_[i]);
   }
   impl_->note_memory();  // it is most before what the barrier ends is dropped
 }
@@ -163,10 +174,11 @@ void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {
 }
 
 void Dsm::on_barrier_leave(std::span<const std::byte> sum) {
-  const Timed timed(impl_->env_, impl_->stats_, Stat::protocol_ns);
+  Laps laps(impl_->env_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(sum, "barrier")) {
     impl_->use(section.protocol);
     impl_->protocols_[section.protocol]->on_barrier_leave(section.bytes);
+    laps.end(*impl_->envs_[section.protocol]);
   }
   impl_->note_memory();
 }

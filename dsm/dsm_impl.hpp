@@ -79,8 +79,8 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   /// Ends the job unless the protocol can do without the node that has died.
   void require_outlives(unsigned protocol);
   [[nodiscard]] bool alone() const { return nic_.nodes() == 1; }
-  /// Bytes of protocols in a message of sync/.
-  void count_payload(std::size_t bytes);
+  /// Bytes of a protocol's in a message of sync/.
+  void count_payload(unsigned protocol, std::uint64_t bytes);
   /// Looks how much memory the protocols have now.
   void note_memory();
   /// Splits a payload of another node; a malformed one stops the process.

@@ -33,7 +33,7 @@ void HomeBased::fetch(PageId page, PageEntry& entry) {
   if (entry.has_flag(kAnnounced) || !announces_reads()) return env_.fetch_page(page, home);
   // One channel, so the read takes effect after the announcement: one round trip in all.
   nic::Completion done[SharingMap::kSteps + 1];
-  env_.sharing().post_announce(page, home, done);
+  env_.post_announce({page, 1}, home, done);
   env_.post_fetch({page, 1}, home, &done[SharingMap::kSteps]);
   for (nic::Completion& completion : done) env_.wait(completion, "reading a page from its home", home);
   entry.set_flag(kAnnounced);
@@ -69,7 +69,7 @@ void HomeBased::fetch_run(std::span<const PageId> run, NodeId home) {
   const bool announced = std::all_of(run.begin(), run.end(), [this](PageId page) { return env_.entry(page).has_flag(kAnnounced); });
   nic::Completion done[SharingMap::kMostSteps + 1];
   std::size_t steps = 0;
-  if (!announced && announces_reads()) steps = env_.sharing().post_announce(pages, home, done);
+  if (!announced && announces_reads()) steps = env_.post_announce(pages, home, done);
   env_.post_fetch(pages, home, &done[steps]);
   for (std::size_t i = 0; i <= steps; ++i) env_.wait(done[i], "reading pages from their home", home);
   for (const PageId page : run) env_.entry(page).set_flag(kAnnounced);

@@ -17,12 +17,13 @@ namespace netvm::dsm {
 
 class HomeWords {
  public:
-  explicit HomeWords(const DsmParts& parts)
-      : config_(parts.config), nic_(parts.nic), system_(parts.vm.frame(parts.config.layout.system.first)) {}
+  explicit HomeWords(ProtocolEnv& env)
+      : env_(env), config_(env.parts().config), system_(env.parts().vm.frame(config_.layout.system.first)) {}
 
   /// An atomic on a word of the page at its home, which may be this node.
   void post(PageId page, unsigned word, NodeId home, const nic::AtomicArgs& args, nic::Completion* completion) {
-    nic_.post_atomic(config_.system[home.value], offset_of(page, word), args, completion);
+    env_.nic().post_atomic(config_.system[home.value], offset_of(page, word), args, completion);
+    env_.count_one_sided(home, sizeof(std::uint64_t));
   }
   void post_add(PageId page, unsigned word, NodeId home, std::uint64_t value, nic::Completion* completion) {
     nic::AtomicArgs args;
@@ -69,8 +70,8 @@ class HomeWords {
     return config_.layout.words_offset + ((page.value - config_.layout.shared.first.value) * Layout::kHomeWords + word) * 8;
   }
 
+  ProtocolEnv& env_;
   const DsmConfig& config_;
-  nic::Nic& nic_;
   std::byte* system_;  // this node's system area
 };
 

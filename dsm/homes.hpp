@@ -39,12 +39,14 @@ class Homes {
   /// Requires computable().
   [[nodiscard]] static NodeId compute(PageId page, const Extent& extent, std::uint32_t nodes);
 
+  /// The node that keeps the page's claim.
+  [[nodiscard]] NodeId arbiter(PageId page) const;
+
   /// The extent is being retired: this node's words for its pages become 0.
   void forget_claims(const Extent& extent);
 
  private:
   [[nodiscard]] NodeId claimed_by(PageId page, std::uint64_t claim) const;
-  [[nodiscard]] NodeId arbiter(PageId page) const;              // of the page's claim
   [[nodiscard]] std::uint64_t claim_offset(PageId page) const;  // in the arbiter's system region
 
   const DsmConfig& config_;

@@ -7,6 +7,7 @@
 #include "dsm/homes.hpp"
 #include "dsm/masked_diff.hpp"
 #include "dsm/regions.hpp"
+#include "dsm/sharing_map.hpp"
 #include "dsm/twin_pool.hpp"
 #include "runtime/check.hpp"
 
@@ -89,6 +90,7 @@ NodeId ProtocolEnv::home_of(PageId page) {
   NETVM_CHECK(found.has_value(), "page %llu belongs to no allocation that this node knows", number(page));
   const Result<NodeId> home = parts_.homes.find(page, found->extent);
   if (!home) stop(home.status(), "asking for a page's home");
+  if (!Homes::computable(found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
   e.learn_home(*home);
   return *home;
 }
@@ -100,6 +102,7 @@ bool ProtocolEnv::look_up_home(PageId page) {
   if (!found) return false;
   const Result<std::optional<NodeId>> home = parts_.homes.look_up(page, found->extent);
   if (!home) stop(home.status(), "looking up a page's home");
+  if (!Homes::computable(found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
   if (!home->has_value()) return false;
   e.learn_home(**home);
   return true;
@@ -118,6 +121,12 @@ bool ProtocolEnv::move_home(PageId page, std::uint64_t serial, NodeId home) {
 
 bool ProtocolEnv::all_threads_wait() const {
   return !parts_.threads_go_on.load() && (!parts_.config.all_threads_wait || parts_.config.all_threads_wait());
+}
+
+std::size_t ProtocolEnv::post_announce(PageRange pages, NodeId home, nic::Completion* completions) {
+  const std::size_t steps = parts_.sharing.post_announce(pages, home, completions);
+  count_one_sided(home, steps * sizeof(std::uint64_t), steps);
+  return steps;
 }
 
 // ---- twins and diffs -----------------------------------------------------------------------------------------------------
@@ -170,9 +179,10 @@ std::size_t ProtocolEnv::apply_diff(PageId page, std::span<const std::byte> wire
 
 // ---- one-sided transfers ---------------------------------------------------------------------------------------------------
 
-void ProtocolEnv::count_data(PageRange pages, bool fetched) {
+void ProtocolEnv::count_transfer(PageRange pages, NodeId peer, bool fetched) {
   if (fetched) count(pages.first, Stat::pages_fetched, pages.count);
   count(pages.first, Stat::data_bytes, pages.count * kPageSize);
+  count_one_sided(peer, pages.count * kPageSize);
 }
 
 void ProtocolEnv::fetch_page(PageId page, NodeId from) { fetch_pages({page, 1}, from); }
@@ -183,7 +193,7 @@ void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
   const Status status =
       parts_.nic.read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   must(status, "reading a page from its copy", from);
-  count_data(pages, true);
+  count_transfer(pages, from, true);
 }
 
 void ProtocolEnv::read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to) {
@@ -191,12 +201,13 @@ void ProtocolEnv::read_bytes(PageId page, std::uint64_t offset, std::span<std::b
   const Status status = parts_.nic.read(parts_.config.shared[home.value], offset_of(page) + offset, to.data(), to.size());
   must(status, "reading a page at its home", home);
   count(page, Stat::data_bytes, to.size());
+  count_one_sided(home, to.size());
 }
 
 void ProtocolEnv::post_fetch(PageRange pages, NodeId from, nic::Completion* completion) {
   pages = whole_units(pages);
   (void)pin(pages, true);  // the caller's pins keep them; this one says that they change
-  count_data(pages, true);
+  count_transfer(pages, from, true);
   parts_.nic.post_read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize, completion);
 }
 
@@ -205,17 +216,20 @@ void ProtocolEnv::put_page(PageId page, NodeId to) {
   const Status status =
       parts_.nic.write(parts_.config.shared[to.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   must(status, "writing a page", to);
-  count_data(pages, false);
+  count_transfer(pages, to, false);
 }
 
 void ProtocolEnv::post_put(PageRange pages, NodeId to, nic::Completion* completion) {
   pages = whole_units(pages);
   parts_.nic.post_write(parts_.config.shared[to.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize, completion);
-  count_data(pages, false);
+  count_transfer(pages, to, false);
 }
 
 void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion) {
   parts_.nic.post_write_vector(parts_.config.shared[to.value], segments, completion);
+  std::uint64_t bytes = 0;
+  for (const nic::Segment& segment : segments) bytes += segment.bytes;
+  count_one_sided(to, bytes);
 }
 
 void ProtocolEnv::wait(nic::Completion& completion, const char* what, NodeId peer) { must(parts_.nic.wait(completion), what, peer); }
@@ -238,19 +252,28 @@ void ProtocolEnv::send(NodeId to, std::span<const std::byte> body, std::span<con
   if (!body.empty()) std::memcpy(message.data() + kProtocolHeaderBytes, body.data(), body.size());
   if (!more.empty()) std::memcpy(message.data() + kProtocolHeaderBytes + body.size(), more.data(), more.size());
   parts_.nic.send(to, nic::MessageKind::dsm_protocol, message);
+  own_.add(Stat::messages_sent, parts_.nic.packets_of(message.size()));
+  own_.add(Stat::message_bytes, message.size());
+  own_.add(Stat::protocol_bytes, message.size());
 }
 
 // ---- statistics ----------------------------------------------------------------------------------------------------------------
 
 void ProtocolEnv::count(PageId page, Stat stat, std::uint64_t by) {
-  parts_.stats.add(stat, by);
+  count(stat, by);
   const PageEntry& e = entry(page);
   if (e.attached()) parts_.regions.stats(e.region()).add(stat, by);
 }
 
 void ProtocolEnv::count_carried(PageId page, std::uint64_t bytes) {
   count(page, Stat::data_bytes, bytes);
-  parts_.stats.add(Stat::protocol_bytes, ~bytes + 1);
+  count(Stat::protocol_bytes, ~bytes + 1);
+}
+
+void ProtocolEnv::count_one_sided(NodeId to, std::uint64_t bytes, std::uint64_t operations) {
+  if (to == node() || operations == 0) return;
+  own_.add(Stat::one_sided_ops, operations);
+  own_.add(Stat::one_sided_bytes, bytes);
 }
 
 void ProtocolEnv::stop(Status status, const char* what) const {

@@ -114,8 +114,10 @@ class ProtocolEnv final {
   bool move_home(PageId page, std::uint64_t serial, NodeId home);
   /// Whether, while this node waits in a barrier, no thread of it uses shared memory.
   [[nodiscard]] bool all_threads_wait() const;
-  /// Which pages at home here others have ever read; and how a reader says so (sharing_map.hpp). For protocols that use it at all.
+  /// Which pages at home here others have ever read (sharing_map.hpp). For protocols that use it at all.
   [[nodiscard]] SharingMap& sharing() { return parts_.sharing; }
+  /// And how a reader says so, before it reads: SharingMap::post_announce(). Neighbouring units; returns how many completions it used.
+  std::size_t post_announce(PageRange pages, NodeId home, nic::Completion* completions);
 
   // ---- twins and diffs -----------------------------------------------------------------------------------------------
   /// Copies the page's frame (pinned) aside, into entry(page).twin; there must be none. Under the page's long lock.
@@ -167,11 +169,20 @@ class ProtocolEnv final {
   }
 
   // ---- statistics ------------------------------------------------------------------------------------------------------
-  void count(Stat stat, std::uint64_t by = 1) { parts_.stats.add(stat, by); }
-  /// Counts for the node and for the region that the page belongs to.
+  // What the NIC counts for the node (messages, operations on other nodes' memory) is counted for the protocol here, by the calls above.
+  void count(Stat stat, std::uint64_t by = 1) {
+    parts_.stats.add(stat, by);
+    own_.add(stat, by);
+  }
+  /// Counts for the node, for the protocol and for the region that the page belongs to.
   void count(PageId page, Stat stat, std::uint64_t by = 1);
   /// Contents of the page that travel in a message or with a lock: data, and not the protocol's own bytes, as which what carries them is counted.
   void count_carried(PageId page, std::uint64_t bytes);
+  /// Operations on another node's memory that were not posted by the calls above (nothing if `to` is this node).
+  void count_one_sided(NodeId to, std::uint64_t bytes, std::uint64_t operations = 1);
+  /// What this protocol did on this node.
+  [[nodiscard]] Stats& own_stats() { return own_; }
+  [[nodiscard]] const Stats& own_stats() const { return own_; }
 
   [[nodiscard]] const DsmParts& parts() const { return parts_; }
 
@@ -180,9 +191,10 @@ class ProtocolEnv final {
   [[nodiscard]] PageRange whole_units(PageRange pages) const;
   [[nodiscard]] const PageEntry& to_be_compared(PageId page);
   void note_access(PageRange units, Access to);
-  void count_data(PageRange pages, bool fetched);
+  void count_transfer(PageRange pages, NodeId peer, bool fetched);
   DsmParts parts_;
   unsigned protocol_;
+  Stats own_;
 };
 
 }  // namespace netvm::dsm

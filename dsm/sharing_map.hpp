@@ -36,10 +36,8 @@ class SharingMap {
 
   /// How many completions an announcement needs.
   static constexpr std::size_t kSteps = PageSignals::kSteps;
-  /// Tells the home that this node is going to read the page: posts kSteps atomics. A read posted afterwards to the same home comes after them.
-  void post_announce(PageId page, NodeId home, nic::Completion* completions) { signals_.post(page, home, completions); }
-
-  /// The same for neighbouring pages, at most kMostPages; returns how many completions it used, at most kMostSteps.
+  /// Tells the home that this node is going to read neighbouring pages, at most kMostPages: posts kSteps atomics for one, at most kMostSteps for more, and returns
+  /// how many. A read posted afterwards to the same home comes after them.
   static constexpr std::uint64_t kMostPages = PageSignals::kMostPages;
   static constexpr std::size_t kMostSteps = PageSignals::kMostSteps;
   std::size_t post_announce(PageRange pages, NodeId home, nic::Completion* completions) { return signals_.post(pages, home, completions); }

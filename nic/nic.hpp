@@ -157,6 +157,8 @@ class Nic final {
   void set_message_handler(MessageKind kind, MessageHandler* handler);  ///< null: waits until the old one runs no more; not in a handler
   /// Never blocks. A message to this node itself is delivered too, from drive(), not from inside send().
   void send(NodeId to, MessageKind kind, std::span<const std::byte> body);
+  /// How many packets (Stat::messages_sent) a message of so many bytes takes.
+  [[nodiscard]] std::uint32_t packets_of(std::size_t bytes) const;
 
   // ---- event counters ------------------------------------------------------------------------------------------------
   [[nodiscard]] std::uint64_t counter_value(const RemoteCounter& mine) const;

@@ -176,6 +176,8 @@ void Nic::post_notify(const RemoteCounter& counter, std::uint64_t increment, Com
   impl_->post_notify(counter, increment, completion, when_full);
 }
 
+std::uint32_t Nic::packets_of(std::size_t bytes) const { return impl_->packets_of(bytes); }
+
 void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {
   NETVM_CHECK(impl_->is_node(to), "a message to node %u of %u", to.value, config_.nodes);
   NETVM_CHECK(body.size() <= kMaxMessage, "a message of %zu bytes; the longest has %llu", body.size(),

@@ -150,6 +150,9 @@ struct Nic::Impl final : PacketSink {
   /// Ends `count` requests of the operation that were never sent. Without the channel's lock.
   void end_refused(RequestTable::Operation* operation, std::uint32_t count, Status status);
   [[nodiscard]] std::size_t max_payload() const { return max_packet - kMaxHeader; }
+  [[nodiscard]] std::uint32_t packets_of(std::size_t message_bytes) const {
+    return static_cast<std::uint32_t>(std::max<std::size_t>(1, (message_bytes + max_payload() - 1) / max_payload()));
+  }
 
   // ---- nic_transmit.cpp. With a Channel& as argument: the caller holds its lock.
   /// Encodes and hands to the fabric, with the newest credits and acknowledgement.

@@ -207,7 +207,7 @@ void Nic::Impl::post_message(NodeId to, MessageKind kind, std::span<const std::b
   PacketHeader header = header_for(to, Opcode::message);
   header.code = static_cast<std::uint8_t>(kind);
   header.total = body.size();
-  const auto packets = static_cast<std::uint32_t>(std::max<std::size_t>(1, (body.size() + max_payload() - 1) / max_payload()));
+  const std::uint32_t packets = packets_of(body.size());
   stats.add(Stat::messages_sent, packets);
   stats.add(Stat::message_bytes, body.size());
   const bool of_sync = kind == MessageKind::sync_lock || kind == MessageKind::sync_wake || kind == MessageKind::sync_collective;

@@ -1,7 +1,7 @@
 // What is made of the reports that nodes hand over when they leave: the table of --stats and the file of --report.
 //
-// A node's report is a JSON object; "stats" (names with integers) and "annotations" (names with numbers or text) have a meaning here,
-// everything else is passed on as it is.
+// A node's report is a JSON object. "stats" (names with integers), "protocols" (by name: "stats", "peak_bytes"), "regions" (a list: "offset", "protocol",
+// "stats" and what describes an allocation) and "annotations" (names with numbers or text) have a meaning here, everything else is passed on as it is.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 
 namespace netvm::job {
 
-/// A table: one row a statistic, one column a node, a total; annotations below it. Empty reports (of nodes that did not leave) show
+/// Tables: a row for each statistic, a column for each node, and a total; the same by protocol; the allocations that the nodes waited for longest; annotations
+/// below. Empty reports (of nodes that did not leave) show
 /// as "-"; rows of zeros are left out. Ends with a newline.
 [[nodiscard]] std::string format_stats(std::span<const std::string> reports);
 

@@ -48,6 +48,9 @@ class CoherenceHook {
   /// After the grant, before the lock() that waited returns. May block.
   virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) = 0;
 
+  /// These bytes of a payload left this node, so many times, in messages of sync/. Must not block. (What append_...() gives leaves once.)
+  virtual void count_sent(std::span<const std::byte>, std::uint64_t /*copies*/) {}
+
   // ---- barriers: everybody -> everybody ------------------------------------------------------------------------------
   /// Whether threads may run on between their node's on_barrier_arrive() and its on_barrier_leave(): write, lock, unlock. If not, a thread that arrives at a
   /// split barrier has arrived when it waits. Must not block.

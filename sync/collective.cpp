@@ -262,7 +262,7 @@ void Collectives::advance(const Combine* op) {
     if (complete && mistake.empty()) {
       if (!place_.has_parent) return pass_down();
       const Bytes up = encode_collective(CollectiveDirection::up, call_, number_.load(), has_value_, value_, sum_, least_wait_ns_);
-      count_payload(sum_.size());
+      hook_.count_sent(sum_, 1);
       {
         const std::lock_guard guard(inbox_guard_);
         merging_ = false;
@@ -293,7 +293,7 @@ void Collectives::pass_down() {
   if (!place_.children.empty()) {
     const Bytes down = encode_collective(CollectiveDirection::down, call_, number_.load(), has_value_, value_, sum_, least_wait_ns_);
     for (const std::uint32_t child : place_.children) nic_.send(NodeId{child}, nic::MessageKind::sync_collective, down);
-    count_payload(sum_.size() * place_.children.size());
+    hook_.count_sent(sum_, place_.children.size());
   }
   {
     const std::lock_guard guard(inbox_guard_);
@@ -301,12 +301,6 @@ void Collectives::pass_down() {
     stage_ = Stage::released;
   }
   moved_.announce(nic_.env());
-}
-
-// The NIC counts what collectives send as theirs; this much of it was the coherence layer's.
-void Collectives::count_payload(std::size_t bytes) {
-  stats_.add(Stat::protocol_bytes, bytes);
-  stats_.add(Stat::sync_bytes, ~std::uint64_t{bytes} + 1);
 }
 
 std::string Collectives::differs(std::uint32_t other_node, const CollectiveMessage& theirs) const {

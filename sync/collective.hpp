@@ -90,7 +90,6 @@ class Collectives final : public nic::MessageHandler {
   // Until the collective has ended. `leads`: this thread has been chosen to take the result for the node.
   Status wait_for_end(std::uint64_t number, bool leads, Nanos begin, std::span<std::byte> value);
   Status take_result(Nanos begin);
-  void count_payload(std::size_t bytes);
   [[nodiscard]] std::string differs(std::uint32_t other_node, const CollectiveMessage& theirs) const;
   // The program has made a mistake: tells all nodes. `except`: who said so, or this node.
   void refuse(const std::string& mistake, std::uint32_t except);

@@ -113,7 +113,7 @@ void Lease::ask(std::span<const PageId> run, NodeId home, bool first, std::vecto
   }
   // One channel: in this order.
   nic::Completion announcement[SharingMap::kMostSteps];
-  const std::size_t steps = announced ? 0 : env().sharing().post_announce(pages, home, announcement);
+  const std::size_t steps = announced ? 0 : env().post_announce(pages, home, announcement);
   std::vector<Inquiry> inquiries(run.size());
   for (std::size_t i = 0; i < run.size(); ++i) {
     PageEntry& entry = env().entry(run[i]);

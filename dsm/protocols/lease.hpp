@@ -30,7 +30,7 @@ namespace netvm::dsm {
 
 class Lease : public HomeBased {
  public:
-  explicit Lease(ProtocolEnv& env) : HomeBased(env), words_(env.parts()) {}
+  explicit Lease(ProtocolEnv& env) : HomeBased(env), words_(env) {}
 
   static constexpr Traits kTraits{
       .name = "lease",

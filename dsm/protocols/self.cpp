@@ -38,6 +38,11 @@ bool Self::exact() const { return env().nodes() <= kGroups; }
 
 std::uint64_t Self::my_bit() const { return std::uint64_t{1} << env().node().value % kGroups; }
 
+void Self::signal(PageId page, NodeId to, nic::Completion* completions) {
+  signals_.post(page, to, completions);
+  env().count_one_sided(to, PageSignals::kSteps * sizeof(std::uint64_t), PageSignals::kSteps);
+}
+
 // ---- registration: the page's lock is held ---------------------------------------------------------------------------------------
 
 std::uint64_t Self::register_and_fetch(std::span<const PageId> run, NodeId home, bool writes) {
@@ -51,7 +56,7 @@ std::uint64_t Self::register_and_fetch(std::span<const PageId> run, NodeId home,
     suspect(run[i], entry);  // first: invariant 3
     words_.post_or(run[i], kClass, home, writes ? as_writer(my_bit()) : as_accessor(my_bit()), &registrations[i].word);
     // A home that writes a page which nobody else has does not look whether it still does: from now on it must.
-    if (!entry.has_flag(kRegistered)) signals_.post(run[i], home, registrations[i].signal);
+    if (!entry.has_flag(kRegistered)) signal(run[i], home, registrations[i].signal);
   }
   const PageRange last = env().unit(run.back());
   nic::Completion bytes;
@@ -109,7 +114,7 @@ void Self::tell_others(PageId page, NodeId home, std::uint64_t word) {
     if ((groups >> node % kGroups & 1) == 0 || NodeId{node} == env().node() || NodeId{node} == home) continue;
     Posted& next = posted.emplace_back();
     next.to = NodeId{node};
-    signals_.post(page, next.to, next.steps);
+    signal(page, next.to, next.steps);
   }
   for (Posted& signal : posted) {
     for (nic::Completion& step : signal.steps) env().wait(step, "telling a reader of a page that it is written", signal.to);

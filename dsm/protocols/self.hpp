@@ -35,7 +35,7 @@ class Self : public HomeBased {
  public:
   explicit Self(ProtocolEnv& env)
       : HomeBased(env),
-        words_(env.parts()),
+        words_(env),
         signals_(env.parts().config, env.parts().vm, env.parts().nic, env.parts().config.layout.signals_offset) {}
 
   static constexpr Traits kTraits{
@@ -79,6 +79,7 @@ class Self : public HomeBased {
   std::uint64_t register_and_fetch(std::span<const PageId> run, NodeId home, bool writes);
   std::uint64_t register_writer(PageId page, PageEntry& entry);
   void tell_others(PageId page, NodeId home, std::uint64_t word);
+  void signal(PageId page, NodeId to, nic::Completion* completions);
   void suspect(PageId page, PageEntry& entry);
   void watch(PageId page, PageEntry& entry);
 

@@ -198,5 +198,81 @@ TEST_CASE("contents of pages count as data, of the node and of the region alike,
   });
 }
 
+// What is counted for a protocol, whoever counts it: the NIC for the node, sync for what locks and barriers carry.
+TEST_CASE("where a program mixes protocols, each one's share is told apart, and the shares are the whole") {
+  using dsm::ProtocolReport;
+  constexpr std::array kShared{Stat::read_faults,
+                               Stat::write_faults,
+                               Stat::remote_faults,
+                               Stat::pages_fetched,
+                               Stat::twins,
+                               Stat::diffs,
+                               Stat::diff_bytes,
+                               Stat::invalidations,
+                               Stat::notices_sent,
+                               Stat::notices_received,
+                               Stat::data_bytes,
+                               Stat::home_moves,
+                               Stat::fault_ns,
+                               Stat::protocol_ns,
+                               Stat::handler_ns,
+                               Stat::read_faults_away,
+                               Stat::write_faults_away,
+                               Stat::read_ahead_pages};
+  for_each_protocol([&](std::string_view protocol) {
+    if (protocol == "erc") return;  // the other one of each pair
+    CAPTURE(protocol);
+    SimCluster cluster({});
+    const Place at = cluster.allocate(4 * kPageSize, {.protocol = protocol});
+    const Place beside = cluster.allocate(4 * kPageSize, {.protocol = "erc"});
+    const Place lock = cluster.allocate(8, {.protocol = protocol});
+    const Ending ending = cluster.run([&](Worker& me) {
+      if (me.local() == 0) me.bind(lock, at, kPageSize);
+      for (std::uint64_t round = 1; round <= 6; ++round) {
+        me.lock(lock);
+        me.store(at, me.load<std::uint64_t>(at) + round);
+        me.store(beside, me.load<std::uint64_t>(beside) + round);
+        me.unlock(lock);
+        me.store(at + kPageSize + 8 * me.node(), round);
+        me.store(beside + kPageSize + 8 * me.node(), round);
+        me.barrier();
+        if (me.node() == round % 2) me.store(at + 2 * kPageSize, me.load<std::uint64_t>(at + kPageSize + 8 * (1 - me.node())));
+        me.barrier();
+      }
+    });
+    CHECK_MESSAGE(ending.well, ending.text);
+    std::uint64_t messages = 0;
+    std::uint64_t one_sided = 0;
+    for (std::uint32_t node = 0; node < 2; ++node) {
+      const Stats& whole = cluster.node(node).stats;
+      const std::vector<ProtocolReport> parts = cluster.node(node).dsm->protocol_reports();
+      const auto sum = [&](Stat stat) {
+        std::uint64_t of_all = 0;
+        for (const ProtocolReport& part : parts) of_all += part.stats[static_cast<std::size_t>(stat)];
+        return of_all;
+      };
+      for (const Stat stat : kShared) {
+        CAPTURE(stat_name(stat));
+        CHECK(sum(stat) == whole.get(stat));
+      }
+      // The rest is of the allocator and of locks.
+      for (const Stat stat : {Stat::messages_sent, Stat::message_bytes, Stat::protocol_bytes, Stat::one_sided_ops}) {
+        CAPTURE(stat_name(stat));
+        CHECK(sum(stat) <= whole.get(stat));
+      }
+      for (const ProtocolReport& part : parts) {
+        if (part.name != protocol) continue;
+        messages += part.stats[static_cast<std::size_t>(Stat::messages_sent)];
+        one_sided += part.stats[static_cast<std::size_t>(Stat::one_sided_ops)];
+      }
+      // First touches of pages whose claim lies on this node; the lock.
+      CHECK(whole.get(Stat::one_sided_ops) - sum(Stat::one_sided_ops) <= 12);
+    }
+    const bool sends = !dsm::protocols()[static_cast<std::size_t>(dsm::find_protocol(protocol))].traits.one_sided;
+    CHECK(messages + one_sided != 0);
+    if (!sends) CHECK(messages == 0);
+  });
+}
+
 }  // namespace
 }  // namespace netvm::test
