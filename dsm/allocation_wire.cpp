@@ -17,7 +17,7 @@ namespace {
 
 bool valid(const AllocRequest& request, std::uint32_t nodes) {
   return request.requester < nodes && request.home < nodes && request.protocol < protocols().size() &&
-         request.placement <= Placement::at_node && request.unit_shift <= kMaxUnitShift;
+         request.placement <= Placement::at_node && request.unit_shift <= kMaxUnitShift && request.name.back() == '\0';
 }
 
 bool valid(const Extent& extent, std::uint32_t nodes, PageRange shared) {
@@ -26,7 +26,7 @@ bool valid(const Extent& extent, std::uint32_t nodes, PageRange shared) {
   const bool inside = shared.contains(extent.pages.first) && extent.pages.count <= shared.end() - first;
   return inside && extent.owner < nodes && extent.home < nodes && extent.protocol < protocols().size() &&
          extent.placement <= Placement::at_node && extent.slot_bytes <= Allocator::kMaxSlot && extent.unit_shift <= kMaxUnitShift &&
-         first % extent.unit_pages() == 0 && extent.pages.count % extent.unit_pages() == 0;
+         first % extent.unit_pages() == 0 && extent.pages.count % extent.unit_pages() == 0 && extent.name.back() == '\0';
 }
 
 }  // namespace

@@ -91,6 +91,7 @@ Allocator::Live& Allocator::add_extent(const AllocRequest& request, PageRange pa
   live.extent.protocol = request.protocol;
   live.extent.placement = request.placement;
   live.extent.unit_shift = slot_bytes == 0 ? request.unit_shift : std::uint8_t{0};
+  if (slot_bytes == 0) live.extent.name = request.name;
   if (slot_bytes != 0) live.used_slots.assign((slots_of(live.extent) + 63) / 64, 0);
   return live_.emplace(pages.first.value, std::move(live)).first->second;
 }

@@ -32,6 +32,7 @@ struct AllocRequest {
   Placement placement = Placement::first_touch;
   std::uint8_t unit_shift = 0;    ///< as in Extent; slabs ignore it
   std::uint8_t reserved[5] = {};  ///< no padding: requests travel as bytes
+  AllocationName name = {};       ///< slabs ignore it
 };
 
 struct Allocation {

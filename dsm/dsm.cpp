@@ -135,7 +135,7 @@ void Dsm::Impl::on_message(NodeId from, std::span<const std::byte> body) noexcep
   body = body.subspan(kProtocolHeaderBytes);
   const Nanos began = env_.now();
   deliver(protocol, from, body);
-  stats_.add(Stat::handler_ns, static_cast<std::uint64_t>(env_.now() - began));
+  envs_[protocol]->count(Stat::handler_ns, static_cast<std::uint64_t>(env_.now() - began));
 }
 
 void Dsm::Impl::deliver(unsigned protocol, NodeId from, std::span<const std::byte> body) {
@@ -241,6 +241,7 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
     request.alignment = std::max<std::uint64_t>(request.alignment, bytes > Allocator::kMaxSlot ? options.granularity : 1);
   request.placement = options.placement;
   request.home = options.placement == Placement::at_node ? options.home.value : 0;
+  request.name = make_allocation_name(options.name);
   if (const auto kept = impl_->small_objects_.take(request)) return *kept;
   const Result<Allocation> allocation = impl_->service_.allocate(request, why);
   if (!allocation) return allocation.status();
@@ -330,5 +331,50 @@ Dsm::MemoryReport Dsm::memory_report() {
 }
 
 std::vector<RegionReport> Dsm::report() const { return impl_->regions_.report(); }
+
+std::vector<ProtocolReport> Dsm::protocol_reports() {
+  impl_->note_memory();
+  std::vector<ProtocolReport> reports;
+  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+    if (!impl_->in_use(i)) continue;
+    ProtocolReport report;
+    report.name = protocols()[i].traits.name;
+    report.peak_bytes = impl_->peak_bytes_[i].load(std::memory_order_relaxed);  // relaxed: a statistic
+    const Stats& counted = std::as_const(*impl_->envs_[i]).own_stats();
+    for (std::size_t s = 0; s < kStatCount; ++s) report.stats[s] = counted.get(static_cast<Stat>(s));
+    reports.push_back(report);
+  }
+  return reports;
+}
+
+std::string Dsm::name_of(std::uint64_t offset) const {
+  const auto found = impl_->regions_.find(PageId{offset / kPageSize});
+  return found ? std::string(to_string(found->extent.name)) : std::string();
+}
+
+std::optional<Consistency> Dsm::consistency_of(std::uint64_t offset) const {
+  const auto found = impl_->regions_.find(PageId{offset / kPageSize});
+  if (!found) return std::nullopt;
+  return protocols()[found->extent.protocol].traits.consistency;
+}
+
+std::string Dsm::describe(std::uint64_t offset) const {
+  const auto found = impl_->regions_.find_before(PageId{offset / kPageSize});
+  if (!found) return {};
+  const Extent& extent = found->extent;
+  const std::uint64_t begin = extent.pages.first.value * kPageSize;
+  const std::uint64_t distance = offset - begin;
+  const bool inside = distance < extent.bytes;
+  const std::string_view called = to_string(extent.name);
+  const std::string what = extent.is_slab() ? "small objects" : called.empty() ? "an allocation" : fmt::format("\"{}\"", called);
+  return fmt::format("{} bytes {} {} ({} bytes at {:#x}, protocol {})", inside ? distance : distance - extent.bytes,
+                     inside ? "into" : "beyond the end of", what, extent.bytes,
+                     reinterpret_cast<std::uintptr_t>(impl_->vm_.app_address(begin)), protocols()[extent.protocol].traits.name);
+}
+
+void Dsm::describe(std::uint64_t offset, std::span<char> text) const noexcept {
+  const std::string all = describe(offset);
+  text[all.copy(text.data(), text.size() - 1)] = '\0';
+}
 
 }  // namespace netvm::dsm

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,6 +34,9 @@ enum class Placement : std::uint8_t {
 inline constexpr std::size_t kMinGranularity = kPageSize;
 inline constexpr std::size_t kMaxGranularity = 16 * kPageSize;
 
+/// Bytes of AllocOptions::name that are kept.
+inline constexpr std::size_t kMostName = 31;
+
 struct AllocOptions {
   std::string_view protocol = {};  ///< empty: the run's default
   Placement placement = Placement::first_touch;
@@ -42,6 +46,8 @@ struct AllocOptions {
   std::size_t granularity = 0;
   /// The program relies on this (protocol.hpp): a protocol that gives less is refused.
   std::optional<Consistency> needs = std::nullopt;
+  std::string_view name =
+      {};  ///< for reports and messages; objects up to 2 KiB, which share pages, lose it unless they are aligned to a page
 };
 
 struct DsmConfig {
@@ -64,10 +70,19 @@ struct DsmConfig {
 
 /// What a node knows of an allocation; for statistics and error messages.
 struct RegionReport {
+  std::string name;
+  bool is_slab = false;  ///< objects up to 2 KiB that share pages
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::uint64_t granularity = 0;
   std::string protocol;
+  std::uint64_t stats[kStatCount] = {};
+};
+
+/// What a protocol did on a node, whatever the region: also messages, operations on others' memory, notices, time in handlers, at locks and barriers.
+struct ProtocolReport {
+  std::string_view name;
+  std::uint64_t peak_bytes = 0;  ///< the most that it held in logs and directories
   std::uint64_t stats[kStatCount] = {};
 };
 
@@ -107,9 +122,17 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   Result<NodeId> home_of(std::uint64_t offset);
   /// Of the allocation that lies there: at least what was asked for. E_INVALID: none does.
   Result<std::uint64_t> size_of(std::uint64_t offset);
+  /// What the program called it; empty if that is nothing or this node has not met it. Does not block.
+  [[nodiscard]] std::string name_of(std::uint64_t offset) const;
+  /// What the memory's protocol promises; none if this node has not met it. Does not block.
+  [[nodiscard]] std::optional<Consistency> consistency_of(std::uint64_t offset) const;
+  /// For a person: "8 bytes into \"grid\" (4096 bytes at 0x..., protocol hlrc)", or beyond its end. Of allocations that this node has met; empty if there is none
+  /// before that place. Does not block.
+  [[nodiscard]] std::string describe(std::uint64_t offset) const;
 
   // ---- FaultHandler ------------------------------------------------------------------------------------------------------------
   bool on_fault(PageId page, bool write) noexcept override;
+  void describe(std::uint64_t offset, std::span<char> text) const noexcept override;
 
   // ---- sync::CoherenceHook: fans out to the protocols in use -----------------------------------------------------------------
   void before_unlock(sync::SyncId object) override;
@@ -119,6 +142,7 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void append_acquire_request(sync::SyncId object, sync::Bytes& out) override;
   void append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) override;
   void on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) override;
+  void count_sent(std::span<const std::byte> payload, std::uint64_t copies) override;
   [[nodiscard]] bool splits_barriers() override;
   void threads_go_on(bool some) override;
   void on_barrier_arrive(sync::Bytes& out) override;
@@ -126,6 +150,8 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void on_barrier_leave(std::span<const std::byte> sum) override;
 
   [[nodiscard]] std::vector<RegionReport> report() const;
+  /// Of those in use.
+  [[nodiscard]] std::vector<ProtocolReport> protocol_reports();
   /// The most memory that coherence took on this node, beside the frames: looked at when barriers end and when asked.
   struct MemoryReport {
     std::uint64_t peak_twin_bytes = 0;

@@ -53,12 +53,16 @@ Departure Dsm::Impl::on_evict(PageId page) noexcept {
   PageEntry& entry = table_[page];
   if (!entry.attached()) return Departure::save;
   const std::uint32_t region = entry.region();
+  const unsigned protocol = entry.protocol();
   Departure departure = Departure::save;
   if (entry.unit_shift() == 0 && entry.lock.try_lock()) {
     if (entry.attached()) departure = protocols_[entry.protocol()]->on_evict(page);
     entry.lock.unlock(env_);
   }
-  if (departure != Departure::keep) regions_.stats(region).add(Stat::evictions);  // the pager counts the node's
+  if (departure != Departure::keep) {  // the pager counts the node's
+    regions_.stats(region).add(Stat::evictions);
+    envs_[protocol]->own_stats().add(Stat::evictions);
+  }
   return departure;
 }
 

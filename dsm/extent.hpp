@@ -5,7 +5,10 @@
 // of its size; it is named by its first page, its head. Objects in slabs have units of one page: a page of them is shared by accident often enough.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "dsm/dsm.hpp"
 #include "runtime/ids.hpp"
@@ -15,6 +18,18 @@ namespace netvm::dsm {
 /// The largest unit has 16 pages (kMaxGranularity).
 inline constexpr std::uint8_t kMaxUnitShift = 4;
 static_assert(kPageSize << kMaxUnitShift == kMaxGranularity);
+
+/// What the program calls an allocation, ended by a zero byte; all zeros: nothing.
+using AllocationName = std::array<char, kMostName + 1>;
+/// Keeps what fits, whole characters of UTF-8.
+[[nodiscard]] inline AllocationName make_allocation_name(std::string_view text) {
+  std::size_t length = std::min(text.substr(0, text.find('\0')).size(), kMostName);
+  while (length < text.size() && length > 0 && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80) --length;
+  AllocationName name{};
+  text.copy(name.data(), length);
+  return name;
+}
+[[nodiscard]] inline std::string_view to_string(const AllocationName& name) { return {name.data()}; }
 
 struct Extent {
   PageRange pages;
@@ -27,6 +42,7 @@ struct Extent {
   Placement placement = Placement::first_touch;
   std::uint8_t unit_shift = 0;    ///< log2 of the pages of a coherence unit
   std::uint8_t reserved[1] = {};  ///< no padding: extents travel as bytes
+  AllocationName name = {};       ///< of slabs none
 
   [[nodiscard]] bool is_slab() const { return slot_bytes != 0; }
   [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift; }

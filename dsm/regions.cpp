@@ -33,13 +33,17 @@ std::uint32_t RegionDirectory::take_index() {
   return index;
 }
 
-std::optional<RegionDirectory::Found> RegionDirectory::find(PageId page) const {
+std::optional<RegionDirectory::Found> RegionDirectory::find_before(PageId page) const {
   const std::scoped_lock guard(lock_);
-  auto it = by_page_.upper_bound(page.value);
+  const auto it = by_page_.upper_bound(page.value);
   if (it == by_page_.begin()) return std::nullopt;
-  --it;
-  if (!it->second.extent.pages.contains(page)) return std::nullopt;
-  return it->second;
+  return std::prev(it)->second;
+}
+
+std::optional<RegionDirectory::Found> RegionDirectory::find(PageId page) const {
+  const std::optional<Found> found = find_before(page);
+  if (!found || !found->extent.pages.contains(page)) return std::nullopt;
+  return found;
 }
 
 std::uint32_t RegionDirectory::add(const Extent& extent) {
@@ -82,6 +86,8 @@ std::vector<RegionReport> RegionDirectory::report() const {
   for (const auto& [first, found] : by_page_) {
     const Stats& counts = stats(found.region);
     RegionReport report;
+    report.name = to_string(found.extent.name);
+    report.is_slab = found.extent.is_slab();
     report.offset = first * kPageSize;
     report.bytes = found.extent.bytes;
     report.granularity = found.extent.unit_pages() * kPageSize;

@@ -34,6 +34,8 @@ class RegionDirectory {
     std::uint32_t region = 0;
   };
   [[nodiscard]] std::optional<Found> find(PageId page) const;
+  /// The extent that the page lies in, or the last one before it.
+  [[nodiscard]] std::optional<Found> find_before(PageId page) const;
   /// Makes the extent known; idempotent. Returns its region.
   std::uint32_t add(const Extent& extent);
   /// Forgets the extent with that serial number, if it is known.

@@ -192,6 +192,16 @@ void fault_signals_on_alternate_stack() {
   stack_flag = SA_ONSTACK;
 }
 
+struct sigaction handle_signal_before(int signal, void (*handler)(int, siginfo_t*, void*)) {
+  struct sigaction ours = {};
+  struct sigaction behind = {};
+  ours.sa_sigaction = handler;
+  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | stack_flag;
+  sigemptyset(&ours.sa_mask);
+  NETVM_CHECK(::sigaction(signal, &ours, &behind) == 0, "sigaction(%d): %s", signal, strerrordesc_np(errno));
+  return behind;
+}
+
 bool fault_signal_has_previous_handler(int signal) { return is_function(previous_action(signal)); }
 
 void report_bad_access(const char* what, std::uintptr_t address, AccessKind kind, const char* text) {

@@ -12,6 +12,7 @@
 // attach() and detach() from any thread; never from a signal handler.
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 
 namespace netvm {
@@ -48,6 +49,9 @@ void detach_fault_target(SignalFaultTarget* target);
 
 /// From now on the handlers run on a thread's alternate stack (sigaltstack), if it has one, which must be large. Before the first attach_fault_target().
 void fault_signals_on_alternate_stack();
+
+/// Puts a handler in front of the one that is there, which is returned, so that the new one can pass signals on to it. On the stack that fault signals run on.
+[[nodiscard]] struct sigaction handle_signal_before(int signal, void (*handler)(int, siginfo_t*, void*));
 
 /// Whether the signal would go to a handler function if it were passed on (otherwise the default action ends the process).
 [[nodiscard]] bool fault_signal_has_previous_handler(int signal);

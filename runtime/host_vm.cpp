@@ -417,7 +417,11 @@ void HostVm::State::describe_frame(PageId page, std::span<char> text) const noex
 
 FaultVerdict HostVm::State::wild_access(const SignalFault& fault, PageId page) noexcept {
   if (last_reported.exchange(fault.address) != fault.address) {
-    report_bad_access("wild access to", fault.address, fault.kind, "not allocated shared memory");
+    std::array<char, 400> text{"not allocated shared memory"};
+    std::array<char, 300> where{};
+    if (FaultHandler* const asked = handler.load(); asked != nullptr) asked->describe(fault.address - config.base, where);
+    if (where[0] != 0) (void)std::snprintf(text.data(), text.size(), "not allocated shared memory; %s", where.data());
+    report_bad_access("wild access to", fault.address, fault.kind, text.data());
   }
   return trap->expose(page) ? FaultVerdict::run_again : FaultVerdict::pass_on;
 }

@@ -50,6 +50,8 @@ class FaultHandler {
   /// Runs in the faulting thread (inside a signal handler for the hardware traps) and may block. Returns false if the
   /// page belongs to nobody: the access then ends as an ordinary SIGSEGV at that address.
   virtual bool on_fault(PageId page, bool write) noexcept = 0;
+  /// For the message about a wild access at that offset of the range: where it lies, ended by a zero byte. In the faulting thread.
+  virtual void describe(std::uint64_t /*offset*/, std::span<char> /*text*/) const noexcept {}
 };
 
 /// What a listener's users did with a page since it was last asked.

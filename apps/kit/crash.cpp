@@ -14,7 +14,7 @@
 #include "apps/kit/memory.hpp"
 #include "apps/kit/symbols.hpp"
 #include "apps/kit/thread_state.hpp"
-#include "runtime/check.hpp"
+#include "runtime/fault_signal.hpp"
 #include "runtime/log.hpp"
 
 namespace netvm::kit {
@@ -140,17 +140,9 @@ void describe_address(Kit& kit, std::uintptr_t address, LineBuffer& line) {
   }
 }
 
-void handle_before(int signal, void (*handler)(int, siginfo_t*, void*), struct sigaction* behind) {
-  struct sigaction ours = {};
-  ours.sa_sigaction = handler;
-  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;  // the thread's own stack may be shared memory, or full
-  sigemptyset(&ours.sa_mask);
-  NETVM_CHECK(::sigaction(signal, &ours, behind) == 0, "sigaction(%d): %s", signal, strerrordesc_np(errno));
-}
-
 // Under userfaultfd the guard page has no rights for anybody. Under mprotect the trap cannot tell it from pages that are away: it must not see the fault.
 void watch_guard_pages(Kit& kit) {
-  if (kit.runtime().vm->trap() == TrapKind::mprotect) handle_before(SIGSEGV, &on_guarded_fault, &g_trap_handler);
+  if (kit.runtime().vm->trap() == TrapKind::mprotect) g_trap_handler = handle_signal_before(SIGSEGV, &on_guarded_fault);
 }
 
 void catch_crashes() {

@@ -16,9 +16,6 @@ void catch_crashes();
 /// From now on a thread of this job that runs into the page below its shared stack crashes. Collective order does not matter; after the job's own handlers.
 void watch_guard_pages(Kit& kit);
 
-/// Installs a handler in front of the one that is there, which it is given to pass signals on to.
-void handle_before(int signal, void (*handler)(int, siginfo_t*, void*), struct sigaction* behind);
-
 /// Appends what lies at an address: which global variable, or where it was allocated. Asks other nodes. In signal handlers, too.
 void describe_address(Kit& kit, std::uintptr_t address, LineBuffer& line);
 

@@ -14,7 +14,7 @@ class DsmMemory final : public HeapMemory {
 
   std::byte* take(std::size_t bytes, std::size_t alignment) override {
     std::string why;
-    const auto offset = runtime_.dsm->allocate(bytes, {.alignment = alignment}, &why);
+    const auto offset = runtime_.dsm->allocate(bytes, {.alignment = alignment, .name = "heap"}, &why);
     return offset ? static_cast<std::byte*>(runtime_.address_of(*offset)) : nullptr;
   }
   bool give_back(std::byte* pages) override { return ok(runtime_.dsm->free(offset_of(pages))); }
@@ -45,7 +45,7 @@ void open_heap(detail::Runtime& runtime) {
   std::uint64_t offset = 0;
   if (runtime.boot->node() == NodeId{0}) {
     std::string why;
-    const auto got = runtime.dsm->allocate(Heap::common_bytes(), {.alignment = kPageSize}, &why);
+    const auto got = runtime.dsm->allocate(Heap::common_bytes(), {.alignment = kPageSize, .name = "heap, common part"}, &why);
     if (!got) throw Error("netvm: no room for the heap: " + why);
     offset = *got;
   }

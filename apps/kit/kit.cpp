@@ -177,6 +177,7 @@ std::uint64_t Kit::allocate_for_globals() {
   if (node() == 0) {
     dsm::AllocOptions options;
     options.alignment = kPageSize;
+    options.name = "global variables";
     std::string why;
     const auto got = runtime_->dsm->allocate(image_.bytes(), options, &why);
     if (!got) throw Error(fmt::format("netvm: no room for the program's globals: {}", why));

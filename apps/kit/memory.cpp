@@ -100,7 +100,11 @@ void* allocate(std::size_t bytes, const dsm::AllocOptions& options, const Place&
   Kit& kit = Kit::of(place);
   std::string why;
   const std::uint64_t wanted = std::max<std::size_t>(bytes, 1);  // malloc(0) is an object, too
-  const auto offset = kit.runtime().dsm->allocate(wanted, options, &why);
+  const std::string name =
+      fmt::format("{}:{}", std::string_view(place.file).substr(std::string_view(place.file).rfind('/') + 1), place.line);
+  dsm::AllocOptions named = options;
+  named.name = name;
+  const auto offset = kit.runtime().dsm->allocate(wanted, named, &why);
   if (!offset) kit.stop(place, why);
   AllocationSites::note(*offset, wanted, place.file, place.line);
   return kit.runtime().address_of(*offset);

@@ -37,6 +37,7 @@ SharedStack SharedStack::take(detail::Runtime& runtime, std::size_t bytes) {
   options.alignment = kPageSize;
   options.placement = dsm::Placement::at_node;
   options.home = runtime.boot->node();
+  options.name = "stack of a thread";
   std::string why;
   const auto offset = runtime.dsm->allocate(bytes + kPageSize, options, &why);
   if (!offset) return {};

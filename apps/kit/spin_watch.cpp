@@ -1,229 +1,36 @@
 #include "apps/kit/spin_watch.hpp"
 
-#include <pthread.h>
-#include <sys/mman.h>
-#include <ucontext.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-#include <chrono>
-#include <condition_variable>
-#include <csignal>
-#include <cstring>
-#include <ctime>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <utility>
 
 #include "apps/kit/crash.hpp"
 #include "apps/kit/kit.hpp"
+#include "dsm/api/spin_watch.hpp"
 #include "dsm/protocol.hpp"
-#include "runtime/log.hpp"
 
 namespace netvm::kit {
 
-namespace {
-
-using namespace std::chrono_literals;
-
-constexpr auto kTick = 500ms;
-constexpr int kPatience = 4;              // ticks without a macro
-constexpr Nanos kLeastWork = 20'000'000;  // processor time in a tick, below which a thread rather waits than spins
-constexpr std::size_t kSamples = 12;
-constexpr std::uintptr_t kFewInstructions = 256;  // bytes
-
-/// Where a thread is: its program counter and what else the machine tells.
-struct Sample {
-  std::uintptr_t at = 0;
-  std::array<std::uint64_t, 16> registers{};
-};
-
-struct Watched {
-  ThreadContext* context = nullptr;
-  pthread_t handle{};
-  clockid_t clock{};
-  std::uint64_t calls = 0;
-  Nanos worked = 0;
-  int quiet_ticks = 0;
-  bool told = false;
-};
-
-struct State {
-  std::mutex mutex;
-  std::condition_variable wake;
-  bool stop = false;
-  std::vector<Watched> threads;
-  std::thread watcher;
-  Kit* kit = nullptr;
-};
-State g_state;
-
-// What the signal handlers note. Sampling: one thread at a time is asked. Faults: of the one thread that is looked at.
-int sample_signal() { return SIGRTMAX - 3; }
-Sample g_sample;
-std::atomic<std::uint32_t> g_sampled{0};
-std::atomic<ThreadContext*> g_looked_at{nullptr};
-std::array<std::atomic<std::uintptr_t>, 4> g_read{};
-std::atomic<std::size_t> g_reads{0};
-struct sigaction g_next_handler;
-
-void on_sample(int, siginfo_t*, void* context) {
-  [[maybe_unused]] const auto* machine = static_cast<const ucontext_t*>(context);
-#if defined(__x86_64__)
-  g_sample.at = static_cast<std::uintptr_t>(machine->uc_mcontext.gregs[REG_RIP]);
-  for (int i = REG_R8; i <= REG_RSP; ++i)
-    g_sample.registers[static_cast<std::size_t>(i)] = static_cast<std::uint64_t>(machine->uc_mcontext.gregs[i]);
-#elif defined(__aarch64__)
-  g_sample.at = machine->uc_mcontext.pc;
-  for (std::size_t i = 0; i < g_sample.registers.size(); ++i) g_sample.registers[i] = machine->uc_mcontext.regs[i];
-#endif
-  g_sampled.fetch_add(1);
-}
-
-// Notes what the thread reads, and lets the trap serve the fault.
-void on_fault(int signal, siginfo_t* info, void* context) {
-  if (g_looked_at.load() == &this_thread()) {
-    const std::size_t n = g_reads.load();
-    if (n < g_read.size()) {
-      g_read[n].store(reinterpret_cast<std::uintptr_t>(info->si_addr));
-      g_reads.store(n + 1);
-    }
-  }
-  g_next_handler.sa_sigaction(signal, info, context);
-}
-
-Nanos processor_time(clockid_t clock) {
-  timespec time{};
-  return ::clock_gettime(clock, &time) == 0 ? Nanos{time.tv_sec} * 1'000'000'000 + time.tv_nsec : 0;
-}
-
-bool sample(const Watched& thread, Sample* out) {
-  const std::uint32_t before = g_sampled.load();
-  if (::pthread_kill(thread.handle, sample_signal()) != 0) return false;
-  for (int i = 0; i < 100 && g_sampled.load() == before; ++i) std::this_thread::sleep_for(1ms);
-  if (g_sampled.load() == before) return false;
-  *out = g_sample;
-  return true;
-}
-
-/// Whether the thread goes round in a few instructions and nothing changes but where it is.
-bool makes_no_progress(const Watched& thread) {
-  std::vector<Sample> samples(kSamples);
-  for (Sample& one : samples) {
-    if (!sample(thread, &one)) return false;
-    std::this_thread::sleep_for(2ms);
-  }
-  std::sort(samples.begin(), samples.end(), [](const Sample& a, const Sample& b) { return a.at < b.at; });
-  if (samples.back().at - samples.front().at > kFewInstructions) return false;
-  bool compared = false;
-  for (std::size_t i = 1; i < samples.size(); ++i) {
-    if (samples[i].at != samples[i - 1].at) continue;
-    compared = true;
-    if (samples[i].registers != samples[i - 1].registers) return false;
-  }
-  return compared;
-}
-
-/// Makes every thread's next access to these addresses fault once. The trap finds that the right is there, and puts it back.
-void forget_rights(TrapKind trap, std::byte* begin, std::uint64_t bytes) {
-  if (trap == TrapKind::userfaultfd) (void)::madvise(begin, bytes, MADV_DONTNEED);
-  if (trap == TrapKind::mprotect) (void)::mprotect(begin, bytes, PROT_NONE);
-}
-
-/// Shared addresses that the thread reads.
-std::vector<std::uintptr_t> what_it_reads(Kit& kit, const Watched& thread) {
-  detail::Runtime& rt = kit.runtime();
-  const TrapKind trap = rt.vm->trap();
-  g_reads.store(0);
-  g_looked_at.store(thread.context);
-  const PageRange shared = rt.layout.shared;
-  forget_rights(trap, rt.vm->app_base() + shared.first.value * kPageSize, shared.count * kPageSize);
-  rt.vm->windows().for_each([trap](const AppWindow& window) { forget_rights(trap, window.page(window.pages.first), window.bytes()); });
-  std::this_thread::sleep_for(50ms);
-  g_looked_at.store(nullptr);
-  std::vector<std::uintptr_t> reads;
-  for (std::size_t i = 0; i < g_reads.load(); ++i) reads.push_back(g_read[i].load());
-  return reads;
-}
-
-void warn(Kit& kit, Watched& thread) {
-  const std::vector<std::uintptr_t> reads = what_it_reads(kit, thread);
-  if (reads.empty()) return;  // what it waits for is not shared
-  thread.told = true;
-  LineBuffer line;
-  line.append_prefix();
-  line.append("thread %d (%s) has been spinning for %d seconds", thread.context->number, thread.context->function,
-              static_cast<int>(kTick * kPatience / 1s));
-  for (std::size_t i = 0; i < reads.size(); ++i) {
-    line.append("%s 0x%llx,", i == 0 ? ", reading" : " and", static_cast<unsigned long long>(reads[i]));
-    describe_address(kit, reads[i], line);
-  }
-  line.append(
-      ". Under protocol %s it may never see what another thread writes there without a lock or a barrier. If it hangs, choose a "
-      "sequentially consistent one: netvmrun "
-      "--protocol sc-directory",
-      kit.runtime().settings.protocol.c_str());
-  line.write_line();
-}
-
-void look(Kit& kit, Watched& thread) {
-  const std::uint64_t calls = thread.context->calls.load(std::memory_order_relaxed);  // relaxed: only whether it moves
-  const Nanos worked = processor_time(thread.clock);
-  const bool quiet = calls == thread.calls && worked - thread.worked >= kLeastWork;
-  thread.quiet_ticks = quiet ? thread.quiet_ticks + 1 : 0;
-  thread.calls = calls;
-  thread.worked = worked;
-  if (thread.told || thread.quiet_ticks < kPatience) return;
-  thread.quiet_ticks = 0;
-  if (makes_no_progress(thread)) warn(kit, thread);
-}
-
-void watch() {
-  sigset_t all;
-  sigfillset(&all);
-  for (const int fault : {SIGSEGV, SIGBUS}) sigdelset(&all, fault);  // it reads shared memory to describe it
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  std::unique_lock lock(g_state.mutex);
-  while (!g_state.wake.wait_for(lock, kTick, [] { return g_state.stop; })) {
-    for (Watched& thread : g_state.threads) look(*g_state.kit, thread);
-  }
-}
-
-}  // namespace
-
 void SpinWatch::begin(Kit& kit) {
-  const int chosen = dsm::find_protocol(kit.runtime().settings.protocol);
-  if (kit.nodes() == 1 || dsm::protocols()[static_cast<std::size_t>(chosen)].traits.consistency == dsm::Consistency::sequential) return;
-  g_state.kit = &kit;
-  handle_before(sample_signal(), &on_sample, nullptr);
-  handle_before(kit.runtime().vm->trap() == TrapKind::userfaultfd ? SIGBUS : SIGSEGV, &on_fault, &g_next_handler);
-  g_state.watcher = std::thread(&watch);
+  const std::string& protocol = kit.runtime().settings.protocol;
+  const int chosen = dsm::find_protocol(protocol);
+  if (dsm::protocols()[static_cast<std::size_t>(chosen)].traits.consistency == dsm::Consistency::sequential) return;
+  detail::SpinWatch::Program program;
+  program.describe = [&kit](std::uintptr_t address, LineBuffer& line) { describe_address(kit, address, line); };
+  program.advice = fmt::format(
+      ". Under protocol {} it may never see what another thread writes there without a lock or a barrier. If it hangs, choose a "
+      "sequentially consistent one: netvmrun --protocol sc-directory",
+      protocol);
+  detail::SpinWatch::begin(kit.runtime(), std::move(program));
 }
 
-void SpinWatch::end() {
-  if (!g_state.watcher.joinable()) return;
-  {
-    const std::lock_guard lock(g_state.mutex);
-    g_state.stop = true;
-  }
-  g_state.wake.notify_all();
-  g_state.watcher.join();
-  g_state.kit = nullptr;
-}
+void SpinWatch::end() { detail::SpinWatch::end(); }
 
 void SpinWatch::enter() {
-  Watched me;
-  me.context = &this_thread();
-  me.handle = ::pthread_self();
-  if (::pthread_getcpuclockid(me.handle, &me.clock) != 0) return;
-  const std::lock_guard lock(g_state.mutex);
-  g_state.threads.push_back(me);
+  ThreadContext& me = this_thread();
+  detail::SpinWatch::enter({[&me](LineBuffer& line) { line.append("thread %d (%s)", me.number, me.function); }, &me.calls});
 }
 
-void SpinWatch::leave() {
-  const std::lock_guard lock(g_state.mutex);
-  std::erase_if(g_state.threads, [](const Watched& thread) { return thread.context == &this_thread(); });
-}
+void SpinWatch::leave() { detail::SpinWatch::leave(); }
 
 }  // namespace netvm::kit

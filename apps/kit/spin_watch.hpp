@@ -1,14 +1,4 @@
-// SpinWatch: notices a thread that waits for a plain variable to change, under a protocol that may never show it the change.
-//
-// A thread of its own looks at the program's threads twice a second. One that used the processor for kPatience without calling any macro is
-// stopped a few times by a signal that notes its registers. If it is always inside a few instructions, and has the same registers whenever it is at the same one, it makes no
-// progress: a computation changes some. Then its pages' table entries are dropped (under mprotect: their protection; the trap puts either back at the next
-// access), and the faults that follow tell what it reads.
-//
-// Invariants
-//  1. Nothing is changed that the program could see; the message is a warning, said once for each thread.
-//  2. Nothing runs under a sequentially consistent default protocol, where such a program is right.
-// Threads: enter() and leave() by the watched thread itself.
+// Spins on plain variables are noticed in programs of the kit (dsm/api/spin_watch.hpp): under every protocol that may never show the change, without being asked.
 #pragma once
 
 namespace netvm::kit {

@@ -7,16 +7,47 @@
 #include <optional>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dsm/api/job_runtime.hpp"
+#include "dsm/api/spin_watch.hpp"
 
 namespace netvm {
 
 using detail::Runtime;
 
+namespace {
+
+/// Of the application thread with that number in its node.
+void watch_spins(const Runtime& rt, int local) {
+  if (!detail::SpinWatch::runs()) return;
+  const int rank = static_cast<int>(rt.boot->node().value) * rt.threads + local;
+  detail::SpinWatch::enter({[rank](LineBuffer& line) { line.append("watchdog: the thread of rank %d", rank); }});
+}
+
+/// With --watchdog: a thread that waits for a plain variable is named, too.
+void begin_spin_watch(Runtime& rt) {
+  if (rt.settings.watchdog_s == 0) return;
+  detail::SpinWatch::Program program;
+  program.seconds = rt.settings.watchdog_s;
+  program.describe = [&rt](std::uintptr_t address, LineBuffer& line) {
+    std::uint64_t offset = 0;
+    if (rt.offset_of(reinterpret_cast<const void*>(address), &offset)) line.append(" %s", rt.dsm->describe(offset).c_str());
+  };
+  program.advice =
+      ". Under that protocol it may never see what another thread writes there without a lock or a barrier: wait with one of "
+      "netvm/sync.hpp (flag, latch, "
+      "semaphore), or give this memory a sequentially consistent protocol, as sc-directory (AllocationOptions::protocol, netvmrun "
+      "--protocol)";
+  detail::SpinWatch::begin(rt, std::move(program));
+  watch_spins(rt, 0);
+}
+
+}  // namespace
+
 Job::Job() : Job(0) {}
-Job::Job(int threads_per_node) : runtime_(std::make_unique<Runtime>(threads_per_node)) {}
+Job::Job(int threads_per_node) : runtime_(std::make_unique<Runtime>(threads_per_node)) { begin_spin_watch(*runtime_); }
 
 Job::~Job() {
   if (runtime_->owner != getpid()) {  // in a child made by fork(): no thread and no connection of the parent's may be touched
@@ -26,6 +57,7 @@ Job::~Job() {
   // An exception passes through main(): the others must not wait for this node. It ends without a farewell and the launcher says so.
   if (std::uncaught_exceptions() > 0) return;
   try {
+    if (runtime_->settings.watchdog_s != 0) detail::SpinWatch::end();
     runtime_->leave();
   } catch (const std::exception& error) {
     runtime_->boot->abort_job(fmt::format("node {}: leaving the job failed: {}", node(), error.what()));
@@ -54,7 +86,10 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
       bind_this_thread(rt.binding.application_cores[static_cast<std::size_t>(local)]);
     Thread me(node(), nodes(), local, rt.threads);
     std::optional<detail::CountedThread> counted;
-    if (local != 0) counted.emplace(*rt.env, rt.stats);  // the first one counts as long as it is in the job
+    if (local != 0) {  // the first one counts, and is watched, as long as it is in the job
+      counted.emplace(*rt.env, rt.stats);
+      watch_spins(rt, local);
+    }
     try {
       rt.require(rt.sync->barrier(), "the barrier at the start of a parallel section");
       f(me);
@@ -66,6 +101,7 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
     } catch (const std::exception& error) {
       rt.boot->abort_job(fmt::format("node {}, thread {}: {}", me.node(), local, error.what()));
     }
+    if (local != 0) detail::SpinWatch::leave();
     detail::inside_section() = false;
   };
   std::vector<std::thread> others;

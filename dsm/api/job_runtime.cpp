@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "dsm/api/spin_watch.hpp"
 #include "dsm/protocol.hpp"
 #include "nic/shm_ring.hpp"
 #include "runtime/check.hpp"
@@ -32,11 +33,11 @@ struct Agreement {
   bool operator==(const Agreement&) const = default;
 };
 
-/// Whether this process has no threads but those that take part in barriers, and the engine. Called by one of those.
+/// Whether this process has no threads but those that take part in barriers, the engine, and who watches for spins. Called by one of those.
 bool only_our_threads(int threads_in_section) {
   struct stat tasks {};
   if (::stat("/proc/self/task", &tasks) != 0) return false;
-  const auto ours = static_cast<nlink_t>(inside_section() ? threads_in_section : 1) + 1;
+  const auto ours = static_cast<nlink_t>(inside_section() ? threads_in_section : 1) + 1 + (SpinWatch::runs() ? 1 : 0);
   return tasks.st_nlink == ours + 2;  // a folder for each, beside "." and ".."
 }
 
@@ -242,7 +243,11 @@ void Runtime::connect() {
   locks.table_offset = 0;
   locks.table_slots = layout.lock_slots;
   locks.watchdog = static_cast<Nanos>(settings.watchdog_s * 1e9);
-  locks.name_of = [this](sync::SyncId id) { return fmt::format("at {}", fmt::ptr(address_of(id.offset & ~sync::SyncId::kObjectBit))); };
+  locks.name_of = [this](sync::SyncId id) {
+    const std::uint64_t offset = id.offset & ~sync::SyncId::kObjectBit;
+    const std::string name = dsm->name_of(offset);
+    return fmt::format("at {}{}", fmt::ptr(address_of(offset)), name.empty() ? name : fmt::format(" in \"{}\"", name));
+  };
   for (const Regions& theirs : exchange(mine)) {
     memory.system.push_back(theirs.system);
     memory.shared.push_back(theirs.shared);

@@ -35,6 +35,7 @@ dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const Allo
   out.protocol = options.protocol;
   out.granularity = options.granularity;
   out.needs = translate(options.needs);
+  out.name = options.name;
   switch (options.placement.kind) {
     case Placement::Kind::first_touch:
       out.placement = dsm::Placement::first_touch;
@@ -53,6 +54,7 @@ dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const Allo
     throw AllocationError(fmt::format("netvm: there is no node {} to place memory at", options.placement.node));
   out.home = NodeId{static_cast<std::uint32_t>(options.placement.node)};
   out.alignment = options.alignment != 0 ? options.alignment : std::max(alignment, bytes >= kPageSize ? kPageSize : std::size_t{8});
+  if (!options.name.empty()) out.alignment = std::max(out.alignment, kPageSize);  // else it would share pages with others, and its counts
   return out;
 }
 
@@ -146,6 +148,7 @@ void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOpt
                                       bytes, outcome.bytes));
   }
   if (outcome.failed != 0) throw AllocationError(std::string("netvm: ") + outcome.why.data());
+  if (!options.name.empty()) static_cast<void>(rt.dsm->size_of(outcome.offset));  // asks: messages of every node name it from now on
   return rt.address_of(outcome.offset);
 }
 

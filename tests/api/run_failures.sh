@@ -26,7 +26,7 @@ if ! "$netvmrun" --trap userfaultfd "$scenarios" identity >/dev/null 2>&1; then
   traps=mprotect
 fi
 for trap in $traps; do
-  expect $segv wild_inside 'wild access to 0x20.*write' -n 2 --trap $trap
+  expect $segv wild_inside 'wild access to 0x20.*write.*bytes beyond the end of "the table" \(4 bytes at 0x20' -n 2 --trap $trap
   expect $segv wild_inside 'node 1 .*signal 11' -n 2 --trap $trap
   expect $segv wild_outside 'node 0 .*signal 11' -n 2 --trap $trap
 done
@@ -51,6 +51,19 @@ expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes'
 expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
 ( ulimit -f 1024; expect any identity 'files of this process may have [0-9]+ bytes at most .ulimit -f.*NETVM_ADDRESS_SPACE' -n 2; exit $failed ) || failed=1
+# It hangs: ended as soon as it has said why.
+for trap in $traps; do
+  coproc hangs { exec timeout 30 "$netvmrun" -n 2 --watchdog 0.5 --protocol hlrc --trap $trap "$scenarios" spins 2>&1; }
+  process=$hangs_PID
+  if grep -qEm1 'watchdog: the thread of rank 1 has been spinning .*reading 0x20[0-9a-f]+, 0 bytes into "door" \(4 bytes at 0x20.*sc-directory' <&"${hangs[0]}"; then
+    echo "passed: a spin is named, $trap"
+  else
+    echo "FAILED: a spin is not named, $trap"
+    failed=1
+  fi
+  kill "$process" 2>/dev/null
+  wait "$process" 2>/dev/null
+done
 if ls /dev/shm/*netvm* >/dev/null 2>&1; then
   echo "FAILED: files left in /dev/shm"
   failed=1

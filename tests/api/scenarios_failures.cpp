@@ -18,7 +18,7 @@ void wait_for_ever(Job& job) { job.barrier(); }
 
 /// A pointer into the global range that nobody allocated.
 void wild_inside(Job& job) {
-  auto* data = job.allocate_all<int>(1);
+  auto* data = job.allocate_all<int>(1, {.name = "the table"});
   if (job.node() == job.nodes() - 1)
     *reinterpret_cast<volatile int*>(reinterpret_cast<std::uintptr_t>(data) + (std::uintptr_t{1} << 30)) = 1;
   wait_for_ever(job);
@@ -218,6 +218,18 @@ void collective_mismatch(Job& job) {
   wait_for_ever(job);
 }
 
+/// A thread has a copy and waits for it to change, with plain loads.
+void spins(Job& job) {
+  volatile int* const door = job.allocate_all<int>(1, {.name = "door"});
+  job.parallel([&](Thread& me) {
+    static_cast<void>(*door);
+    me.barrier();
+    if (me.rank() == 0) *door = 1;
+    while (me.rank() != 0 && *door == 0) {
+    }
+  });
+}
+
 }  // namespace
 
 std::vector<Scenario> failure_scenarios() {
@@ -238,7 +250,8 @@ std::vector<Scenario> failure_scenarios() {
           {"announcer_dies", announcer_dies},
           {"puts_beyond_the_disk", puts_beyond_the_disk},
           {"late_for_a_barrier", late_for_a_barrier},
-          {"collective_mismatch", collective_mismatch}};
+          {"collective_mismatch", collective_mismatch},
+          {"spins", spins}};
 }
 
 }  // namespace netvm::test

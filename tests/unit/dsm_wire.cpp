@@ -29,6 +29,7 @@ AllocationMessage sample() {
   message.extent.serial = 9;
   message.extent.slot_bytes = 64;
   message.extent.protocol = 1;
+  message.extent.name = make_allocation_name("grid");
   return message;
 }
 
@@ -114,6 +115,16 @@ TEST_CASE("dsm_wire: an allocation message survives, with its text") {
   for (std::size_t cut = 0; cut < wire.size(); ++cut) CHECK_FALSE(decode(std::span(wire).first(cut), 4, kShared, &decoded, &text));
 }
 
+TEST_CASE("dsm_wire: of a name what fits is kept, whole characters, up to a zero byte") {
+  CHECK(to_string(make_allocation_name("")).empty());
+  CHECK(to_string(make_allocation_name("grid")) == "grid");
+  CHECK(to_string(make_allocation_name(std::string(100, 'x'))) == std::string(kMostName, 'x'));
+  const std::string umlauts = std::string(kMostName - 1, 'x') + "\u00e4\u00f6";  // the first one would be cut
+  CHECK(to_string(make_allocation_name(umlauts)) == std::string(kMostName - 1, 'x'));
+  CHECK(to_string(make_allocation_name(std::string(kMostName - 2, 'x') + "\u00e4")).size() == kMostName);
+  CHECK(to_string(make_allocation_name(std::string_view("a\0b", 3))) == "a");
+}
+
 TEST_CASE("dsm_wire: allocation messages with numbers out of range are refused") {
   CHECK(accepted(sample()));
   const auto with = [](auto change) {
@@ -134,5 +145,7 @@ TEST_CASE("dsm_wire: allocation messages with numbers out of range are refused")
   CHECK_FALSE(with([](AllocationMessage& m) { m.extent.protocol = 200; }));
   CHECK_FALSE(with([](AllocationMessage& m) { m.extent.home = 77; }));
   CHECK_FALSE(with([](AllocationMessage& m) { m.extent.slot_bytes = 4096; }));
+  CHECK_FALSE(with([](AllocationMessage& m) { m.extent.name.fill('x'); }));
+  CHECK_FALSE(with([](AllocationMessage& m) { m.request.name.fill('x'); }));
   CHECK_FALSE(with([](AllocationMessage& m) { m.extent.placement = static_cast<Placement>(9); }));
 }
