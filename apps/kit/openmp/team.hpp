@@ -66,7 +66,7 @@ struct Self {
   Crew* crew;  // that serves its regions
 };
 
-extern thread_local Self t_self;
+extern thread_local constinit Self t_self;
 
 inline int team_size() { return t_self.team != nullptr ? t_self.team->size : 1; }
 
