@@ -10,7 +10,7 @@ extern "C" int netvm_kit_create_numbered(pthread_t* thread, void* (*function)(vo
 
 namespace netvm::openmp {
 
-thread_local constinit Self t_self{};
+thread_local constinit Self t_self;
 
 void fail(const char* what) {
   std::fprintf(stderr, "netvm: OpenMP: %s\n", what);

@@ -51,19 +51,19 @@ struct Crew {
 
 /// The calling thread.
 struct Self {
-  Team* team;  // null: outside of parallel regions
-  int number;
-  int depth;                 // of regions inside each other
-  unsigned long constructs;  // that it has come by in this region
-  WorkShare* share;          // of the construct that it is in
-  unsigned long first;       // the piece of the loop that it has
-  unsigned long last;
-  unsigned long pieces;  // of a static schedule, that it has had
-  unsigned char schedule;
-  bool ordered;  // the loop may have ordered blocks
-  long begin;    // what iteration 0 means
-  long step;
-  Crew* crew;  // that serves its regions
+  Team* team = nullptr;  // null: outside of parallel regions
+  int number = 0;
+  int depth = 0;                 // of regions inside each other
+  unsigned long constructs = 0;  // that it has come by in this region
+  WorkShare* share = nullptr;    // of the construct that it is in
+  unsigned long first = 0;       // the piece of the loop that it has
+  unsigned long last = 0;
+  unsigned long pieces = 0;  // of a static schedule, that it has had
+  unsigned char schedule = 0;
+  bool ordered = false;  // the loop may have ordered blocks
+  long begin = 0;        // what iteration 0 means
+  long step = 0;
+  Crew* crew = nullptr;  // that serves its regions
 };
 
 extern thread_local constinit Self t_self;
