@@ -80,6 +80,7 @@ ByProtocol by_protocol(const std::vector<Json>& nodes) {
     for (const auto& [name, report] : member(node, "protocols").items()) empty.emplace(name, Json());
   }
   ByProtocol all;
+  all.names.reserve(empty.size());
   for (const auto& [name, report] : empty) all.names.push_back(name);
   for (const Json& node : nodes) {
     for (std::size_t i = 0; i < all.names.size(); ++i) {

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -41,6 +43,13 @@ TEST_CASE("each protocol has a page that says how it works") {
     std::string title;
     CHECK_MESSAGE(static_cast<bool>(std::getline(page, title)), "docs/protocols/" << name << ".md is missing");
     CHECK_MESSAGE(title.starts_with("# " + name), title);
+    std::string headings;
+    for (std::string line; std::getline(page, line);) {
+      if (line.starts_with("## ")) headings += line + "\n";
+    }
+    std::transform(headings.begin(), headings.end(), headings.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    for (const char* const topic : {"states", "messages", "transitions", "invariants"})
+      CHECK_MESSAGE(headings.find(topic) != std::string::npos, name << ".md: no heading says " << topic);
   }
 }
 
