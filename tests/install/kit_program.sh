@@ -36,4 +36,6 @@ for command in "./SUITE 2" "netvmrun -n 3 ./SUITE 3"; do
   grep -q 'suite: passed' <<<"$output" || { printf '%s:\n%s\n' "$command" "$output"; exit 1; }
 done
 netvm-c++ --help | grep -q 'private-globals'
+NETVM_CC=gcc netvm-cc --spread-openmp -O2 -fopenmp "$source_dir/tests/kit/pthreads/openmp_teams.c" -o openmp_spread
+netvmrun -n 3 ./openmp_spread
 echo "built with the installed netvm-cc, right alone and on 3 nodes"
