@@ -108,6 +108,7 @@ std::vector<Json> merged_regions(const std::vector<Json>& nodes) {
     }
   }
   std::vector<Json> all;
+  all.reserve(regions.size());
   for (auto& [place, region] : regions) all.push_back(std::move(region));
   return all;
 }
