@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "runtime/sanitizers.hpp"
 #include "tests/support/networks.hpp"
 #include "tests/support/nic_paging.hpp"
 #include "tests/support/nic_world.hpp"
@@ -72,7 +73,7 @@ void use(SimNicWorld& world, std::uint32_t peer, const RemoteRegion& region, std
 
 TEST_CASE("a region of four times the budget: writes, reads and atomics of several peers are right, and the node keeps to its budget") {
   std::uint64_t evictions = 0, major = 0;
-  test::for_each_seed(30, [&](std::uint64_t seed) {
+  test::for_each_seed(NETVM_TSAN ? 6 : 30, [&](std::uint64_t seed) {
     Paging paging;
     SimNicWorld world(paging.with(options_for(seed)));
     paging.attach(world);
