@@ -21,6 +21,8 @@ struct SyncId {
 
   static constexpr SyncId of_object(std::uint64_t offset) { return {offset | kObjectBit}; }
   [[nodiscard]] constexpr bool is_object() const { return (offset & kObjectBit) != 0; }
+  /// Where it lies.
+  [[nodiscard]] constexpr std::uint64_t address() const { return offset & ~kObjectBit; }
   friend auto operator<=>(const SyncId&, const SyncId&) = default;
 };
 

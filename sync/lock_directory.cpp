@@ -5,6 +5,7 @@
 
 #include "runtime/check.hpp"
 #include "runtime/random.hpp"
+#include "sync/recovery_plan.hpp"
 
 namespace netvm::sync {
 
@@ -13,7 +14,8 @@ constexpr std::uint64_t kSlotBytes = 16;
 constexpr std::uint64_t kTailInSlot = 8;
 }  // namespace
 
-LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(config), nic_(nic), dead_(nic.nodes(), false) {
+LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic)
+    : config_(config), nic_(nic), dead_(nic.nodes(), false), rules_(nic.nodes()) {
   NETVM_CHECK(config.tables.size() == nic.nodes(), "%zu lock tables for %u nodes", config.tables.size(), nic.nodes());
   NETVM_CHECK(std::has_single_bit(config.table_slots) && config.table_slots < UINT32_MAX,
               "a lock table of %llu slots; it must be a power of two, and less than 2^32",
@@ -25,13 +27,25 @@ LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic) : config_(
   }
 }
 
-NodeId LockDirectory::home_of(std::uint64_t offset) const {
-  std::uint64_t hash = mix64(offset);
-  while (dead_[hash % dead_.size()]) hash = mix64(hash);
-  return NodeId{static_cast<std::uint32_t>(hash % dead_.size())};
+NodeId LockDirectory::hashed_home_of(std::uint64_t offset) const {
+  return NodeId{static_cast<std::uint32_t>(mix64(offset) % dead_.size())};
 }
 
-bool LockDirectory::has_moved(std::uint64_t offset) const { return dead_[mix64(offset) % dead_.size()]; }
+NodeId LockDirectory::first_home_of(std::uint64_t offset) const {
+  const std::optional<NodeId> chosen = rules_.home_of(SyncId{offset}.address());
+  return chosen ? *chosen : hashed_home_of(offset);
+}
+
+NodeId LockDirectory::living(NodeId home, std::uint64_t offset) const {
+  std::uint64_t hash = offset;
+  while (dead_[home.value]) {
+    hash = mix64(hash);
+    home = NodeId{static_cast<std::uint32_t>(hash % dead_.size())};
+  }
+  return home;
+}
+
+bool LockDirectory::has_moved(std::uint64_t offset) const { return dead_[first_home_of(offset).value]; }
 
 Status LockDirectory::read_tails(std::map<std::uint64_t, std::uint64_t>* tails) {
   constexpr std::uint64_t kSlotsAtOnce = 1024;
@@ -42,7 +56,9 @@ Status LockDirectory::read_tails(std::map<std::uint64_t, std::uint64_t>* tails) 
                                     words.size() * sizeof(words[0]));
     if (!ok(status)) return status;
     for (std::size_t i = 0; i < words.size(); i += 2) {
-      if (words[i] != 0 && words[i + 1] != 0) (*tails)[words[i] - 1] = words[i + 1];
+      if (words[i] == 0 || words[i + 1] == 0) continue;
+      const std::uint64_t offset = words[i] - 1;
+      if (home_of(offset) == nic_.node()) (*tails)[offset] = words[i + 1];
     }
   }
   return Status::ok;
@@ -50,12 +66,24 @@ Status LockDirectory::read_tails(std::map<std::uint64_t, std::uint64_t>* tails) 
 
 Status LockDirectory::write_tail(std::uint64_t offset, std::uint64_t tail) {
   const Result<LockSlot> slot = find(offset);
-  if (!slot) return slot.status();
-  return nic_.atomic(config_.tables[slot->home.value], tail_at(*slot), {.op = nic::AtomicOp::swap, .operand = tail}).status();
+  return slot ? write_tail(*slot, tail) : slot.status();
 }
 
-Result<LockSlot> LockDirectory::find(std::uint64_t offset) {
-  const NodeId home = home_of(offset);
+Status LockDirectory::write_tail_under(const MemoryRange& memory, const HomeRule& rule, std::uint64_t offset, std::uint64_t tail) {
+  const std::uint64_t at = SyncId{offset}.address();
+  const bool chosen = rule.kind != HomeRule::Kind::by_hash;
+  const NodeId home = chosen ? rule.home_of(memory, at, static_cast<std::uint32_t>(dead_.size())) : hashed_home_of(offset);
+  const Result<LockSlot> slot = find(offset, living(home, offset));
+  return slot ? write_tail(*slot, tail) : slot.status();
+}
+
+Status LockDirectory::write_tail(const LockSlot& slot, std::uint64_t tail) {
+  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot), {.op = nic::AtomicOp::swap, .operand = tail}).status();
+}
+
+Result<LockSlot> LockDirectory::find(std::uint64_t offset) { return find(offset, home_of(offset)); }
+
+Result<LockSlot> LockDirectory::find(std::uint64_t offset, NodeId home) {
   const std::uint64_t key = offset + 1;
   const std::uint64_t start = mix64(key);  // not of the same number as home_of(): else all of a home's keys would share low bits
   for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
@@ -74,7 +102,13 @@ std::uint64_t LockDirectory::tail_at(const LockSlot& slot) const {
 }
 
 Result<std::uint64_t> LockDirectory::swap_tail(const LockSlot& slot) {
-  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot), {.op = nic::AtomicOp::swap, .operand = nic_.node().value + 1});
+  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot),
+                     {.op = nic::AtomicOp::masked_cas, .operand = nic_.node().value + 1, .compare = 0, .compare_mask = kLostTail});
+}
+
+Result<std::uint64_t> LockDirectory::revive_tail(const LockSlot& slot) {
+  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot),
+                     {.op = nic::AtomicOp::masked_cas, .operand = nic_.node().value + 1, .compare = kLostTail, .compare_mask = kLostTail});
 }
 
 Result<std::uint64_t> LockDirectory::compare_swap_tail(const LockSlot& slot, std::uint64_t expected) {

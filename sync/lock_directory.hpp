@@ -4,8 +4,9 @@
 // Invariants
 //  1. key = offset + 1 (0: the slot is free). A key, once claimed, never changes or moves: its slot may be remembered for ever.
 //  2. tail = node + 1 of the last node in the queue; 0 as long as no node ever asked.
-//     kLostTail: its token died with a node (recovery_plan.hpp).
-//  3. A slot is claimed by one compare_swap; two nodes that claim at once agree on the winner's slot, as both probe in the same order.
+//     kLostTail: its token died with a node (recovery_plan.hpp); that stays until somebody revives it.
+//  3. A tail counts at its home alone: where it was before it was placed elsewhere, what was there may lie there yet.
+//  4. A slot is claimed by one compare_swap; two nodes that claim at once agree on the winner's slot, as both probe in the same order.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "nic/nic.hpp"
+#include "sync/home_rules.hpp"
 #include "sync/sync.hpp"
 
 namespace netvm::sync {
@@ -27,16 +29,27 @@ class LockDirectory {
  public:
   LockDirectory(const SyncConfig& config, nic::Nic& nic);
 
-  /// Which node keeps the tail of the mutex: by the offset's hash; where that node is dead, by another hash.
-  [[nodiscard]] NodeId home_of(std::uint64_t offset) const;
+  /// Which node keeps the tail of the mutex: the one that was chosen, or by the offset's hash; where that node is dead, by another hash.
+  [[nodiscard]] NodeId home_of(std::uint64_t offset) const { return living(first_home_of(offset), offset); }
   /// Whether the node that kept it first is dead: what its table said is not known.
   [[nodiscard]] bool has_moved(std::uint64_t offset) const;
   /// Finds or claims the slot. Blocks. E_EXHAUSTED: the home's table is full.
   Result<LockSlot> find(std::uint64_t offset);
-  /// Puts this node at the queue's end and returns the tail before. Blocks.
+  /// Puts this node at the queue's end, unless the lock is lost, and returns the tail before. Blocks.
   Result<std::uint64_t> swap_tail(const LockSlot& slot);
   /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks.
   Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected);
+
+  /// Makes this node the only one in the queue of a lock that is lost; returns the tail before. Blocks.
+  Result<std::uint64_t> revive_tail(const LockSlot& slot);
+  /// Blocks.
+  Status write_tail(const LockSlot& slot, std::uint64_t tail);
+
+  // ---- chosen homes: while nobody else uses what lies there (mutex_place.cpp) --------------------------------------------
+  [[nodiscard]] bool is_placed(const MemoryRange& memory) const { return rules_.any_in(memory); }
+  void place(const MemoryRange& memory, const HomeRule& rule) { rules_.set(memory, rule); }
+  /// As if the rule were set: writes the tail at that home. Blocks. E_EXHAUSTED.
+  Status write_tail_under(const MemoryRange& memory, const HomeRule& rule, std::uint64_t offset, std::uint64_t tail);
 
   // ---- when nodes have died: while nobody else uses the directory (lock_gate.hpp) ----------------------------------------
   void declare_dead(NodeId node) { dead_[node.value] = true; }
@@ -47,10 +60,15 @@ class LockDirectory {
 
  private:
   [[nodiscard]] std::uint64_t tail_at(const LockSlot& slot) const;
+  [[nodiscard]] NodeId hashed_home_of(std::uint64_t offset) const;
+  [[nodiscard]] NodeId first_home_of(std::uint64_t offset) const;
+  [[nodiscard]] NodeId living(NodeId home, std::uint64_t offset) const;
+  Result<LockSlot> find(std::uint64_t offset, NodeId home);
 
   SyncConfig config_;
   nic::Nic& nic_;
   std::vector<bool> dead_;
+  HomeRules rules_;
 };
 
 }  // namespace netvm::sync

@@ -93,7 +93,7 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
       case State::failed:
         return waiter->status;
       case State::elected:
-        if (ok(waited) && gate_.enter()) {
+        if (ok(waited) && gate_.enter_for(state.offset)) {
           set_state(*waiter, State::waiting);
           guard.unlock();
           request_token(state, waiter->ride);
@@ -102,7 +102,7 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
         }
         if (ok(waited)) {
           guard.unlock();
-          waited = gate_.wait_until_open(deadline);  // short: who gives up does so afterwards
+          waited = gate_.wait_until_open(state.offset, deadline);  // short: who gives up does so afterwards
           if (ok(waited)) continue;
           guard.lock();
           if (waiter->state.load(std::memory_order_relaxed) == State::failed) return waiter->status;  // relaxed: under the guard
@@ -213,7 +213,7 @@ void Mutexes::release_for(LockState& state, Guard& guard) {
 }
 
 void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
-  if (!gate_.enter()) return keep(state, guard);  // resume() sees to it
+  if (!gate_.enter_for(state.offset)) return keep(state, guard);  // resume() or let_go() see to it
   const NodeId to = state.successor;
   const Bytes request = std::exchange(state.extra->successor_request, {});
   const Bytes ride = std::exchange(state.extra->successor_ride, {});
@@ -309,9 +309,9 @@ void Mutexes::request_token(LockState& state, const Ride* ride) {
   const Result<LockSlot> slot = slot_of(state);
   const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
   if (!tail) return (void)came_to_nothing(state, tail.status());
-  if (is_lost(state, *tail)) return mark_lost(state, epoch_of_lost(*tail));
+  if (is_lost(state, *tail)) return found_lost(state, *slot, *tail);
   Guard guard(state.guard);
-  if (*tail == 0) {
+  if (*tail == 0 || is_of_before(*tail)) {
     state.token = Token::here;
     return token_arrived(state, guard);
   }

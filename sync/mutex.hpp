@@ -24,6 +24,7 @@
 #include "nic/nic.hpp"
 #include "runtime/task_group.hpp"
 #include "sync/coherence_hook.hpp"
+#include "sync/home_rules.hpp"
 #include "sync/lock_directory.hpp"
 #include "sync/lock_gate.hpp"
 #include "sync/mutex_table.hpp"
@@ -54,7 +55,11 @@ class Mutexes final : public nic::MessageHandler {
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
   /// See Sync.
   [[nodiscard]] std::optional<SyncId> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
-  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes);
+  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes, std::uint64_t who);
+  Status place(const MemoryRange& memory, const HomeRule& rule);
+  /// See Sync. `state` is the lock of an object that it is for, too.
+  Result<bool> recover(LockState& state, std::uint64_t who);
+  Result<bool> recover(std::uint64_t offset, std::uint64_t who) { return recover(state_of(offset), who); }
   /// What this node's threads wait for, those of the other objects included.
   [[nodiscard]] Waits& waits() { return waits_; }
   /// The mutexes that threads of this node hold while somebody waits for them.
@@ -85,6 +90,12 @@ class Mutexes final : public nic::MessageHandler {
 
   // ---- for Recovery: a round's steps, in this order, while the gate is closed ----------------------------------------------
   [[nodiscard]] LockGate& gate() { return gate_; }
+  /// A node has died: nobody waits for its answers. Any context.
+  void on_death() { census_.answered.announce(nic_.env()); }
+  /// What the dead have placed last is told to the others, should they not have been; what they only began is dropped. Before and after a node has heard
+  /// that all others have closed their gates.
+  void pass_on_placements(std::span<const NodeId> dead);
+  void drop_placements(std::span<const NodeId> dead);
   /// Those who ask whether a mutex is free are told that it is not.
   void forget_questions();
   /// How this node's mutexes stand, by keeper; the dead are nobody's home any more, and nobody follows anybody here.
@@ -116,7 +127,14 @@ class Mutexes final : public nic::MessageHandler {
   [[nodiscard]] bool is_lost(const LockState& state, std::uint64_t tail) const {
     return (tail & kLostTail) != 0 || (tail == 0 && directory_.has_moved(state.offset));
   }
+  // Whether the tail was left where it lay when the lock was placed elsewhere, and the nodes that had used it since are dead: a recovery leaves no other that
+  // names a dead node. So nobody has used the lock.
+  [[nodiscard]] bool is_of_before(std::uint64_t tail) const {
+    return tail != 0 && tail <= nic_.nodes() && gate_.is_long_dead(NodeId{static_cast<std::uint32_t>(tail - 1)});
+  }
   [[nodiscard]] static std::uint64_t epoch_of_lost(std::uint64_t tail) { return tail == 0 ? kLostEpochs : tail & ~kLostTail; }
+  // Its tail says so, or nobody knows better: then it says so from now on.
+  void found_lost(LockState& state, const LockSlot& slot, std::uint64_t tail);
   // Its token died with a node: all who wait are told.
   void mark_lost(LockState& state, std::uint64_t epoch);
   // The token is here (first of all nodes, or with a payload): the first waiter holds, or a task looks after it.
@@ -144,19 +162,33 @@ class Mutexes final : public nic::MessageHandler {
   bool probe(LockState& state, LockWaiter* prober, NodeId last);
   bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status);
 
-  // Memory that is freed: mutex_freed.cpp.
-  struct MemoryRange {
-    std::uint64_t offset = 0;
-    std::uint64_t bytes = 0;
-  };
+  // Questions to all nodes about some memory: mutex_freed.cpp.
   static constexpr std::uint64_t kNothing = UINT64_MAX;
   template <class Act>
   void each_in(MemoryRange memory, Act&& act) const;
-  void forget_in(MemoryRange memory);
-  // Blocks until all who live have answered. What the first of them uses.
-  Result<std::optional<MemoryUse>> ask_all(LockMessageType question, MemoryRange memory);
+  // Those that are lost are appended.
+  void forget_in(MemoryRange memory, std::vector<LockTail>* lost);
+  // Blocks until all who live have answered. What the first of them uses; the tails that they named are in census_.
+  Result<std::optional<MemoryUse>> ask_all(LockMessageType question, std::uint64_t offset, std::span<const std::byte> payload);
+  void answer(NodeId to, const LockMessage& question, std::uint64_t used, std::span<const LockTail> tails = {});
   void handle_freed(NodeId from, const LockMessage& message);
   void handle_use(NodeId from, const LockMessage& message);
+
+  // What was found in the tail of a lock that was lost decides whether this thread has it now.
+  Result<bool> hold_recovered(LockState& state, std::uint64_t tail, std::uint64_t who);
+
+  // Chosen homes: mutex_place.cpp.
+  // False: nodes have died meanwhile.
+  Result<bool> try_to_place(const MemoryRange& memory, const HomeRule& rule);
+  // Nobody of this node asks for what lies there, until the placer says so. Something that is on its way between nodes, if there is; then nothing has
+  // happened. Else the tails of the tokens that are here, and of those that are lost.
+  std::optional<SyncId> hold_still(NodeId placer, const MemoryRange& memory, std::vector<LockTail>* tails);
+  // What was asked for meanwhile is granted.
+  void let_go(NodeId placer, const MemoryRange& memory);
+  void settle(const Placed& placed, const MemoryRange& memory);
+  void handle_hold_still(NodeId from, const LockMessage& message);
+  void handle_placed(NodeId from, const LockMessage& message);
+  void handle_revived(NodeId from, const LockMessage& message);
 
   void handle(NodeId from, const LockMessage& message);
   void handle_lost(LockState& state, const LockMessage& message);
@@ -182,12 +214,36 @@ class Mutexes final : public nic::MessageHandler {
     std::uint64_t number = 0;  // of the question
     std::vector<bool> awaited;
     std::optional<MemoryUse> used;
+    std::vector<LockTail> tails;
     WaitWord answered;
   } census_;
+  struct LastPlaced {
+    Placed placed;
+    MemoryRange memory;
+  };
+  std::map<NodeId, LastPlaced> last_placed_;  // by placer; under census_.guard
+  // Those that this node found lost as their keeper: it may be that nobody who lives has asked for them. By offset, the tails; under census_.guard.
+  std::map<std::uint64_t, std::uint64_t> lost_;
   std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
   TaskGroup caretakers_;
   std::atomic<bool> ended_{false};  // the job ends under this node: a swap was cut off, and nobody can know whether it happened
   std::atomic<std::uint64_t> dropped_{0};
 };
+
+// Every state of this node in the memory, of mutexes and of other objects.
+template <class Act>
+void Mutexes::each_in(MemoryRange memory, Act&& act) const {
+  constexpr std::uint64_t kSpacing = 8;
+  if (memory.bytes / kSpacing <= table_.size()) {
+    for (std::uint64_t at = memory.offset; at < memory.offset + memory.bytes; at += kSpacing) {
+      if (LockState* const mutex = table_.find(at)) act(*mutex);
+      if (LockState* const object = table_.find(SyncId::of_object(at).offset)) act(*object);
+    }
+    return;
+  }
+  for (LockState* const state : table_.all()) {
+    if (memory.contains(SyncId{state->offset}.address())) act(*state);
+  }
+}
 
 }  // namespace netvm::sync

@@ -1,5 +1,6 @@
 // Mutexes: what happens to them when nodes have died (recovery.hpp says when).
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 
 #include "runtime/check.hpp"
@@ -66,6 +67,13 @@ Result<RecoveryPlan> Mutexes::decide(const std::map<NodeId, std::vector<LockRepo
   const auto kept_before = [&](std::uint64_t offset) { return !directory_.has_moved(offset) || tails.contains(offset); };
   RecoveryPlan plan = plan_recovery(reports, tails, kept_before);
   NETVM_CHECK(!plan.conflict, "the mutex at offset %#llx is at two nodes at once", printable(plan.conflict.value_or(0)));
+  {
+    const Guard guard(census_.guard);
+    lost_.clear();
+    for (const auto& [offset, tail] : plan.tails) {
+      if ((tail & kLostTail) != 0) lost_[offset] = tail;
+    }
+  }
   for (const auto& [offset, tail] : plan.tails) {
     // Where the table is full, those who are queued go on; nobody else can ask.
     if (const Status status = directory_.write_tail(offset, tail); !ok(status) && status != Status::exhausted) return status;
@@ -96,6 +104,12 @@ void Mutexes::resume() {
   }
 }
 
+void Mutexes::found_lost(LockState& state, const LockSlot& slot, std::uint64_t tail) {
+  // Of which this node made itself the tail: fails only where the keeper dies, too, or the job ends.
+  if (tail == 0) (void)directory_.write_tail(slot, kLostTail | epoch_of_lost(tail));
+  mark_lost(state, epoch_of_lost(tail));
+}
+
 void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
   std::optional<NodeId> successor;
   {
@@ -115,6 +129,82 @@ void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
   if (id.is_object()) cargo_->lost(id);
 }
 
-void Mutexes::handle_lost(LockState& state, const LockMessage& message) { mark_lost(state, message.epoch); }
+void Mutexes::handle_lost(LockState& state, const LockMessage& message) {
+  Guard guard(state.guard);
+  if (message.epoch >= state.epoch) {
+    guard.unlock();
+    return mark_lost(state, message.epoch);
+  }
+  // It has been recovered since: who asked asks anew.
+  if (state.token != Token::requested || !state.asked) return;
+  state.asked = false;
+  elect_or_forget(state, guard);
+}
+
+// ---- lost, and made again --------------------------------------------------------------------------------------------------
+
+// One node's atomic at the home makes the token, and so decides who is the one to put right what the lock guards. It is this node's until all others know that
+// the lock lives: so who has been told can only wait for it, and if this node dies, it is lost for all again.
+Result<bool> Mutexes::recover(LockState& state, std::uint64_t who) {
+  const std::lock_guard one_at_a_time(census_turn_);
+  for (;;) {
+    if (const Status status = gate_.wait_until_open(state.offset, kForever); !ok(status)) return status;
+    if (!gate_.enter_for(state.offset)) continue;
+    {
+      const Guard guard(state.guard);
+      if (!state.lost) {
+        gate_.leave();
+        return false;
+      }
+      state.lost = false;  // who asks this node from now on has found it in the tail
+      state.token = Token::requested;
+    }
+    const Result<LockSlot> slot = slot_of(state);
+    const Result<std::uint64_t> tail = slot ? directory_.revive_tail(*slot) : Result<std::uint64_t>(slot.status());
+    const Result<bool> recovered = tail ? hold_recovered(state, *tail, who) : Result<bool>(tail.status());
+    if (!recovered) {
+      {
+        const Guard guard(state.guard);
+        state.lost = true;
+      }
+      fail_waiters(state, Status::owner_dead);
+    }
+    gate_.leave();
+    if (recovered.status() == Status::peer_dead) continue;  // another keeps it, once the gate is open again
+    if (!recovered || !*recovered) return recovered;
+    const std::uint64_t epoch = epoch_of(state.offset);
+    const auto told = ask_all(LockMessageType::revived, state.offset, std::as_bytes(std::span(&epoch, 1)));
+    if (!told) return told.status();
+    return true;
+  }
+}
+
+Result<bool> Mutexes::hold_recovered(LockState& state, std::uint64_t tail, std::uint64_t who) {
+  Guard guard(state.guard);
+  if ((tail & kLostTail) == 0) {  // another node was faster
+    elect_or_forget(state, guard);
+    return false;
+  }
+  state.epoch = std::max(state.epoch, tail & ~kLostTail) + 1;
+  state.token = Token::here;
+  state.holder = who;
+  state.stay = 0;
+  state.cohort = 0;
+  state.unreleased = false;
+  return true;
+}
+
+void Mutexes::handle_revived(NodeId from, const LockMessage& message) {
+  std::uint64_t epoch = 0;
+  std::memcpy(&epoch, message.payload.data(), sizeof epoch);
+  if (LockState* const state = table_.find(message.offset)) {
+    const Guard guard(state->guard);
+    if (state->epoch < epoch) {
+      state->lost = false;
+      state->epoch = epoch;
+    }
+  }
+  answer(from, message, kNothing);
+}
 
 }  // namespace netvm::sync

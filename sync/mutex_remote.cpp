@@ -34,7 +34,7 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
       return true;
     }
     if (state.lost) return Status::owner_dead;
-    if (state.token != Token::absent || !gate_.enter()) return false;  // a thread of this node holds it or waits for it
+    if (state.token != Token::absent || !gate_.enter_for(offset)) return false;  // a thread of this node holds it or waits for it
     state.token = Token::requested;
   }
   const Result<bool> got = try_remote(state, who);
@@ -49,7 +49,12 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
 Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   stats_.add(Stat::lock_remote);
   const Result<LockSlot> slot = slot_of(state);
-  const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, 0) : Result<std::uint64_t>(slot.status());
+  Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, 0) : Result<std::uint64_t>(slot.status());
+  if (tail && is_of_before(*tail)) {
+    const std::uint64_t old = *tail;
+    tail = directory_.compare_swap_tail(*slot, old);
+    if (tail && *tail == old) tail = std::uint64_t{0};
+  }
   if (!tail) {
     const Status failed = came_to_nothing(state, tail.status());
     gate_.leave();
@@ -57,7 +62,7 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
     return false;
   }
   if (is_lost(state, *tail)) {
-    mark_lost(state, epoch_of_lost(*tail));
+    found_lost(state, *slot, *tail);
     gate_.leave();
     return Status::owner_dead;
   }
@@ -77,7 +82,7 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   LockWaiter* waiter = pool_.take(who);
   Status status = Status::ok;
   bool got = false;
-  if (probe(state, waiter, last) && gate_.enter()) {
+  if (probe(state, waiter, last) && gate_.enter_for(state.offset)) {
     got = claim_behind(state, waiter, last, &status);
   } else {
     Guard guard(state.guard);
@@ -159,8 +164,21 @@ void Mutexes::on_message(NodeId from, std::span<const std::byte> body) noexcept 
 }
 
 void Mutexes::handle(NodeId from, const LockMessage& message) {
-  if (message.type == LockMessageType::in_use || message.type == LockMessageType::forget) return handle_freed(from, message);
-  if (message.type == LockMessageType::use) return handle_use(from, message);
+  switch (message.type) {
+    case LockMessageType::in_use:
+    case LockMessageType::forget:
+      return handle_freed(from, message);
+    case LockMessageType::hold_still:
+      return handle_hold_still(from, message);
+    case LockMessageType::placed:
+      return handle_placed(from, message);
+    case LockMessageType::revived:
+      return handle_revived(from, message);
+    case LockMessageType::use:
+      return handle_use(from, message);
+    default:
+      break;
+  }
   LockState* state = table_.find(message.offset);
   if (message.type == LockMessageType::probe) return handle_probe(state, from, message);
   NETVM_CHECK(state != nullptr, "node %u sent a message about the mutex at offset %#llx, which no thread of this node ever locked",

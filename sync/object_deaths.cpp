@@ -15,6 +15,7 @@ constexpr std::uint64_t kMender = LockState::kCaretaker - 1;  // who has a token
 }  // namespace
 
 void Objects::lost(SyncId object) {
+  orphan(at(object));
   std::vector<std::uint64_t> told;
   {
     const std::lock_guard guard(waiting_guard_);
@@ -23,6 +24,18 @@ void Objects::lost(SyncId object) {
     });
   }
   for (const std::uint64_t id : told) tell_lost(id);
+}
+
+// Those of this node that have it do not have what takes its place.
+void Objects::orphan(Object& object) {
+  const std::lock_guard guard(object.readers_guard);
+  if (object.readers == nullptr) return;
+  Readers& readers = *object.readers;
+  readers.orphans.insert(readers.orphans.end(), readers.inside.begin(), readers.inside.end());
+  if (readers.writer != 0) readers.orphans.push_back(readers.writer);
+  readers.inside.clear();
+  readers.writer = 0;
+  readers.shares = 0;
 }
 
 void Objects::tell_lost(std::uint64_t id) {

@@ -241,13 +241,33 @@ bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
   return true;
 }
 
+// Of a state that died nothing is left but what the lock's epoch is above.
+Status Objects::lock_or_recover(Object& object, std::uint64_t who) {
+  for (;;) {
+    const Status status = mutexes_.lock(object, who, kForever);
+    if (status != Status::owner_dead) return status;
+    const Result<bool> recovered = mutexes_.recover(object, who);
+    if (!recovered) return recovered.status();
+    if (!*recovered) continue;
+    object.state = {};
+    object.state.phase = phase_of_lost(object);
+    return Status::ok;
+  }
+}
+
+bool Objects::is_held(const ObjectState& state) {
+  if (state.kind != ObjectKind::rwlock) return false;
+  if (state.count != 0 || state.limit == 0) return state.count != 0;
+  const std::lock_guard guard(waiting_guard_);
+  return !dead_[state.limit - 1];
+}
+
 Status Objects::init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count) {
   Object& object = named(offset);
-  if (const Status status = mutexes_.lock(object, who, kForever); !ok(status)) return status;
+  if (const Status status = lock_or_recover(object, who); !ok(status)) return status;
   ObjectState& state = object.state;
   note_deaths(object);
-  const bool held = state.kind == ObjectKind::rwlock && !state.broken && (state.count != 0 || state.limit != 0);
-  const bool busy = held || !state.queue.empty();
+  const bool busy = is_held(state) || !state.queue.empty();
   if (!busy) {
     const std::uint64_t phase = state.phase;
     state.begin_anew();

@@ -53,7 +53,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& stats, std::uint32_t most_joins);
   ~Objects() override;
 
-  /// Begins anew as that kind with that count, whatever it was. E_INVALID: threads wait for it, or somebody has the reader-writer lock.
+  /// Begins anew as that kind with that count, whatever it was, also one whose state died with a node. E_INVALID: threads wait for it, or somebody has the
+  /// reader-writer lock.
   Status init(std::uint64_t offset, std::uint64_t who, ObjectKind kind, std::uint64_t count);
   /// Those who wait for it at this node look at their `give_up`. Does not block.
   void look_again(std::uint64_t offset);
@@ -152,6 +153,11 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   struct Table;
   using Woken = WaiterQueue;
 
+  Status lock_or_recover(Object& object, std::uint64_t who);
+  // Whether somebody who lives has the reader-writer lock.
+  bool is_held(const ObjectState& state);
+  // Above the phases of all its lives before.
+  [[nodiscard]] std::uint64_t phase_of_lost(const Object& object) const;
   Object& at(SyncId id);
   Object& named(std::uint64_t offset);
   // The operation, if it can be done in one short step; act(state) says whether.
@@ -193,6 +199,7 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   void forget_woken(ObjectState& state);
   std::vector<std::uint64_t> never_woken(ObjectState& state);
   void tell_lost(std::uint64_t id);
+  void orphan(Object& object);
   // False: nobody waits under this number.
   bool wake_local(std::uint64_t id, std::uint64_t value, const std::shared_ptr<Grant>& grant);
   void apply(Grant& grant);

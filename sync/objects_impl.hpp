@@ -15,11 +15,12 @@ namespace netvm::sync {
 
 /// This node's part in a reader-writer lock. Its readers share what the token's state counts as one or more shares; the last to leave gives them back.
 struct Objects::Readers {
-  std::uint64_t writer = 0;           // the thread that has it alone, or 0
-  std::vector<std::uint64_t> inside;  // the threads that read
-  std::uint64_t shares = 0;           // not 0 while anybody reads
-  std::uint32_t joins = 0;            // readers that came without the token since the last share
-  std::uint64_t fencing_token = 0;    // the writer's
+  std::uint64_t writer = 0;            // the thread that has it alone, or 0
+  std::vector<std::uint64_t> inside;   // the threads that read
+  std::uint64_t shares = 0;            // not 0 while anybody reads
+  std::uint32_t joins = 0;             // readers that came without the token since the last share
+  std::uint64_t fencing_token = 0;     // the writer's
+  std::vector<std::uint64_t> orphans;  // threads that had it when it was lost, and have not unlocked it since
 };
 
 /// What this node knows of an object: two cache lines, of which one is its lock, and an entry of the mutexes' index. Made at first use, and kept.

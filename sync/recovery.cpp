@@ -84,10 +84,12 @@ bool Recovery::wait_for_all(const Nodes& dead, HasCome&& has_come) {
 bool Recovery::round(const Nodes& dead) {
   if (!ok(mutexes_.gate().wait_until_quiet())) return false;
   mutexes_.forget_questions();
+  mutexes_.pass_on_placements(dead);
   const Nodes survivors = others(dead);
   for (const NodeId node : survivors) tell(node, {RecoveryStep::closed, dead, {}, {}});
   if (!wait_for_all(dead, [&](const Heard& heard) { return heard.closed == dead; })) return false;
 
+  mutexes_.drop_placements(dead);
   auto reports = mutexes_.report(dead);
   for (const NodeId node : survivors) tell(node, {RecoveryStep::reports, dead, std::move(reports[node]), {}});
   tell(nic_.node(), {RecoveryStep::reports, dead, std::move(reports[nic_.node()]), {}});

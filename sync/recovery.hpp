@@ -12,7 +12,8 @@
 //
 // Invariants
 //  1. A token is at one survivor, or lost; no message brings it from a node that was declared dead.
-//  2. A lost lock stays lost, on all nodes: its waiters, and who asks later, get E_OWNER_DEAD.
+//  2. A lost lock stays lost, on all nodes: its waiters, and who asks later, get E_OWNER_DEAD. Until one thread recovers it (Mutexes::recover): that makes a token
+//     of a higher epoch, which stays where it is until all have heard of it.
 // Threads: any; on_message comes from the NIC. Costs two messages to each survivor and a report of each used lock, per death.
 #pragma once
 

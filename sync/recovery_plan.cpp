@@ -12,6 +12,8 @@ struct Lock {
   std::map<NodeId, NodeId> queued_behind;  // node -> its predecessor
   std::optional<NodeId> holder;
   std::uint64_t epoch = 0;
+  std::uint64_t holder_epoch = 0;
+  std::uint64_t lost_epoch = 0;  // of those who know it as lost
   bool lost = false;
   bool used = false;
 };
@@ -47,7 +49,7 @@ RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& repo
     locks[offset].used = true;
     if ((tail & kLostTail) == 0) continue;
     locks[offset].lost = true;
-    locks[offset].epoch = tail & ~kLostTail;
+    locks[offset].epoch = locks[offset].lost_epoch = tail & ~kLostTail;
   }
   for (const auto& [node, said] : reports) {
     for (const LockReport& report : said) {
@@ -56,6 +58,7 @@ RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& repo
       lock.used = lock.used || report.place != LockReport::Place::away;
       if (report.place == LockReport::Place::lost) {
         lock.lost = true;
+        lock.lost_epoch = std::max(lock.lost_epoch, report.epoch);
         continue;
       }
       lock.known_to.push_back(node);
@@ -63,11 +66,13 @@ RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& repo
       if (report.place != LockReport::Place::here) continue;
       if (lock.holder) plan.conflict = report.offset;
       lock.holder = node;
+      lock.holder_epoch = report.epoch;
     }
   }
   for (const auto& [offset, lock] : locks) {
     if (!lock.used && kept_before(offset)) continue;
-    if (lock.lost || !lock.holder) {
+    const bool recovered = lock.holder && lock.holder_epoch > lock.lost_epoch;  // some have not heard of it
+    if (!lock.holder || (lock.lost && !recovered)) {
       const std::uint64_t epoch = lock.lost ? lock.epoch : lock.epoch + kLostEpochs;
       plan.tails[offset] = kLostTail | epoch;
       for (const NodeId node : lock.known_to) plan.verdicts[node].push_back({offset, epoch, {}, LockVerdict::Fate::lost});

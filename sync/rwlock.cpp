@@ -78,15 +78,19 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, co
   return Status::ok;
 }
 
-Result<std::uint64_t> Objects::fencing_token(std::uint64_t offset, std::uint64_t who) {
+std::uint64_t Objects::phase_of_lost(const Object& object) const {
   constexpr std::uint64_t kLost = std::uint64_t{1} << 62;  // above what anybody counts to
+  return kLost + mutexes_.epoch_of(object.offset);
+}
+
+Result<std::uint64_t> Objects::fencing_token(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
   {
     const std::lock_guard guard(object.readers_guard);
     if (object.readers != nullptr && object.readers->writer == who) return object.readers->fencing_token;
   }
   const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
-  if (entered.status() == Status::owner_dead) return kLost + mutexes_.epoch_of(object.offset);
+  if (entered.status() == Status::owner_dead) return phase_of_lost(object);
   if (!entered) return entered.status();
   const std::uint64_t token = object.state.phase + (object.state.broken ? 1 : 0);
   leave(object, who);
@@ -97,7 +101,9 @@ Status Objects::unlock(std::uint64_t offset, std::uint64_t who) {
   Object& object = named(offset);
   {
     const std::lock_guard guard(object.readers_guard);
-    if (object.readers == nullptr || object.readers->writer != who) return Status::perm;
+    if (object.readers == nullptr) return Status::perm;
+    if (std::erase(object.readers->orphans, who) != 0) return Status::owner_dead;
+    if (object.readers->writer != who) return Status::perm;
     object.readers->writer = 0;
     const bool quick = at_rest(object, ObjectKind::rwlock, [](ObjectState& state) {
       if (!state.queue.empty()) return false;
@@ -161,6 +167,7 @@ Status Objects::unlock_shared(std::uint64_t offset, std::uint64_t who) {
   {
     const std::lock_guard guard(object.readers_guard);
     if (object.readers == nullptr) return Status::perm;
+    if (std::erase(object.readers->orphans, who) != 0) return Status::owner_dead;
     std::vector<std::uint64_t>& inside = object.readers->inside;
     const auto found = std::ranges::find(inside, who);
     if (found == inside.end()) return Status::perm;

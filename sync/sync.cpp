@@ -21,6 +21,7 @@ class Sync::Impl {
             mutexes, nic,
             [this](NodeId dead) {
               objects.on_death(dead);
+              mutexes.on_death();
               collectives.give_up();
             },
             [this] { objects.mend(); }),
@@ -48,9 +49,11 @@ Status Sync::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, const
 }
 void Sync::look_again(std::uint64_t offset) { impl_->mutexes.look_again(offset); }
 std::optional<SyncId> Sync::busy_in(std::uint64_t offset, std::uint64_t bytes) const { return impl_->mutexes.busy_in(offset, bytes); }
-Result<std::optional<MemoryUse>> Sync::free_memory(std::uint64_t offset, std::uint64_t bytes) {
-  return impl_->mutexes.free_memory(offset, bytes);
+Result<std::optional<MemoryUse>> Sync::free_memory(std::uint64_t offset, std::uint64_t bytes, std::uint64_t who) {
+  return impl_->mutexes.free_memory(offset, bytes, who);
 }
+Status Sync::place(const MemoryRange& memory, const HomeRule& rule) { return impl_->mutexes.place(memory, rule); }
+Result<bool> Sync::recover(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.recover(offset, who); }
 Result<bool> Sync::try_lock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.try_lock(offset, who); }
 Status Sync::unlock(std::uint64_t offset, std::uint64_t who) { return impl_->mutexes.unlock(offset, who); }
 bool Sync::held_here(std::uint64_t offset) const { return impl_->mutexes.held_here(offset); }
@@ -59,6 +62,7 @@ std::uint64_t Sync::epoch_of(std::uint64_t offset) const { return impl_->mutexes
 Objects& Sync::objects() { return impl_->objects; }
 Waits& Sync::waits() { return impl_->mutexes.waits(); }
 
+bool Sync::has_died() const { return impl_->mutexes.gate().deaths() != 0; }
 void Sync::declare_dead(NodeId node) { impl_->recovery.declare_dead(node); }
 
 void Sync::set_local_threads(std::uint32_t threads) { impl_->collectives.set_local_threads(threads); }

@@ -25,6 +25,7 @@
 
 #include "nic/nic.hpp"
 #include "sync/coherence_hook.hpp"
+#include "sync/home_rules.hpp"
 
 namespace netvm::sync {
 
@@ -89,7 +90,12 @@ class Sync final {
   /// The memory is about to be freed, and must be in no use that another thread could notice. What a thread of some node holds in there, or waits for; if
   /// nothing, all objects in there are forgotten on all nodes: they begin anew, as zeroed ones, when the memory is used again. Memory of at most 2 KiB in which
   /// this node never used a mutex or object costs nothing and is not asked about. Blocks.
-  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes);
+  /// `who`: as for lock().
+  Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes, std::uint64_t who);
+  /// Chooses the nodes that keep the tails of all mutexes and objects in the memory, used or not, held or not; the last call counts, until the memory is freed.
+  /// What only nodes that are dead had used is new from then on. by_hash: nobody has chosen. E_INVALID: some of them is on its way between nodes (threads of several wait for it), or being placed by another thread, and
+  /// nothing has changed. E_EXHAUSTED: a chosen home's table is full, likewise. Blocks, for two rounds of messages.
+  Status place(const MemoryRange& memory, const HomeRule& rule);
 
   /// Semaphores, reader-writer locks and the other objects.
   [[nodiscard]] Objects& objects();
@@ -100,8 +106,15 @@ class Sync final {
   /// Says that a node has ended (its process is gone, or is known never to speak again), from whoever learns of it; the other survivors are told. Any
   /// context; does not block. Mutexes go on among the survivors if one of them has the token. Those whose token was with the dead node (held, kept since
   /// it was used there, or on its way to it) are lost, as is every mutex whose home has died and whose token no survivor has: lock() of these ends
-  /// with E_OWNER_DEAD, now and later, and epoch_of() is above that of every holder before. Collectives end with E_PEER_DEAD.
+  /// with E_OWNER_DEAD until somebody recovers them, and epoch_of() is above that of every holder before. Collectives end with E_PEER_DEAD.
   void declare_dead(NodeId node);
+
+  /// Whether a node has died: then some of the homes that follow from offsets are dead ones, and what nobody has used that has one is lost.
+  [[nodiscard]] bool has_died() const;
+  /// Of a mutex that is lost: true, it lives again, and this thread holds it; of all who call, one gets this, and it is the one that puts right what the mutex
+  /// guards. Its fencing token is above all before. False: it is not lost, as far as this node knows, or another thread has recovered it: lock() it. Blocks, for
+  /// one round of messages. Objects are recovered by Objects::init().
+  Result<bool> recover(std::uint64_t offset, std::uint64_t who);
 
   // ---- collectives over all nodes, for `local_threads` threads of each ---------------------------------------------------
   /// How many threads of this node take part in each collective. Call before the first, and only while none is under way.

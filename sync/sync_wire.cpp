@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "sync/home_rules.hpp"
+
 namespace netvm::sync {
 
 static_assert(std::endian::native == std::endian::little, "headers are copied as they lie in memory");
@@ -20,11 +22,41 @@ Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoc
   return body;
 }
 
+namespace {
+// Whether a message of that type may have so many bytes behind its header.
+bool fits(LockMessageType type, std::size_t bytes) {
+  switch (type) {
+    case LockMessageType::in_use:
+    case LockMessageType::forget:
+    case LockMessageType::hold_still:
+    case LockMessageType::revived:
+      return bytes == sizeof(std::uint64_t);
+    case LockMessageType::use:
+      return bytes % sizeof(LockTail) == 0;
+    case LockMessageType::placed:
+      return bytes == sizeof(Placed);
+    default:
+      return true;
+  }
+}
+}  // namespace
+
+std::optional<Placed> decode_placed(std::span<const std::byte> payload, std::uint32_t nodes) {
+  Placed placed;
+  if (payload.size() != sizeof placed) return std::nullopt;
+  std::memcpy(&placed, payload.data(), sizeof placed);
+  const bool known = placed.kind <= static_cast<std::uint8_t>(HomeRule::Kind::block) && placed.node < nodes && placed.placer < nodes;
+  const bool clean = std::ranges::all_of(placed.reserved, [](std::uint8_t byte) { return byte == 0; });
+  if (!known || !clean || placed.stride == 0 || placed.aborted > 1 || placed.passed_on > 1) return std::nullopt;
+  return placed;
+}
+
 std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   LockHeader header;
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
-  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) || header.type > static_cast<std::uint8_t>(LockMessageType::use)) {
+  if (header.type < static_cast<std::uint8_t>(LockMessageType::request) ||
+      header.type > static_cast<std::uint8_t>(LockMessageType::revived)) {
     return std::nullopt;
   }
   for (const std::uint8_t byte : header.reserved) {
@@ -32,7 +64,7 @@ std::optional<LockMessage> decode_lock(std::span<const std::byte> body) {
   }
   const auto type = static_cast<LockMessageType>(header.type);
   const std::span<const std::byte> rest = body.subspan(sizeof header);
-  if ((type == LockMessageType::in_use || type == LockMessageType::forget) && rest.size() != sizeof(std::uint64_t)) return std::nullopt;
+  if (!fits(type, rest.size())) return std::nullopt;
   if (header.cargo_bytes > rest.size() || (header.cargo_bytes != 0 && !has_cargo(type))) return std::nullopt;
   return LockMessage{type, header.offset, header.epoch, rest.first(header.cargo_bytes), rest.subspan(header.cargo_bytes)};
 }

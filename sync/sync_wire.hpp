@@ -24,8 +24,11 @@ enum class LockMessageType : std::uint8_t {
   lost = 6,     ///< answer to request: the token died with a node; epoch: the fencing token
   in_use =
       7,  ///< to all: does anybody hold, or wait for, what lies at the offset? payload: how many bytes; epoch: the asker's number for this question
-  forget = 8,  ///< to all: the memory is freed; the same
-  use = 9,     ///< answer to both; offset: what is in use, or ~0
+  forget = 8,       ///< to all: the memory is freed; the same
+  use = 9,          ///< answer to these and those below; offset: what is in use, or ~0; payload: LockTails
+  hold_still = 10,  ///< to all: as in_use, but of what is on its way between nodes; if nothing is, it stays where it is until `placed`
+  placed = 11,      ///< to all: where the memory's tails are from now on; payload: Placed. epoch: the placer's number for this question
+  revived = 12,     ///< to all: the lock at the offset, which was lost, has a token again; payload: its fencing token
 };
 
 [[nodiscard]] constexpr bool has_cargo(LockMessageType type) { return type == LockMessageType::request || type == LockMessageType::grant; }
@@ -39,6 +42,26 @@ struct LockHeader {
 };
 static_assert(sizeof(LockHeader) == 24);
 
+/// The tail of a lock, as a node knows it that has its token, or knows that it is lost.
+struct LockTail {
+  std::uint64_t offset = 0;
+  std::uint64_t tail = 0;
+};
+static_assert(sizeof(LockTail) == 16);
+
+struct Placed {
+  std::uint64_t bytes = 0;
+  std::uint64_t stride = 0;
+  std::uint64_t number = 0;  ///< of the placer's placements
+  std::uint32_t node = 0;
+  std::uint32_t placer = 0;
+  std::uint8_t kind = 0;  ///< HomeRule::Kind
+  std::uint8_t aborted = 0;
+  std::uint8_t passed_on = 0;  ///< by another node, as the placer has died: to be answered by nobody
+  std::uint8_t reserved[5] = {};
+};
+static_assert(sizeof(Placed) == 40);
+
 /// A decoded message; cargo and payload point into the body.
 struct LockMessage {
   LockMessageType type{};
@@ -50,6 +73,8 @@ struct LockMessage {
 
 /// A body with its header and the cargo; the caller appends the payload.
 [[nodiscard]] Bytes encode_lock(LockMessageType type, std::uint64_t offset, std::uint64_t epoch, std::span<const std::byte> cargo = {});
+/// Nothing if the payload is not a Placed of a job of so many nodes.
+[[nodiscard]] std::optional<Placed> decode_placed(std::span<const std::byte> payload, std::uint32_t nodes);
 /// Nothing if the body is not one of ours.
 [[nodiscard]] std::optional<LockMessage> decode_lock(std::span<const std::byte> body);
 

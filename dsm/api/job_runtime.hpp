@@ -49,6 +49,11 @@ struct LockPlace {
 /// Throws Error if the lock or the bytes do not lie in an allocation of coherent memory.
 void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes);
 
+/// Whose homes are chosen like this; each thing has so many bytes.
+sync::HomeRule home_rule(const Placement& placement, std::size_t thing_bytes);
+/// Why Sync::place() did not do it, for people.
+std::string_view why_not_placed(Status status);
+
 /// While it lives, a thread is an application thread whose time counts (Stat::thread_ns).
 class CountedThread {
  public:

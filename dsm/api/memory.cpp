@@ -122,22 +122,37 @@ std::uint64_t symmetric_offset(const Runtime& rt, const void* address, std::size
   return offset - begin;
 }
 
-void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
+namespace {
+/// Of memory that was just allocated for objects of that size (0: for anything). Once nodes have died, all new memory has a home for its objects that lives.
+std::string place_new(Runtime& rt, std::uint64_t offset, std::size_t bytes, std::size_t object_bytes, const Placement& placement) {
+  const bool chosen = object_bytes != 0 && placement.kind != Placement::Kind::first_touch;
+  if (!chosen && !rt.sync->has_died()) return {};
+  const sync::HomeRule here = {sync::HomeRule::Kind::at, rt.boot->node(), 8};
+  const Status status = rt.sync->place({offset, bytes}, chosen ? home_rule(placement, object_bytes) : here);
+  if (status == Status::ok) return {};
+  (void)rt.dsm->free(offset);
+  return fmt::format("{} bytes of synchronisation objects cannot have the home that was asked for: {}", bytes, why_not_placed(status));
+}
+}  // namespace
+
+void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options, std::size_t object_bytes) {
   Runtime& rt = Runtime::current("allocate()");
   std::string why;
   const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
-  if (!offset) throw AllocationError("netvm: " + why);
+  if (offset) why = place_new(rt, *offset, bytes, object_bytes, options.placement);
+  if (!why.empty()) throw AllocationError("netvm: " + why);
   return rt.address_of(*offset);
 }
 
-void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
+void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options, std::size_t object_bytes) {
   Runtime& rt = Runtime::current("allocate_all()");
   if (inside_section()) throw Error("netvm: allocate_all() inside of parallel(): allocate before it, or call allocate() in one thread");
   Outcome outcome;
   if (rt.boot->node() == NodeId{0}) {
     std::string why;
     const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
-    outcome.failed = offset ? 0 : 1;
+    if (offset) why = place_new(rt, *offset, bytes, object_bytes, options.placement);
+    outcome.failed = offset && why.empty() ? 0 : 1;
     outcome.bytes = bytes;
     if (offset) outcome.offset = *offset;
     why.copy(outcome.why.data(), outcome.why.size() - 1);
@@ -292,7 +307,7 @@ void Job::free(void* memory) {
   std::uint64_t offset = 0;
   if (!runtime_->offset_of(memory, &offset)) offset = UINT64_MAX;
   if (const auto bytes = runtime_->dsm->size_of(offset)) {
-    const auto use = runtime_->sync->free_memory(offset, *bytes);
+    const auto use = runtime_->sync->free_memory(offset, *bytes, detail::this_thread_id());
     if (!use) runtime_->require(use.status(), "asking all nodes whether memory is in use");
     if (*use) {
       const sync::SyncId object = (*use)->object;

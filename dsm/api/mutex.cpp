@@ -42,8 +42,8 @@ bool is_death(Status status) { return status == Status::owner_dead || status == 
   const char* hint = status == Status::invalid     ? "this thread holds it already (a netvm::mutex is not recursive)"
                      : status == Status::perm      ? "this thread does not hold it"
                      : status == Status::exhausted ? "the lock table is full: fewer mutexes in use, or raise NETVM_ADDRESS_SPACE"
-                     : is_death(status)            ? "a node died that had it, or knew who has it; nobody gets it any more"
-                                                   : "the job ends";
+                     : is_death(status) ? "a node died that had it, or knew who has it; nobody gets it before a thread calls recover()"
+                                        : "the job ends";
   throw std::system_error(std::make_error_code(code),
                           fmt::format("netvm: {} of the mutex at {}: {}", what, fmt::ptr(place.runtime->address_of(place.offset)), hint));
 }
@@ -67,6 +67,13 @@ bool mutex::lock(const std::stop_token& stop) {
   if (status == Status::timeout) return false;
   if (status != Status::ok) fail(status, "lock()", place);
   return true;
+}
+
+bool mutex::recover() {
+  const Place place = place_of(this);
+  const auto recovered = place.runtime->sync->recover(place.offset, detail::this_thread_id());
+  if (!recovered) fail(recovered.status(), "recover()", place);
+  return *recovered;
 }
 
 std::uint64_t mutex::fencing_token() const {

@@ -115,6 +115,17 @@ void outlives_a_node(Job& job) {
   EXPECT(owner_dead([&] { objects->held.lock(); }));  // for good
   EXPECT(owner_dead([&] { objects->permit.acquire(); }));
   EXPECT(owner_dead([&] { objects->shared.lock_shared(); }));
+  // Somebody makes them again, one of all who try.
+  {
+    if (!objects->held.recover()) objects->held.lock();
+    objects->held.unlock();
+  }
+  if (job.node() == 0) {
+    objects->shared.init();
+    const std::scoped_lock hold(objects->shared);
+    objects->permit.init(1);
+    objects->permit.acquire();
+  }
   if (job.node() == 2) {  // what nobody of the dead knew of works on
     for (int i = 0; i < 100; ++i) {
       const std::scoped_lock hold(objects->free);

@@ -502,11 +502,59 @@ void stop_tokens(Job& job) {
 
 }  // namespace
 
+/// Objects whose homes the program chooses, one by one, with their memory, or later; where that is not possible it is told.
+void chosen_homes(Job& job) {
+  constexpr std::size_t kLocks = 200;
+  struct Bin {
+    shared_mutex guard;
+    binary_semaphore full;
+    long items = 0;
+  };
+  auto* locks = job.allocate_all<mutex>(kLocks, {.placement = Placement::cyclic()});
+  auto* bins = job.allocate_all<Bin>(8);
+  if (job.node() == 0) place(bins, 8, Placement::block());
+  auto* count = job.allocate_all<long>(kLocks);
+  job.parallel([&](Thread& me) {
+    for (std::size_t i = 0; i < kLocks; ++i) {
+      const std::scoped_lock hold(locks[i]);
+      ++count[i];
+    }
+    if (me.local() == 0) {  // of all that do, the last says where it lives; while it is on its way nobody can
+      const std::errc error = error_of([&] { place(*locks, me.node()); });
+      EXPECT(error == std::errc() || error == std::errc::device_or_resource_busy);
+    }
+    for (int i = 0; i < 16; ++i) {
+      const std::scoped_lock hold(bins[i % 8].guard);
+      ++bins[i % 8].items;
+    }
+    me.barrier();
+    for (std::size_t i = 0; i < kLocks; ++i) {
+      const std::scoped_lock hold(locks[i]);
+      EXPECT(count[i] == me.count());
+    }
+    for (int i = 0; i < 8; ++i) EXPECT(bins[i].items == 2 * me.count());
+  });
+  mutex here;
+  EXPECT(error_of([&] { place(here, 0); }) == std::errc::operation_not_permitted);
+  EXPECT(error_of([&] { place(locks[1], job.nodes()); }) == std::errc::invalid_argument);
+  EXPECT(error_of([&] { place(locks[1], -1); }) == std::errc::invalid_argument);
+  EXPECT(!locks[1].recover());  // it is not lost
+  job.barrier();
+  if (job.node() == 0) job.free(locks);
+}
+
 std::vector<Scenario> object_scenarios() {
-  return {{"semaphores", semaphores},   {"readers_and_writers", readers_and_writers},   {"condition_variables", condition_variables},
-          {"wait_queues", wait_queues}, {"barriers_of_some", barriers_of_some},         {"latches_flags_and_once", latches_flags_and_once},
-          {"stop_tokens", stop_tokens}, {"objects_under_stress", objects_under_stress}, {"misuse_of_objects", misuse_of_objects},
-          {"far_moments", far_moments}};
+  return {{"semaphores", semaphores},
+          {"readers_and_writers", readers_and_writers},
+          {"condition_variables", condition_variables},
+          {"wait_queues", wait_queues},
+          {"barriers_of_some", barriers_of_some},
+          {"latches_flags_and_once", latches_flags_and_once},
+          {"stop_tokens", stop_tokens},
+          {"objects_under_stress", objects_under_stress},
+          {"misuse_of_objects", misuse_of_objects},
+          {"far_moments", far_moments},
+          {"chosen_homes", chosen_homes}};
 }
 
 }  // namespace netvm::test

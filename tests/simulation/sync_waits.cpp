@@ -174,7 +174,7 @@ TEST_CASE("memory with an object that is used anywhere is not freed; freed, all 
     sync::Sync& sync = *world.node(node).sync;
     Objects& mine = sync.objects();
     const auto refused = [&](std::uint64_t at, std::uint64_t bytes, sync::SyncId expected, std::uint32_t where) {
-      const auto use = sync.free_memory(at, bytes);
+      const auto use = sync.free_memory(at, bytes, 1);
       REQUIRE(use.has_value());
       REQUIRE(use->has_value());
       CHECK((*use)->object == expected);
@@ -196,10 +196,10 @@ TEST_CASE("memory with an object that is used anywhere is not freed; freed, all 
       CHECK(mine.permits(kPermits, 1, none).value() == 3);
       CHECK(mine.set_flag(kFlag, 1, true) == Status::ok);
       while (done < 2) world.pause(0, kMilli);
-      const auto freed = sync.free_memory(kFlag, 64);
+      const auto freed = sync.free_memory(kFlag, 64, 1);
       REQUIRE(freed.has_value());
       CHECK_FALSE(freed->has_value());
-      CHECK_FALSE(sync.free_memory(0x9000, 64)->has_value());  // nobody ever used it
+      CHECK_FALSE(sync.free_memory(0x9000, 64, 1)->has_value());  // nobody ever used it
       ++done;
     } else {
       world.pause(node, kMilli * node);

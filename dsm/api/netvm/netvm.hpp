@@ -60,6 +60,15 @@ struct Placement {
   static Placement at(int node) { return {Kind::at_node, node}; }    ///< all at one node
 };
 
+class mutex;
+namespace detail {
+/// Of a mutex or another synchronisation object, which is placed with the memory that is allocated for it.
+template <class T>
+inline constexpr bool is_object = false;
+template <>
+inline constexpr bool is_object<mutex> = true;
+}  // namespace detail
+
 /// What a program relies on where threads of different nodes use the same memory. From the weakest to the strongest: each promises what those before it do.
 enum class Consistency : std::uint8_t {
   any,         ///< barriers: what was written before one is seen after it. Every protocol gives that
@@ -71,7 +80,7 @@ enum class Consistency : std::uint8_t {
 
 /// How an allocation behaves.
 struct AllocationOptions {
-  Placement placement = {};
+  Placement placement = {};        ///< of mutexes and other synchronisation objects also their home, one by one: see place()
   std::string_view protocol = {};  ///< "hlrc", "sc-directory", ... (netvmrun --help lists them); empty: the run's (netvmrun --protocol)
   std::size_t alignment = 0;       ///< bytes, a power of two; 0: the type's own, and a page for 4 KiB and more
   /// Bytes that are kept coherent as one: a power of two from 4 KiB to 64 KiB; 0: the run's (netvmrun --granularity). Large units need fewer
@@ -107,8 +116,10 @@ std::int64_t limit_until(const std::chrono::time_point<Clock, Duration>& moment)
 }
 
 struct Runtime;
-void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
-void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options);
+// `object_bytes`: not 0: objects of that size, which are placed, too.
+void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options, std::size_t object_bytes);
+void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options, std::size_t object_bytes);
+void place(const void* first, std::size_t bytes, std::size_t stride, const Placement& placement);
 void* symmetric_all(std::size_t bytes, std::size_t alignment);
 void put(int node, void* to, const void* from, std::size_t bytes);
 void get(int node, const void* from, void* to, std::size_t bytes);
@@ -259,13 +270,13 @@ class Job {
   template <class T>
   [[nodiscard]] T* allocate(std::size_t n = 1, const AllocationOptions& options = {}) {
     check_shareable<T>();
-    return static_cast<T*>(detail::allocate(detail::bytes_of<T>(n), alignof(T), options));
+    return static_cast<T*>(detail::allocate(detail::bytes_of<T>(n), alignof(T), options, detail::is_object<T> ? sizeof(T) : 0));
   }
   /// The same, collective (outside of parallel()): every node gets the same pointer.
   template <class T>
   [[nodiscard]] T* allocate_all(std::size_t n = 1, const AllocationOptions& options = {}) {
     check_shareable<T>();
-    return static_cast<T*>(detail::allocate_all(detail::bytes_of<T>(n), alignof(T), options));
+    return static_cast<T*>(detail::allocate_all(detail::bytes_of<T>(n), alignof(T), options, detail::is_object<T> ? sizeof(T) : 0));
   }
   /// Returns memory of allocate() or allocate_all(); once, from one node. Throws Error if it is not such memory. Null is fine.
   void free(void* memory);
@@ -446,7 +457,7 @@ class mutex {
   mutex& operator=(const mutex&) = delete;
 
   /// Blocks. Throws std::system_error: resource_deadlock_would_occur (this thread holds it), operation_not_permitted (not in shared memory),
-  /// owner_dead (a node died that had it: nobody gets it any more), operation_canceled (the job ends). So do the others.
+  /// owner_dead (a node died that had it: nobody gets it until somebody calls recover()), operation_canceled (the job ends). So do the others.
   void lock();
   /// Blocks until it is this thread's (true) or a stop is requested (false).
   bool lock(const std::stop_token& stop);
@@ -454,6 +465,9 @@ class mutex {
   bool try_lock();
   /// Throws std::system_error(operation_not_permitted) if this thread does not hold it.
   void unlock();
+  /// After owner_dead (what pthread_mutex_consistent() is to a robust pthread mutex): true: the mutex lives again and this thread holds it. Of all who
+  /// call that is one, and it puts right what the mutex guards before it unlocks. False: another thread has done so, or does: lock() it as always.
+  [[nodiscard]] bool recover();
   /// How often it went from one node to another, as of when it came here: rises from holder to holder. To be asked by its holder, and sent along with what
   /// must not be done by one that has lost it; after owner_dead it is above that of every holder.
   [[nodiscard]] std::uint64_t fencing_token() const;
@@ -479,6 +493,24 @@ class mutex {
   void bind_bytes(const void* first, std::size_t bytes);
   [[maybe_unused]] std::uint64_t reserved_ = 0;  // no state here: the address is the identity
 };
+
+// ---- homes ---------------------------------------------------------------------------------------------------------------------------
+/// Chooses the nodes that keep what all nodes must know of mutexes and other synchronisation objects: who has each, or waits for it. Each time another node wants an
+/// object it asks the object's home first; and what nobody has used yet is lost with its home, should that die. (Who has it last keeps its state, and what is lost with whom:
+/// docs/sync.md.) All objects in these n things go where the thing goes: to one node (Placement::at), in turn to all (cyclic), or the first 1/N of them
+/// to node 0, and so on (block). first_touch: nobody chooses; homes follow from the addresses. Holds until the memory is freed or placed again.
+/// What allocate<T>() is asked for with a placement, T a mutex or another of these objects, is placed so.
+/// From any thread, at any time, also when they have been used or are held. Throws std::system_error: device_or_resource_busy (threads of several nodes
+/// want one of them just now; nothing has changed), operation_not_permitted (not in shared memory), invalid_argument (no such node), owner_dead (that node
+/// has died), no_lock_available (the node's lock table is full).
+template <class T>
+void place(const T* things, std::size_t n, const Placement& placement) {
+  detail::place(things, detail::bytes_of<T>(n), sizeof(T), placement);
+}
+template <class T>
+void place(const T& thing, int node) {
+  place(&thing, 1, Placement::at(node));
+}
 
 // ---- accessors ----------------------------------------------------------------------------------------------------------------------------
 // Plain loads and stores are the normal way. These two work under every trap, also under NETVM_TRAP=checked, where raw pointers do not.

@@ -6,7 +6,7 @@
 //    They take 8 bytes, need no destruction, and cost nothing until they are used: thousands of them are fine.
 //  - Zeroed memory is a valid object: a semaphore without permits, a free lock, an open latch, a flag that is not set. A count is given by constructing the
 //    object in place (std::construct_at(p, 3)) before others use it, or by init(). Constructing it again begins anew, whatever it was; so does the
-//    owner of memory that was freed and handed out again, for objects with a count.
+//    owner of memory that was freed and handed out again, for objects with a count. So does the state of an object that died with a node (owner_dead).
 //  - They carry memory: what a thread wrote before it released, notified, arrived, counted down or set is visible to the threads that this lets go on, and
 //    to all that use the object after it. So it is under protocols that give Consistency::release and more. Under "scope" that is what
 //    the calling node itself wrote; under "entry" it is what was bound to a shared_mutex, and the others order, but move nothing: docs/sync.md.
@@ -116,6 +116,8 @@ class shared_mutex {
   constexpr shared_mutex() = default;
   shared_mutex(const shared_mutex&) = delete;
   shared_mutex& operator=(const shared_mutex&) = delete;
+  /// Begins anew, also after owner_dead. Throws device_or_resource_busy if threads hold it or wait for it.
+  void init() { detail::object_init(this, detail::ObjectKind::rwlock, 0, 0); }
 
   void lock() { static_cast<void>(detail::rwlock_lock(this, false, detail::kNoLimit)); }
   /// Blocks until it is this thread's (true) or a stop is requested (false).
@@ -179,6 +181,8 @@ class wait_queue {
   constexpr wait_queue() = default;
   wait_queue(const wait_queue&) = delete;
   wait_queue& operator=(const wait_queue&) = delete;
+  /// Begins anew, also after owner_dead. Throws device_or_resource_busy if threads wait.
+  void init() { detail::object_init(this, detail::ObjectKind::wait_queue, 0, 0); }
 
   /// Does not block.
   [[nodiscard]] ticket enqueue() { return ticket(detail::queue_enter(this)); }
@@ -215,6 +219,8 @@ class condition_variable {
   constexpr condition_variable() = default;
   condition_variable(const condition_variable&) = delete;
   condition_variable& operator=(const condition_variable&) = delete;
+  /// Begins anew, also after owner_dead. Throws device_or_resource_busy if threads wait.
+  void init() { queue_.init(); }
 
   /// Never block. May be called with or without the lock held.
   void notify_one() { queue_.wake_one(); }
@@ -416,6 +422,8 @@ class flag {
   constexpr flag() = default;
   flag(const flag&) = delete;
   flag& operator=(const flag&) = delete;
+  /// Begins anew, also after owner_dead. Throws device_or_resource_busy if threads wait.
+  void init() { detail::object_init(this, detail::ObjectKind::flag, 0, 0); }
 
   /// Lets all go on who wait, and all who come, until clear().
   void set() { detail::flag_set(this, true); }
@@ -444,6 +452,8 @@ class once_flag {
   constexpr once_flag() = default;
   once_flag(const once_flag&) = delete;
   once_flag& operator=(const once_flag&) = delete;
+  /// Begins anew, also after owner_dead. Throws device_or_resource_busy if threads wait.
+  void init() { detail::object_init(this, detail::ObjectKind::once, 0, 0); }
 
  private:
   template <class F, class... Args>
@@ -482,6 +492,25 @@ bool call_once(once_flag& flag,
   if (turn == detail::OnceTurn::mine) detail::once_run(&flag, std::forward<F>(f), std::forward<Args>(args)...);
   return turn != detail::OnceTurn::stopped;
 }
+
+namespace detail {
+template <std::ptrdiff_t LeastMaxValue>
+inline constexpr bool is_object<counting_semaphore<LeastMaxValue>> = true;
+template <>
+inline constexpr bool is_object<shared_mutex> = true;
+template <>
+inline constexpr bool is_object<wait_queue> = true;
+template <>
+inline constexpr bool is_object<condition_variable> = true;
+template <class Completion>
+inline constexpr bool is_object<barrier<Completion>> = true;
+template <>
+inline constexpr bool is_object<latch> = true;
+template <>
+inline constexpr bool is_object<flag> = true;
+template <>
+inline constexpr bool is_object<once_flag> = true;
+}  // namespace detail
 
 static_assert(sizeof(binary_semaphore) == 8 && sizeof(shared_mutex) == 8 && sizeof(condition_variable) == 8 && sizeof(barrier<>) == 8 &&
               sizeof(latch) == 8 && sizeof(flag) == 8 && sizeof(once_flag) == 8);
