@@ -216,8 +216,9 @@ constexpr std::array kInfos{
         "1 to 86400."},
     SettingInfo{"NETVM_WATCHDOG", "--watchdog", "SECONDS", "0",
                 "Report waits for a mutex, another synchronisation object or an event counter that last longer than that: who waits for "
-                "what, who holds it, and "
-                "whether it is a deadlock; and threads that spin on a variable which its protocol may never show them changed. 0: never."},
+                "what, who holds it or how it stands, and whether waits for mutexes form a circle (of others nobody can say who will end "
+                "them); and "
+                "threads that spin on a variable which its protocol may never show them changed. 0: never."},
     SettingInfo{"NETVM_CHECK_FRAMES", "--check-frames", "on|off", "off",
                 "For debugging the runtime itself: stop at once, with the page's name, if the NIC or a protocol touches a frame that was "
                 "taken away or never "

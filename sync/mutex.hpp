@@ -88,6 +88,15 @@ class Mutexes final : public nic::MessageHandler {
     return true;
   }
 
+  /// act(state) of each lock whose token lies idle here, under its guard.
+  template <class Act>
+  void each_at_rest(Act&& act) {
+    for (LockState* const state : table_.all()) {
+      const std::lock_guard guard(state->guard);
+      if (state->idle()) act(*state);
+    }
+  }
+
   // ---- for Recovery: a round's steps, in this order, while the gate is closed ----------------------------------------------
   [[nodiscard]] LockGate& gate() { return gate_; }
   /// A node has died: nobody waits for its answers. Any context.

@@ -34,6 +34,18 @@ Objects::Objects(Mutexes& mutexes, nic::Nic& nic, CoherenceHook& hook, Stats& st
 
 Objects::~Objects() { nic_.set_message_handler(nic::MessageKind::sync_wake, nullptr); }
 
+std::vector<Held> Objects::wanted() {
+  std::vector<Held> wanted;
+  mutexes_.each_at_rest([&](LockState& lock) {
+    if (!SyncId{lock.offset}.is_object()) return;
+    const ObjectState& state = static_cast<const Object&>(lock).state;
+    if (state.queue.empty()) return;
+    const bool counts = state.kind == ObjectKind::semaphore || state.kind == ObjectKind::wait_queue;
+    wanted.push_back({SyncId{lock.offset}, Held::kState, state.count, counts ? state.queue.size() : state.limit});
+  });
+  return wanted;
+}
+
 LockState& Objects::make_state() { return table_->objects.emplace_back(); }
 
 Objects::Object& Objects::named(std::uint64_t offset) {

@@ -41,6 +41,7 @@
 namespace netvm::sync {
 
 class Mutexes;
+struct Held;
 
 /// Common to all operations. `offset` names the object, `who` the calling thread, as for a mutex. `deadline` (absolute): E_TIMEOUT after it, with nothing
 /// changed; a deadline that has passed means: do not wait for others. E_INVALID: misuse, as the operation says, or the object is used as another
@@ -126,6 +127,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// `done` = false: it failed, and the next who waits tries.
   Status end_once(std::uint64_t offset, std::uint64_t who, bool done);
 
+  /// How the objects stand whose tokens lie idle here, and whose queues somebody stands in.
+  [[nodiscard]] std::vector<Held> wanted();
   LockState& make_state() override;
   [[nodiscard]] bool in_use(SyncId object) override;
   void forget(SyncId object, bool here) override;

@@ -25,9 +25,14 @@ class Sync::Impl {
               collectives.give_up();
             },
             [this] { objects.mend(); }),
-        watchdog({config.watchdog, [this] { return mutexes.held_and_wanted(); }, config.name_of, config.report}, nic, mutexes.waits()) {}
+        watchdog({config.watchdog, [this] { return held_and_wanted(); }, config.name_of, config.report}, nic, mutexes.waits()) {}
 
   ~Impl() { objects.close(); }
+  [[nodiscard]] std::vector<Held> held_and_wanted() {
+    std::vector<Held> held = mutexes.held_and_wanted();
+    for (const Held& state : objects.wanted()) held.push_back(state);
+    return held;
+  }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 

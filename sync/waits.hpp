@@ -34,8 +34,11 @@ struct Wait {
 
 /// Something that a thread of this node has, and others wait for.
 struct Held {
+  static constexpr std::uint64_t kState = UINT64_MAX;
   SyncId object;
-  std::uint64_t who = 0;
+  std::uint64_t who = 0;      ///< kState: nobody; the object's state is here, and others wait for it to change
+  std::uint64_t value = 0;    ///< of a state: its count
+  std::uint64_t awaited = 0;  ///< of a state: its limit; of one without, how many wait
 };
 
 class Waits {

@@ -89,13 +89,38 @@ std::optional<std::pair<std::uint64_t, std::vector<Standing>>> decode_standings(
 
 // ---- the report ------------------------------------------------------------------------------------------------------------
 
+namespace {
+// Of what nobody holds as a mutex is held. `state`: null if no node said.
+std::string how_it_stands(const Standing& wait, const Standing* state) {
+  if (is_counter(wait.object)) return {};
+  const std::string_view what = wait.what;
+  if (!wait.object.is_object() || what == "object's lock") return "; nobody holds it";
+  if (state == nullptr) return {};
+  const std::uint64_t count = state->value;
+  const std::uint64_t other = state->awaited;
+  const auto threads = [](std::uint64_t n) { return n == 1 ? std::string("1 thread waits") : fmt::format("{} threads wait", n); };
+  if (what == "semaphore") return fmt::format("; it has {} permits, and {}", count, threads(other));
+  if (what == "condition") return fmt::format("; {} to be notified", threads(other));
+  if (what == "barrier") return fmt::format("; {} of its {} arrivals are missing", count, other);
+  if (what == "latch") return fmt::format("; its count is {}", count);
+  if (what == "flag") return "; it is not set";
+  if (what == "once flag" && other != 0) return fmt::format("; a thread of node {} runs its function", other - 1);
+  if (what == "rw lock" && other != 0) return fmt::format("; a thread of node {} writes", other - 1);
+  if (what == "rw lock" && count != 0) return "; others read";
+  return {};
+}
+}  // namespace
+
 std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> standings, Nanos limit,
                                         const std::function<std::string(SyncId)>& name) {
   std::map<SyncId, std::vector<Thread>> holders;
   std::map<Thread, const Standing*> waits;
+  std::map<SyncId, const Standing*> states;
   for (const Standing& standing : standings) {
     const Thread thread{standing.node, standing.who};
-    if (standing.holds) {
+    if (standing.holds && standing.who == Held::kState) {
+      states[standing.object] = &standing;
+    } else if (standing.holds) {
       holders[standing.object].push_back(thread);
     } else if (standing.who != 0) {
       waits[thread] = &standing;
@@ -124,7 +149,8 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
       line += fmt::format(", which {} holds", name_of(holder));
       if (wait != waits.end()) line += fmt::format(", which waits for {}", thing(*wait->second));
     }
-    if (holders[standing.object].empty() && !is_counter(standing.object)) line += "; nobody holds it";
+    const auto state = states.find(standing.object);
+    if (holders[standing.object].empty()) line += how_it_stands(standing, state == states.end() ? nullptr : state->second);
     lines.push_back(line);
     // Follows from holder to holder until it comes back, or to a thread that waits for nothing.
     std::vector<Thread> path{waiter};
@@ -194,7 +220,9 @@ std::vector<Standing> Watchdog::own_standings() const {
         {nic_.node(), false, wait.what, wait.object, wait.who, std::max<Nanos>(now - wait.since, 0), wait.value, wait.awaited});
   }
   if (options_.held) {
-    for (const Held& held : options_.held()) standings.push_back({nic_.node(), true, {}, held.object, held.who, 0});
+    for (const Held& held : options_.held()) {
+      standings.push_back({nic_.node(), true, {}, held.object, held.who, 0, held.value, held.awaited});
+    }
   }
   return standings;
 }

@@ -27,13 +27,13 @@ namespace netvm::sync {
 /// What a thread does, as a node tells it.
 struct Standing {
   NodeId node{};
-  bool holds = false;  ///< else it waits
+  bool holds = false;  ///< else it waits. With who == Held::kState: says how the object stands
   std::string what;    ///< of a wait
   SyncId object;
   std::uint64_t who = 0;
   Nanos age = 0;              ///< of a wait
-  std::uint64_t value = 0;    ///< as in Wait
-  std::uint64_t awaited = 0;  ///< as in Wait
+  std::uint64_t value = 0;    ///< as in Wait, Held
+  std::uint64_t awaited = 0;  ///< as in Wait, Held
 };
 
 [[nodiscard]] Bytes encode_standings(std::uint64_t question, std::span<const Standing> standings);

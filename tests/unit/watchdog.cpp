@@ -29,6 +29,25 @@ TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits f
                                  "holds it"});
 }
 
+TEST_CASE("watchdog: of what nobody can hold it says how it stands") {
+  const auto line_of = [](const char* what, std::uint64_t value, std::uint64_t other) {
+    const SyncId object = SyncId::of_object(7);
+    const std::vector<Standing> all{{NodeId{1}, false, what, object, 3, 5 * kSecond},
+                                    {NodeId{0}, true, "", object, Held::kState, 0, value, other}};
+    const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, [](SyncId) { return std::string("X"); });
+    REQUIRE(lines.size() == 1);
+    return lines[0].substr(std::string("thread 3 of node 1 has waited 5.0 s for the ").size());
+  };
+  CHECK(line_of("semaphore", 0, 1) == "semaphore X; it has 0 permits, and 1 thread waits");
+  CHECK(line_of("condition", 0, 2) == "condition X; 2 threads wait to be notified");
+  CHECK(line_of("barrier", 2, 4) == "barrier X; 2 of its 4 arrivals are missing");
+  CHECK(line_of("latch", 3, 0) == "latch X; its count is 3");
+  CHECK(line_of("flag", 0, 0) == "flag X; it is not set");
+  CHECK(line_of("once flag", 1, 3) == "once flag X; a thread of node 2 runs its function");
+  CHECK(line_of("rw lock", 0, 1) == "rw lock X; a thread of node 0 writes");
+  CHECK(line_of("rw lock", 2, 0) == "rw lock X; others read");
+}
+
 TEST_CASE("watchdog: a wait for an event counter is told with its value; nobody holds one") {
   const Standing by_nic{NodeId{1}, false, "event counter", counter_object(5), 0, 5 * kSecond, 3, 16};
   Standing by_thread = by_nic;
