@@ -54,7 +54,7 @@ Result<bool> Mutexes::try_to_place(const MemoryRange& memory, const HomeRule& ru
     placed.number = census_.number;
   }
   // Last counts who has the token: of a lock that was recovered just now not all know.
-  std::ranges::stable_partition(tails, [](const LockTail& lock) { return (lock.tail & kLostTail) != 0; });
+  std::stable_partition(tails.begin(), tails.end(), [](const LockTail& lock) { return (lock.tail & kLostTail) != 0; });
   const bool stands_still = used && !*used;
   const bool inside = stands_still && gate_.enter_after(*deaths);
   Status written = Status::ok;
