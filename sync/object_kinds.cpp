@@ -158,9 +158,9 @@ Objects::Woken Objects::next_to_run(ObjectState& state) {
   return next;
 }
 
-Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up) {
+Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up, bool again) {
   Object& object = named(offset);
-  if (at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kOnceDone; })) return false;
+  if (!again && at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kOnceDone; })) return false;
   const Result<Object*> entered = enter(object, who, ObjectKind::once);
   if (!entered) return entered.status();
   ObjectState& state = object.state;
@@ -170,7 +170,7 @@ Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who, const 
     if (!ok(status)) return status;
     return outcome != kOnceDone;
   }
-  const bool mine = state.count == kOnceNotDone;
+  const bool mine = again || state.count == kOnceNotDone;
   if (mine) {
     state.count = kOnceRuns;
     state.limit = nic_.node().value + 1;

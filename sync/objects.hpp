@@ -122,8 +122,9 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Status await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
 
   // ---- once ----------------------------------------------------------------------------------------------------------------------------
-  /// True: this thread must do it and then call end_once(). False: it has been done.
-  Result<bool> begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up = nullptr);
+  /// True: this thread must do it and then call end_once(). False: it has been done. `again`: once more, if it has been done; of several who say so at
+  /// once each does it, in turn.
+  Result<bool> begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up = nullptr, bool again = false);
   /// `done` = false: it failed, and the next who waits tries.
   Status end_once(std::uint64_t offset, std::uint64_t who, bool done);
 

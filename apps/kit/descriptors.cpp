@@ -110,15 +110,20 @@ union Ancillary {
   cmsghdr aligned;
 };
 
+/// Of this node's copy: somebody closes it. Returns whether there was one. Under the books' mutex.
+bool forget_copy(int fd) {
+  Copy& copy = books().copies[fd];
+  ++copy.drops;
+  return std::exchange(copy.here, false);
+}
+
 /// The owner's part. Never waits (invariant 2). `give`: the descriptor to send.
 Reply answer(const Request& request, int* give) {
   Books& all = books();
   Reply reply;
   const std::lock_guard guard(all.mutex);
   if (request.what == Ask::drop) {
-    Copy& copy = all.copies[request.fd];
-    ++copy.drops;
-    if (std::exchange(copy.here, false)) ::close(request.fd);
+    if (forget_copy(request.fd)) ::close(request.fd);
     return reply;
   }
   const bool closing = all.closing.count(request.fd) != 0;
@@ -373,9 +378,24 @@ int Descriptors::close(int fd) {
 }
 
 void Descriptors::recall(int fd) {
-  if (!is_open() || !is_mine(fd) || !program_calls()) return;
+  if (!is_open() || fd <= 2 || !program_calls()) return;
+  const int owner = owner_of(fd);
+  if (owner < 0) return;
   in_runtime([=] {
     NodeSet copies;
+    if (owner != g_node) {
+      const Reply begun = ask(owner, Ask::begin_close, fd);
+      if (begun.error != 0) return;
+      copies = begun.copies;
+      copies.reset(static_cast<std::size_t>(g_node));  // the caller closes this one
+      {
+        const std::lock_guard guard(books().mutex);
+        static_cast<void>(forget_copy(fd));
+      }
+      drop_copies(copies, fd);
+      static_cast<void>(ask(owner, Ask::end_close, fd));
+      return;
+    }
     {
       Books& all = books();
       const std::lock_guard guard(all.mutex);
@@ -389,7 +409,9 @@ void Descriptors::recall(int fd) {
 }
 
 void Descriptors::require_target(const char* call, int fd) {
-  if (!is_open() || !program_calls() || fd <= 2 || is_mine(fd)) return;
+  if (!is_open() || !program_calls() || is_mine(fd)) return;
+  if (fd == 0 && g_node != 0) misuse(call, "descriptor 0 is node 0's for the threads of all nodes: let a thread there do that");
+  if (fd <= 2) return;
   const int owner = owner_of(fd);
   if (owner < 0 && static_cast<unsigned>(fd) >= g_first) return;
   misuse(call, owner >= 0

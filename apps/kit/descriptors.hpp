@@ -37,7 +37,7 @@ class Descriptors {
 
   /// close() of any node's number.
   static int close(int fd);
-  /// Before this node closes one of its own otherwise (fclose(), dup2()): copies at other nodes end first.
+  /// Before this node closes a number, whoever's it is, in another way (fclose(), pclose(), closedir(), dup2()): it ends for all others.
   static void recall(int fd);
   /// Whether dup2() may take the number. Ends the job if it is another node's or NetVM's.
   static void require_target(const char* call, int fd);

@@ -60,6 +60,8 @@ NETVM_REAL(truncate);
 NETVM_REAL(unlink);
 NETVM_REAL(setvbuf);
 NETVM_REAL(popen);
+NETVM_REAL(pclose);
+NETVM_REAL(closedir);
 NETVM_REAL(freopen);
 NETVM_REAL(posix_spawn);
 NETVM_REAL(posix_spawnp);
@@ -253,6 +255,16 @@ FILE* popen(const char* command, const char* mode) {
   const kit::FileArea::Opening opening;
   return kit::Descriptors::adopt(kit::with_private_texts(
       command, mode, [](const char* its_command, const char* its_mode) { return kit::real_popen(its_command, its_mode); }));
+}
+int pclose(FILE* file) {
+  kit::require_own_file("pclose()", file, __builtin_return_address(0));
+  kit::Descriptors::recall(file->_fileno);
+  return kit::in_runtime(
+      [file] { return kit::real_pclose(file); });  // the C library is told the status on the stack, which is shared memory
+}
+int closedir(DIR* folder) {
+  kit::Descriptors::recall(::dirfd(folder));
+  return kit::real_closedir(folder);
 }
 // It closes the file before it opens the other: there is no second try.
 FILE* freopen(const char* path, const char* mode, FILE* file) {

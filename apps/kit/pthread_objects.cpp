@@ -182,15 +182,15 @@ int leave(std::uint64_t key) {
 
 class Once {
  public:
-  explicit Once(std::uint64_t key) : key_(key) {
-    const Status status = in_runtime([this] {
-      return as_kind(key_, sync::ObjectKind::once, [this] {
-        const Result<bool> mine = objects().begin_once(key_, detail::this_thread_id());
+  Once(std::uint64_t key, bool again) : key_(key) {
+    const Status status = in_runtime([this, again] {
+      return as_kind(key_, sync::ObjectKind::once, [this, again] {
+        const Result<bool> mine = objects().begin_once(key_, detail::this_thread_id(), nullptr, again);
         mine_ = mine.has_value() && *mine;
         return mine.status();
       });
     });
-    static_cast<void>(error_of(status, "pthread_once()"));
+    error_ = error_of(status, "pthread_once()");
   }
   /// If an exception or pthread_exit() comes through, the next one tries.
   ~Once() {
@@ -200,14 +200,34 @@ class Once {
   }
   Once(const Once&) = delete;
   Once& operator=(const Once&) = delete;
+  [[nodiscard]] int error() const { return error_; }
   [[nodiscard]] bool must_do() const { return mine_; }
   void done() { done_ = true; }
 
  private:
   std::uint64_t key_;
+  int error_ = 0;
   bool mine_ = false;
   bool done_ = false;
 };
+
+// The program's word says whether it has been done, as the C library's does: what is zero again (a new object at the address of an old one, whose
+// constructor is no call) is to be done again. It is looked at behind the object's acquire, so it is as new as the object.
+constexpr pthread_once_t kDone = 2;  // the C library's value: what it has done before there were nodes counts, too
+
+int once(std::uint64_t key, pthread_once_t* word, void (*routine)()) {
+  for (bool again = false;; again = true) {
+    Once mine(key, again);
+    if (mine.error() != 0) return mine.error();
+    if (*word == PTHREAD_ONCE_INIT && !mine.must_do()) continue;
+    if (*word == PTHREAD_ONCE_INIT) {
+      routine();
+      *word = kDone;
+    }
+    mine.done();
+    return 0;
+  }
+}
 
 template <class Memory>
 Memory* memory_of(void* object) {
@@ -320,12 +340,7 @@ int pthread_rwlock_unlock(pthread_rwlock_t* lock) noexcept {
 int pthread_once(pthread_once_t* once, void (*routine)()) {
   const auto key = shared_key(once);
   if (!key) return kit::real_pthread_once(once, routine);
-  kit::Once mine(*key);
-  if (mine.must_do()) {
-    routine();
-    mine.done();
-  }
-  return 0;
+  return kit::once(*key, once, routine);
 }
 
 }  // extern "C"

@@ -71,8 +71,7 @@ namespace netvm::kit {
 
 extern "C" {
 
-// What is done to the file as a whole. freopen() is in more_system_calls.cpp.
-NETVM_FILE_CALL(int, pclose, (FILE * file), file, file)
+// What is done to the file as a whole. freopen() and pclose() are in more_system_calls.cpp.
 NETVM_FILE_CALL(int, fflush, (FILE * file), file, file)
 NETVM_FILE_CALL(int, fflush_unlocked, (FILE * file), file, file)
 NETVM_FILE_CALL(int, fseek, (FILE * file, long to, int from), file, file, to, from)

@@ -198,6 +198,20 @@ void futures() {
   CHECK(rounds >= 10);
 }
 
+// A new once_flag where another one was: its constructor is no call, so the memory alone tells.
+void once_again() {
+  int done = 0;
+  const auto flag = std::make_unique<std::once_flag>();
+  for (int i = 0; i < 3; ++i) {
+    new (flag.get()) std::once_flag;
+    on_threads([&](int) { std::call_once(*flag, [&] { ++done; }); });
+    CHECK(done == i + 1);
+    std::promise<int> promise;
+    promise.set_value(i);
+    CHECK(std::async(std::launch::async, [&] { return promise.get_future().get(); }).get() == i);
+  }
+}
+
 struct Counted {
   Counted() { ++living; }
   ~Counted() { --living; }
@@ -261,6 +275,7 @@ int main(int argc, char** argv) {
   atomics();
   meetings();
   futures();
+  once_again();
   thread_locals();
   streams();
   return 0;

@@ -115,6 +115,30 @@ static void* expect_end(void* argument) {
   return NULL;
 }
 
+/* The end of a FILE over another node's descriptor, and of a command's, is the end for all. */
+static void* write_and_end(void* end) {
+  FILE* file = fdopen(*(int*)end, "w");
+  CHECK(file != NULL && fputs("from a FILE", file) >= 0 && fclose(file) == 0);
+  return NULL;
+}
+static void* write_to_command(void* end) {
+  CHECK(write(*(int*)end, "to a command", 12) == 12);
+  return NULL;
+}
+static void end_files(void) {
+  char text[16];
+  int ends[2];
+  pthread_t thread;
+  for (int i = 0; i < kTurns; ++i) {
+    CHECK(pipe(ends) == 0 && pthread_create(&thread, NULL, write_and_end, &ends[1]) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(read(ends[0], text, sizeof text) == 11 && read(ends[0], text, sizeof text) == 0 && close(ends[0]) == 0);
+    FILE* command = popen("cat > /dev/null", "w");
+    CHECK(command != NULL);
+    ends[1] = fileno(command);
+    CHECK(pthread_create(&thread, NULL, write_to_command, &ends[1]) == 0 && pthread_join(thread, NULL) == 0 && pclose(command) == 0);
+  }
+}
+
 static void share_descriptors(void) {
   char log[80], line[16];
   struct turn turn = {0};
@@ -240,6 +264,7 @@ int main(void) {
   on_two(write_it, NULL);
   on_two(open_it, NULL);
   share_descriptors();
+  end_files();
   fd = open(name, O_RDONLY);
   char* mapped = mmap(NULL, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   CHECK(mapped != MAP_FAILED);

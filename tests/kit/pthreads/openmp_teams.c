@@ -61,7 +61,7 @@ static void loops(void) {
 }
 
 static void blocks(void) {
-  int once = 0, counted = 0, parts = 0, copied = 0;
+  int once = 0, parts = 0, copied = 0, critical = 0, named = 0, locked = 0, counted = 0;
   omp_lock_t lock;
   omp_nest_lock_t nested;
   omp_init_lock(&lock);
@@ -74,13 +74,13 @@ static void blocks(void) {
 #pragma omp single copyprivate(own)
     own = 7;
 #pragma omp critical
-    counted += own;
+    critical += own;
 #pragma omp critical(named)
-    counted += own;
+    named += own;
 #pragma omp atomic
     copied += own;
     omp_set_lock(&lock);
-    counted += own;
+    locked += own;
     omp_unset_lock(&lock);
     omp_set_nest_lock(&nested);
     omp_set_nest_lock(&nested);
@@ -89,7 +89,7 @@ static void blocks(void) {
     omp_unset_nest_lock(&nested);
 #pragma omp barrier
 #pragma omp master
-    CHECK(counted == kTeam * 22 && copied == kTeam * 7);
+    CHECK(counted == kTeam && copied == kTeam * 7 && critical == copied && named == copied && locked == copied);
 #pragma omp sections
     {
 #pragma omp section
