@@ -230,6 +230,19 @@ void drop_copies(const NodeSet& copies, int fd) {
   }
 }
 
+/// Closes the number at its owner and wherever it was lent to. `caller_closes`: but for this node's copy. Returns errno's value, or 0. in_runtime().
+int end_for_all(int owner, int fd, bool caller_closes) {
+  Reply begun = ask(owner, Ask::begin_close, fd);
+  if (begun.error != 0) return begun.error;
+  if (caller_closes) {
+    begun.copies.reset(static_cast<std::size_t>(g_node));
+    const std::lock_guard guard(books().mutex);
+    static_cast<void>(forget_copy(fd));
+  }
+  drop_copies(begun.copies, fd);
+  return ask(owner, Ask::end_close, fd).error;
+}
+
 unsigned highest_descriptor() {
   unsigned highest = 2;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
@@ -368,10 +381,7 @@ int Descriptors::close(int fd) {
   const int owner = owner_of(fd);
   const int error = in_runtime([=]() -> int {
     if (owner < 0) return static_cast<unsigned>(fd) < g_first ? EBADF : real_close(fd) == 0 ? 0 : errno;  // NetVM's are not there for it
-    const Reply begun = ask(owner, Ask::begin_close, fd);
-    if (begun.error != 0) return begun.error;
-    drop_copies(begun.copies, fd);
-    return ask(owner, Ask::end_close, fd).error;
+    return end_for_all(owner, fd, false);
   });
   if (error != 0) errno = error;
   return error == 0 ? 0 : -1;
@@ -382,20 +392,11 @@ void Descriptors::recall(int fd) {
   const int owner = owner_of(fd);
   if (owner < 0) return;
   in_runtime([=] {
-    NodeSet copies;
     if (owner != g_node) {
-      const Reply begun = ask(owner, Ask::begin_close, fd);
-      if (begun.error != 0) return;
-      copies = begun.copies;
-      copies.reset(static_cast<std::size_t>(g_node));  // the caller closes this one
-      {
-        const std::lock_guard guard(books().mutex);
-        static_cast<void>(forget_copy(fd));
-      }
-      drop_copies(copies, fd);
-      static_cast<void>(ask(owner, Ask::end_close, fd));
+      static_cast<void>(end_for_all(owner, fd, true));
       return;
     }
+    NodeSet copies;
     {
       Books& all = books();
       const std::lock_guard guard(all.mutex);
