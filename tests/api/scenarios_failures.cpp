@@ -84,12 +84,14 @@ void outlives_a_node(Job& job) {
   struct Objects {
     mutex held, free;
     binary_semaphore permit, signal;
+    binary_semaphore seen[3];  // by this node: all that is lost
     shared_mutex shared;
   };
   auto* objects = job.allocate_all<Objects>(1, {.placement = Placement::at(0)});
   if (job.node() == 0) {
     objects->permit.init(1);
     objects->signal.init(0);
+    for (binary_semaphore& node : objects->seen) node.init(0);
     const std::scoped_lock hold(objects->free);  // it is at a node that lives
   }
   job.barrier();
@@ -115,6 +117,9 @@ void outlives_a_node(Job& job) {
   EXPECT(owner_dead([&] { objects->held.lock(); }));  // for good
   EXPECT(owner_dead([&] { objects->permit.acquire(); }));
   EXPECT(owner_dead([&] { objects->shared.lock_shared(); }));
+  // Who is slow must find everything lost, too, before it is made again; a barrier would need the dead node.
+  objects->seen[job.node()].release();
+  objects->seen[2 - job.node()].acquire();
   // Somebody makes them again, one of all who try.
   {
     if (!objects->held.recover()) objects->held.lock();
