@@ -313,10 +313,14 @@ Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
     const bool progressed = drive_in_wait();
     if (changed()) return stop_waiting(polling, Status::ok);
     if (stopping()) return Status::cancelled;
-    if (progressed) continue;
+    if (progressed) {
+      spin.renew();
+      continue;
+    }
     const Nanos now = env_.now();
     if (now >= deadline) return stop_waiting(polling, Status::timeout);
     if (spin.lasts(now)) {
+      polling.start();
       env_.relax();
       if (look_for(changed)) return stop_waiting(polling, Status::ok);
       continue;

@@ -133,11 +133,18 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
   for (;;) {
     const bool progressed = impl_->drive();
     if (completion.done()) return stop_waiting(polling, completion.status());  // shut_down() and declare_dead() end it, too
-    if (progressed || spin.turn()) continue;
+    if (progressed) {
+      spin.renew();
+      continue;
+    }
+    if (spin.turn()) continue;
     if (impl_->forked.load()) return Status::forked;  // the parent's
     const Nanos now = env_.now();
     if (now >= deadline) return stop_waiting(polling, Status::timeout);
-    if (spin.lasts(now)) continue;
+    if (spin.lasts(now)) {
+      polling.start();
+      continue;
+    }
     polling.stop();
     const ParkOn word = completion.prepare_park();
     if (!completion.done()) impl_->park(word, deadline);

@@ -19,7 +19,13 @@ class SpinBudget {
     env_.relax();
     return ++turns_ % kTurns != 0;
   }
-  /// Whether to go on spinning. Once false, false for ever.
+  /// Something has happened: somebody is at work, and the next thing is probably near. Where anything is spun at all, all of it again.
+  void renew() {
+    if (looked_at_ == 0) return;
+    left_ = env_.spin_budget();
+    looked_at_ = 0;
+  }
+  /// Whether to go on spinning. Once false, false until renew().
   bool lasts(Nanos now) {
     if (left_ <= 0) return false;
     if (looked_at_ != 0) left_ -= now - looked_at_;
