@@ -199,9 +199,9 @@ constexpr std::array kInfos{
                 "On which nodes the threads of a pthreads program run (netvm-cc): cyclic, one node after the other; block or block:N, N "
                 "threads (as "
                 "--threads says) to a node, then the next; or a list of nodes that are taken in turn, such as 0,1,1,3."},
-    SettingInfo{
-        "NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
-        "How long a thread spins before it sleeps. auto is 0 where the application threads of this host's nodes outnumber its cores."},
+    SettingInfo{"NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
+                "How long a thread spins before it sleeps, counted anew whenever it was of use to another node. auto is 0 where the "
+                "application threads of this host's nodes outnumber its cores."},
     SettingInfo{"NETVM_BIND", "--bind", "on|off", "on",
                 "Bind each application thread and each engine to a core of its own, where there are enough cores for all of them."},
     SettingInfo{"NETVM_START_TIMEOUT", "--start-timeout", "SECONDS", "30",

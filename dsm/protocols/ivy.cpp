@@ -51,13 +51,6 @@ struct Ivy::Record {
   std::vector<Request> waiting;  // invariant 3
 };
 
-// What leaves when the latch is free: copying a page under it would keep other threads spinning.
-struct Ivy::Grant {
-  NodeId to;
-  Message message;
-  std::vector<std::byte> copyset;
-};
-
 Ivy::Ivy(ProtocolEnv& env) : env_(env) {}
 Ivy::~Ivy() = default;
 
@@ -96,9 +89,13 @@ void Ivy::acquire(PageId page, bool write) {
       ask(page, entry, record, write);
     }
   }
+  await_grant(page, "the grant of a page");
+  install({&page, 1});
+}
+
+void Ivy::await_grant(PageId page, const char* what) {
   env_.wait_until(
-      word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page");
-  install(page, entry);
+      word_of(page), [&entry = env_.entry(page)] { return load(entry).granted; }, what);
 }
 
 // Nobody need be asked; but to write, the copies of others must go first. Whether that is done already.
@@ -119,7 +116,7 @@ bool Ivy::acquire_as_owner(PageId page, PageEntry& entry, Record& record, bool w
   return true;
 }
 
-void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write) {
+void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write, sc::Outbox* together) {
   Copy copy = load(entry);
   const bool has_copy = copy.phase == Phase::S;
   copy.phase = !write ? Phase::IS : has_copy ? Phase::SM : Phase::IM;
@@ -128,12 +125,16 @@ void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write) {
   const bool follows = follows_owner(entry.home());
   record.asked = follows ? record.hint : entry.home();
   if (follows && write) record.hint = env_.node();
-  send(record.asked, write ? Kind::get_exclusive : Kind::get_shared, page, has_copy ? sc::kHasCopy : std::uint8_t{0}, 0, env_.node());
+  const std::uint8_t flags = has_copy ? sc::kHasCopy : std::uint8_t{0};
+  const Kind kind = write ? Kind::get_exclusive : Kind::get_shared;
+  if (together != nullptr) return together->add(env_, record.asked, {kind, flags, 0, env_.node(), page.value, 0});
+  send(record.asked, kind, page, flags, 0, env_.node());
 }
 
 // Asks for all of them, then waits for each: invariant 9.
 void Ivy::on_read_ahead(std::span<const PageId> units) {
   std::vector<PageId> asked;
+  sc::Outbox requests;
   for (const PageId page : units) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
@@ -142,34 +143,38 @@ void Ivy::on_read_ahead(std::span<const PageId> units) {
     if (record.owner) {
       (void)acquire_as_owner(page, entry, record, false);
     } else if (record.invalidator == kNobody) {
-      ask(page, entry, record, false);
+      ask(page, entry, record, false, &requests);
       asked.push_back(page);
     }
   }
-  for (const PageId page : asked) {
-    PageEntry& entry = env_.entry(page);
-    env_.wait_until(
-        word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page that is read ahead");
-    install(page, entry);
+  requests.leave(env_, false);
+  for (std::span<const PageId> left(asked); !left.empty();) {
+    await_grant(left.front(), "the grant of a page that is read ahead");
+    const std::size_t run = sc::length_of_run(env_, left, [this](PageId page) { return load(env_.entry(page)).granted; });
+    install(left.first(run));
+    left = left.subspan(run);
   }
 }
 
-void Ivy::install(PageId page, PageEntry& entry) {
+// Neighbours, granted for the same; from the grant on nobody else touches their rights.
+void Ivy::install(std::span<const PageId> run) {
+  const bool write = load(env_.entry(run.front())).phase != Phase::IS;
+  env_.set_access(run, write ? Access::write : Access::read);
+  const auto now = static_cast<std::uint64_t>(env_.env().now());
   Grants grants;
-  {
+  for (const PageId page : run) {
+    PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     Record& record = record_of(page, entry);
-    Copy copy = load(entry);
-    const bool write = copy.phase != Phase::IS;
+    const Copy copy = load(entry);
     if (copy.with_data) env_.count(page, Stat::pages_fetched);
-    env_.set_access(page, write ? Access::write : Access::read);
     record.blank = record.blank && !write;
     record.dropped = false;
     record.borrowed = !write;
-    store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())});
+    store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, false, now});
     settle(page, entry, record, grants);
   }
-  deliver(page, grants);
+  grants.leave(env_, true);
 }
 
 // ---- messages -------------------------------------------------------------------------------------------------------------
@@ -177,50 +182,50 @@ void Ivy::install(PageId page, PageEntry& entry) {
 void Ivy::on_message(NodeId from, std::span<const std::byte> body) {
   std::span<const std::byte> more;
   const Message message = sc::decode(body, name(), &more);
-  const PageId page{message.page};
-  NETVM_CHECK(env_.is_shared(page) && message.node.value < env_.nodes(), "%s: node %u speaks of page %llu and node %u", name(), from.value,
-              number(page), message.node.value);
-  PageEntry& entry = env_.entry(page);
+  const PageId last{message.at(message.more).page};
+  NETVM_CHECK(env_.is_shared(PageId{message.page}) && env_.is_shared(last) && message.node.value < env_.nodes(),
+              "%s: node %u speaks of page %llu and node %u", name(), from.value, number(PageId{message.page}), message.node.value);
+  if (message.more != 0) return on_run(from, message);
   Grants grants;
   {
-    const std::scoped_lock latch(entry.latch);
-    switch (message.kind) {
-      case Kind::get_shared:
-      case Kind::get_exclusive:
-        on_request(page, entry, {message.node, message.kind == Kind::get_exclusive, (message.flags & sc::kHasCopy) != 0, message.hops},
-                   grants);
-        break;
-      case Kind::grant:
-        on_grant(page, entry, from, message, more);
-        break;
-      case Kind::chased:
-        on_chased(page, entry);
-        break;
-      case Kind::invalidate:
-        on_invalidate(page, entry, from, grants);
-        break;
-      case Kind::invalidated:
-        on_invalidated(page, entry, from);
-        break;
-      case Kind::resume:
-        if (entry.data == 0) break;  // freed meanwhile
-        record_of(page, entry).timer = false;
-        settle(page, entry, record_of(page, entry), grants);
-        break;
-      default:
-        NETVM_CHECK(false, "%s: node %u sent message %u", name(), from.value, static_cast<unsigned>(message.kind));
-    }
+    const std::scoped_lock latch(env_.entry(PageId{message.page}).latch);
+    on_one(from, message, more, grants);
   }
-  deliver(page, grants);
+  grants.leave(env_, true);
 }
 
-void Ivy::deliver(PageId page, Grants& grants) {
-  for (const Grant& grant : grants) {
-    if ((grant.message.flags & sc::kWithData) != 0) {
-      sc::push_page(env_, page, grant.to, grant.message, grant.copyset);
-    } else {
-      env_.send(grant.to, std::as_bytes(std::span(&grant.message, 1)), grant.copyset);
-    }
+void Ivy::on_run(NodeId from, const Message& run) {
+  Grants grants;
+  {
+    const sc::LatchedRun latches(env_, run);
+    if (run.kind == Kind::get_shared) share_together(run);
+    for (std::uint32_t i = 0; i <= run.more; ++i) on_one(from, run.at(i), {}, grants);
+  }
+  grants.leave(env_, true);
+}
+
+void Ivy::on_one(NodeId from, const Message& message, std::span<const std::byte> more, Grants& grants) {
+  const PageId page{message.page};
+  PageEntry& entry = env_.entry(page);
+  switch (message.kind) {
+    case Kind::get_shared:
+    case Kind::get_exclusive:
+      return on_request(page, entry, {message.node, message.kind == Kind::get_exclusive, (message.flags & sc::kHasCopy) != 0, message.hops},
+                        grants);
+    case Kind::grant:
+      return on_grant(page, entry, from, message, more);
+    case Kind::chased:
+      return on_chased(page, entry);
+    case Kind::invalidate:
+      return on_invalidate(page, entry, from, grants);
+    case Kind::invalidated:
+      return on_invalidated(page, entry, from);
+    case Kind::resume:
+      if (entry.data == 0) return;  // freed meanwhile
+      record_of(page, entry).timer = false;
+      return settle(page, entry, record_of(page, entry), grants);
+    default:
+      NETVM_CHECK(false, "%s: node %u sent message %u", name(), from.value, static_cast<unsigned>(message.kind));
   }
 }
 
@@ -291,10 +296,31 @@ bool Ivy::kept(PageId page, const Copy& copy, Record& record) {
   return true;
 }
 
+// What this node alone may write, and may give up now, it gives up with one change of rights: the requests that follow find it done.
+void Ivy::share_together(const Message& run) {
+  std::vector<PageId> given_up;
+  for (std::uint32_t i = 0; i <= run.more; ++i) {
+    const PageId page{run.at(i).page};
+    PageEntry& entry = env_.entry(page);
+    if (entry.data == 0 || load(entry).phase != Phase::M) continue;
+    const Record& record = record_of(page, entry);
+    if (record.owner && !record.timer && record.waiting.empty() && sc::kept_until(load(entry), sc::kQuick, env_.env()) == 0) {
+      given_up.push_back(page);
+    }
+  }
+  if (given_up.empty()) return;
+  lower_access(given_up, Access::read);
+  for (const PageId page : given_up) note_lost(page, env_.entry(page), Access::read);
+}
+
 void Ivy::lose(PageId page, PageEntry& entry, Access to) {
+  if (load(entry).phase == Phase::I) return;
+  lower_access({&page, 1}, to);
+  note_lost(page, entry, to);
+}
+
+void Ivy::note_lost(PageId page, PageEntry& entry, Access to) {
   Copy copy = load(entry);
-  if (copy.phase == Phase::I) return;
-  lower_access(page, to);
   if (to == Access::none) env_.count(page, Stat::invalidations);
   sc::note_loss(copy, env_.env().now());
   copy.phase = to == Access::none ? Phase::I : Phase::S;
@@ -305,7 +331,7 @@ void Ivy::share(PageId page, PageEntry& entry, Record& record, const Request& re
   if (load(entry).phase == Phase::M) lose(page, entry, Access::read);
   record.copyset.add(request.node);
   const std::uint8_t flags = record.blank ? std::uint8_t{0} : sc::kWithData;
-  grants.push_back({request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}});
+  grants.add(env_, request.node, {Kind::grant, flags, 0, request.node, page.value, 0});
 }
 
 void Ivy::hand_over(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants) {
@@ -313,8 +339,9 @@ void Ivy::hand_over(PageId page, PageEntry& entry, Record& record, const Request
   const bool data = !record.blank && needs_data(request.has_copy, record.copyset.contains(request.node));
   record.copyset.remove(request.node);
   const auto flags = static_cast<std::uint8_t>(sc::kExclusive | (data ? sc::kWithData : 0));
-  grants.push_back({request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}});
-  record.copyset.append_to(grants.back().copyset);
+  sc::Outgoing grant{request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}};
+  record.copyset.append_to(grant.more);
+  grants.add(std::move(grant));
   record.copyset.clear();
   record.owner = record.blank = false;
 }
@@ -390,7 +417,7 @@ void Ivy::on_invalidate(PageId page, PageEntry& entry, NodeId from, Grants& gran
     return settle(page, entry, record, grants);
   }
   // This node wants to write, too, and comes later: its copy is of no use to the waiting thread.
-  lower_access(page, Access::none);
+  lower_access({&page, 1}, Access::none);
   env_.count(page, Stat::invalidations);
   copy.phase = Phase::IM;
   store(entry, copy);
@@ -419,19 +446,6 @@ Departure Ivy::on_evict(PageId page) {
 
 // ---- the end of an allocation -----------------------------------------------------------------------------------------------
 
-void Ivy::on_detach(PageRange pages) {
-  for (std::uint64_t i = pages.first.value; i < pages.end(); ++i) {
-    const PageId page{i};
-    PageEntry& entry = env_.entry(page);
-    const std::scoped_lock latch(entry.latch);
-    if (entry.state.load() != 0) {
-      env_.set_access(page, Access::none);
-      entry.state.store(0);
-    }
-    if (entry.data == 0) continue;
-    records_.give(record_of(page, entry));
-    entry.data = 0;
-  }
-}
+void Ivy::on_detach(PageRange pages) { sc::forget(env_, pages, records_); }
 
 }  // namespace netvm::dsm

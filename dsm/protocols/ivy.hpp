@@ -44,7 +44,7 @@ class Ivy : public Protocol {
 
   // The decisions that hold everything together; the tests replace them to prove that they notice.
   /// Takes rights away from this node's application.
-  virtual void lower_access(PageId page, Access to) { env_.set_access(page, to); }
+  virtual void lower_access(std::span<const PageId> units, Access to) { env_.set_access(units, to); }
   /// Whether a grant to write must bring the bytes: `has_copy` is what the requester believes, `listed` what the owner knows.
   [[nodiscard]] virtual bool needs_data(bool has_copy, bool listed) const { return !(has_copy && listed); }
   /// Whether this node may answer requests now. (The argument is for those who replace it.)
@@ -55,14 +55,18 @@ class Ivy : public Protocol {
 
  private:
   struct Record;
-  struct Grant;
-  using Grants = std::vector<Grant>;
+  using Grants = sc::Outbox;
 
   // the faulting thread
   void acquire(PageId page, bool write);
   bool acquire_as_owner(PageId page, PageEntry& entry, Record& record, bool write);
-  void ask(PageId page, PageEntry& entry, Record& record, bool write);
-  void install(PageId page, PageEntry& entry);
+  void ask(PageId page, PageEntry& entry, Record& record, bool write, sc::Outbox* together = nullptr);
+  void await_grant(PageId page, const char* what);
+  void install(std::span<const PageId> run);
+
+  // messages
+  void on_run(NodeId from, const sc::Message& run);
+  void on_one(NodeId from, const sc::Message& message, std::span<const std::byte> more, Grants& grants);
 
   // requests
   void on_request(PageId page, PageEntry& entry, const Request& request, Grants& grants);
@@ -72,8 +76,9 @@ class Ivy : public Protocol {
   bool kept(PageId page, const sc::Copy& copy, Record& record);
   void share(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants);
   void hand_over(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants);
+  void share_together(const sc::Message& run);
   void lose(PageId page, PageEntry& entry, Access to);
-  void deliver(PageId page, Grants& grants);
+  void note_lost(PageId page, PageEntry& entry, Access to);
 
   // answers
   void on_grant(PageId page, PageEntry& entry, NodeId from, const sc::Message& message, std::span<const std::byte> more);

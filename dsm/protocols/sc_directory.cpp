@@ -112,26 +112,23 @@ void ScDirectory::install(PageId page, PageEntry& entry, bool write, NodeId home
   if (load(entry).with_data && home != env_.node()) env_.fetch_page(page, home);
   const std::scoped_lock latch(entry.latch);
   env_.set_access(page, write ? Access::write : Access::read);
-  settle_right(page, entry, write, home);
+  const std::uint64_t transaction = settle_right(entry, write);
+  if (home == env_.node()) return on_confirm(page, entry, transaction);
+  send(home, {Kind::confirm, 0, 0, {}, page.value, transaction});
 }
 
-// The right is there. Latch held.
-void ScDirectory::settle_right(PageId page, PageEntry& entry, bool write, NodeId home) {
-  Copy copy = load(entry);
-  const std::uint64_t transaction = copy.number;
+// The right is there. Latch held. Returns the transaction that gave it.
+std::uint64_t ScDirectory::settle_right(PageEntry& entry, bool write) {
+  const Copy copy = load(entry);
   const Phase phase = write ? Phase::M : copy.clean ? Phase::E : Phase::S;
-  copy = {phase, false, false, !write, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())};
-  store(entry, copy);
-  if (home == env_.node()) {
-    on_confirm(page, entry, transaction);
-  } else {
-    send(home, {Kind::confirm, 0, 0, {}, page.value, transaction});
-  }
+  store(entry, {phase, false, false, !write, copy.losses, false, static_cast<std::uint64_t>(env_.env().now())});
+  return copy.number;
 }
 
 // Asks for all of them, then waits for each: invariant 8.
 void ScDirectory::on_read_ahead(std::span<const PageId> units) {
   std::vector<PageId> asked;
+  sc::Outbox requests;
   for (const PageId page : units) {
     PageEntry& entry = env_.entry(page);
     const NodeId home = entry.home();
@@ -144,19 +141,19 @@ void ScDirectory::on_read_ahead(std::span<const PageId> units) {
     }
     copy.phase = Phase::IS;
     store(entry, copy);
-    send(home, {Kind::get_shared, 0, 0, env_.node(), page.value, 0});
+    requests.add(env_, home, {Kind::get_shared, 0, 0, env_.node(), page.value, 0});
     asked.push_back(page);
   }
-  const auto granted = [this](PageId page) { return load(env_.entry(page)).granted; };
-  for (std::size_t i = 0; i < asked.size();) {
+  requests.leave(env_, false);
+  for (std::span<const PageId> left(asked); !left.empty();) {
+    const PageId first = left.front();
+    const NodeId home = env_.entry(first).home();
     env_.wait_until(
-        word_of(asked[i]), [&] { return granted(asked[i]); }, "the grant of a page that is read ahead");
-    const NodeId home = env_.entry(asked[i]).home();
-    std::size_t j = i + 1;
-    while (j < asked.size() && asked[j].value == env_.unit(asked[j - 1]).end() && env_.entry(asked[j]).home() == home && granted(asked[j]))
-      ++j;
-    install_run(std::span(asked).subspan(i, j - i), home);
-    i = j;
+        word_of(first), [&] { return load(env_.entry(first)).granted; }, "the grant of a page that is read ahead");
+    const std::size_t run =
+        sc::length_of_run(env_, left, [&](PageId page) { return env_.entry(page).home() == home && load(env_.entry(page)).granted; });
+    install_run(left.first(run), home);
+    left = left.subspan(run);
   }
 }
 
@@ -164,11 +161,13 @@ void ScDirectory::on_read_ahead(std::span<const PageId> units) {
 void ScDirectory::install_run(std::span<const PageId> run, NodeId home) {
   env_.fetch_pages({run.front(), env_.unit(run.back()).end() - run.front().value}, home);
   env_.set_access(run, Access::read);
+  sc::Outbox confirmations;
   for (const PageId page : run) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
-    settle_right(page, entry, false, home);
+    confirmations.add(env_, home, {Kind::confirm, 0, 0, {}, page.value, settle_right(entry, false)});
   }
+  confirmations.leave(env_, false);
 }
 
 void ScDirectory::on_grant(PageId page, PageEntry& entry, const Message& message) {
@@ -189,42 +188,61 @@ void ScDirectory::on_grant(PageId page, PageEntry& entry, const Message& message
 void ScDirectory::on_message(NodeId from, std::span<const std::byte> body) {
   const Message message = sc::decode(body, "sc-directory");
   const PageId page{message.page};
-  NETVM_CHECK(env_.is_shared(page), "sc-directory: node %u speaks of page %llu, which is not shared", from.value, number(page));
+  NETVM_CHECK(env_.is_shared(page) && env_.is_shared(PageId{message.at(message.more).page}),
+              "sc-directory: node %u speaks of page %llu, which is not shared", from.value, number(page));
+  if (message.more != 0) return on_run(from, message);
   PageEntry& entry = env_.entry(page);
   bool must_write_back = false;
   {
     const std::scoped_lock latch(entry.latch);
-    switch (message.kind) {
-      case Kind::get_shared:
-      case Kind::get_exclusive: {
-        env_.learn_home(page, env_.node());
-        Directory& dir = directory(entry);
-        dir.waiting.push_back({from, message.kind == Kind::get_exclusive, (message.flags & sc::kHasCopy) != 0});
-        if (!dir.busy) serve_next(page, entry, dir);
-        break;
-      }
-      case Kind::recall_to_shared:
-      case Kind::recall_to_invalid:
-      case Kind::invalidate:
-        must_write_back = revoke(page, entry, message);
-        break;
-      case Kind::invalidated:
-      case Kind::written_back:
-        on_collected(page, entry, message.transaction);
-        break;
-      case Kind::grant:
-        on_grant(page, entry, message);
-        break;
-      case Kind::confirm:
-        on_confirm(page, entry, message.transaction);
-        break;
-      case Kind::chased:
-      case Kind::resume:
-        NETVM_CHECK(false, "sc-directory: node %u sent message %u", from.value, static_cast<unsigned>(message.kind));
-    }
+    must_write_back = on_one(from, message, nullptr);
   }
   // The frame stays as it is: nobody is granted the page before the home has heard of the write-back.
-  if (must_write_back) sc::push_page(env_, page, entry.home(), {Kind::written_back, 0, 0, {}, page.value, message.transaction});
+  if (must_write_back) sc::push_pages(env_, entry.home(), {Kind::written_back, 0, 0, {}, page.value, message.transaction});
+}
+
+void ScDirectory::on_run(NodeId from, const Message& run) {
+  sc::Outbox grants;
+  {
+    const sc::LatchedRun latches(env_, run);
+    if (run.kind == Kind::get_shared) share_together(run);
+    for (std::uint32_t i = 0; i <= run.more; ++i) (void)on_one(from, run.at(i), &grants);
+  }
+  grants.leave(env_, false);
+}
+
+// Latch held. Returns whether the caller must write the page back, once it is free.
+bool ScDirectory::on_one(NodeId from, const Message& message, sc::Outbox* grants) {
+  const PageId page{message.page};
+  PageEntry& entry = env_.entry(page);
+  switch (message.kind) {
+    case Kind::get_shared:
+    case Kind::get_exclusive: {
+      env_.learn_home(page, env_.node());
+      Directory& dir = directory(entry);
+      dir.waiting.push_back({from, message.kind == Kind::get_exclusive, (message.flags & sc::kHasCopy) != 0});
+      if (!dir.busy) serve_next(page, entry, dir, grants);
+      return false;
+    }
+    case Kind::recall_to_shared:
+    case Kind::recall_to_invalid:
+    case Kind::invalidate:
+      return revoke(page, entry, message);
+    case Kind::invalidated:
+    case Kind::written_back:
+      on_collected(page, entry, message.transaction);
+      return false;
+    case Kind::grant:
+      on_grant(page, entry, message);
+      return false;
+    case Kind::confirm:
+      on_confirm(page, entry, message.transaction);
+      return false;
+    case Kind::chased:
+    case Kind::resume:
+      NETVM_CHECK(false, "sc-directory: node %u sent message %u", from.value, static_cast<unsigned>(message.kind));
+  }
+  return false;
 }
 
 // ---- the home -------------------------------------------------------------------------------------------------------------
@@ -234,7 +252,7 @@ ScDirectory::Directory& ScDirectory::directory(PageEntry& entry) {
   return *reinterpret_cast<Directory*>(entry.data);
 }
 
-void ScDirectory::serve_next(PageId page, PageEntry& entry, Directory& dir) {
+void ScDirectory::serve_next(PageId page, PageEntry& entry, Directory& dir, sc::Outbox* grants) {
   dir.busy = true;
   dir.current = dir.waiting.front();
   dir.waiting.erase(dir.waiting.begin());
@@ -246,11 +264,36 @@ void ScDirectory::serve_next(PageId page, PageEntry& entry, Directory& dir) {
     return ask(dir.owner, page, entry, dir, dir.current.exclusive ? Kind::recall_to_invalid : Kind::recall_to_shared);
   }
   dir.awaited = dir.current.exclusive ? dir.sharers.size() - (dir.sharers.contains(requester) ? 1U : 0U) : 0U;
-  if (dir.awaited == 0) return grant(page, entry, dir);
+  if (dir.awaited == 0) return grant(page, entry, dir, grants);
   const NodeSet sharers = dir.sharers;  // the last answer, if it comes from this node at once, changes the set
   sharers.for_each([&](NodeId sharer) {
     if (sharer != requester) ask(sharer, page, entry, dir, Kind::invalidate);
   });
+}
+
+// What the home alone may write, and may give up now, it gives up with one change of rights: the requests that follow find it done.
+void ScDirectory::share_together(const Message& run) {
+  std::vector<PageId> given_up;
+  for (std::uint32_t i = 0; i <= run.more; ++i) {
+    const PageId page{run.at(i).page};
+    PageEntry& entry = env_.entry(page);
+    if (entry.data == 0 || load(entry).phase != Phase::M) continue;
+    const Directory& dir = directory(entry);
+    if (!dir.busy && dir.owner == env_.node() && sc::kept_until(load(entry), 0, env_.env()) == 0) given_up.push_back(page);
+  }
+  if (given_up.empty()) return;
+  lower_access(given_up, Access::read);
+  for (const PageId page : given_up) {
+    PageEntry& entry = env_.entry(page);
+    Copy copy = load(entry);
+    sc::note_loss(copy, env_.env().now());
+    copy.phase = Phase::S;
+    store(entry, copy);
+    Directory& dir = directory(entry);
+    dir.owner = kNobody;
+    dir.sharers.clear();
+    dir.sharers.add(env_.node());
+  }
 }
 
 // The home's own copy needs no message.
@@ -275,7 +318,7 @@ void ScDirectory::on_collected(PageId page, PageEntry& entry, std::uint64_t tran
   grant(page, entry, dir);
 }
 
-void ScDirectory::grant(PageId page, PageEntry& entry, Directory& dir) {
+void ScDirectory::grant(PageId page, PageEntry& entry, Directory& dir, sc::Outbox* grants) {
   const Request& request = dir.current;
   const bool data = !request.exclusive || needs_data(request.has_copy, dir.sharers.contains(request.node));
   dir.clean = !request.exclusive && dir.sharers.empty() && request.node != env_.node();
@@ -286,6 +329,7 @@ void ScDirectory::grant(PageId page, PageEntry& entry, Directory& dir) {
     on_grant(page, entry, message);
   } else {
     (void)env_.try_pin({page, 1}, false);  // or the first reader of a page would have to go the slow way
+    if (grants != nullptr) return grants->add(env_, request.node, message);
     send(request.node, message);
   }
 }
@@ -325,11 +369,11 @@ bool ScDirectory::revoke(PageId page, PageEntry& entry, const Message& message) 
   if (copy.phase == Phase::E && keeps) {
     copy.phase = Phase::S;  // the right to read stays: nothing is lost
   } else if (copy.phase == Phase::SM) {
-    lower_access(page, Access::none);
+    lower_access({&page, 1}, Access::none);
     copy.phase = Phase::IM;
   } else {
     if (defer(copy, message)) return false;
-    lower_access(page, keeps ? Access::read : Access::none);
+    lower_access({&page, 1}, keeps ? Access::read : Access::none);
     sc::note_loss(copy, env_.env().now());
     copy.phase = keeps ? Phase::S : Phase::I;
   }
@@ -371,19 +415,6 @@ Departure ScDirectory::on_evict(PageId page) {
 
 // ---- the end of an allocation -----------------------------------------------------------------------------------------------
 
-void ScDirectory::on_detach(PageRange pages) {
-  for (std::uint64_t i = pages.first.value; i < pages.end(); ++i) {
-    const PageId page{i};
-    PageEntry& entry = env_.entry(page);
-    const std::scoped_lock latch(entry.latch);
-    if (entry.state.load() != 0) {
-      env_.set_access(page, Access::none);
-      entry.state.store(0);
-    }
-    if (entry.data == 0) continue;
-    directories_.give(directory(entry));
-    entry.data = 0;
-  }
-}
+void ScDirectory::on_detach(PageRange pages) { sc::forget(env_, pages, directories_); }
 
 }  // namespace netvm::dsm

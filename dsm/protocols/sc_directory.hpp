@@ -37,7 +37,7 @@ class ScDirectory : public Protocol {
  protected:
   // The decisions that hold everything together; the tests replace them to prove that they notice.
   /// Takes rights away from this node's application.
-  virtual void lower_access(PageId page, Access to) { env_.set_access(page, to); }
+  virtual void lower_access(std::span<const PageId> units, Access to) { env_.set_access(units, to); }
   /// Whether a grant to write must bring the bytes: `has_copy` is what the requester believes, `listed` what the directory knows.
   [[nodiscard]] virtual bool needs_data(bool has_copy, bool listed) const { return !(has_copy && listed); }
   /// Whether the copy of an owner that is recalled differs from the home's.
@@ -56,13 +56,17 @@ class ScDirectory : public Protocol {
   bool grant_at_home(PageId page, PageEntry& entry, bool write);
   void install(PageId page, PageEntry& entry, bool write, NodeId home);
   void install_run(std::span<const PageId> run, NodeId home);
-  void settle_right(PageId page, PageEntry& entry, bool write, NodeId home);
+  std::uint64_t settle_right(PageEntry& entry, bool write);
+
+  void on_run(NodeId from, const sc::Message& run);
+  [[nodiscard]] bool on_one(NodeId from, const sc::Message& message, sc::Outbox* grants);
+  void share_together(const sc::Message& run);
 
   Directory& directory(PageEntry& entry);
-  void serve_next(PageId page, PageEntry& entry, Directory& dir);
+  void serve_next(PageId page, PageEntry& entry, Directory& dir, sc::Outbox* grants = nullptr);
   void ask(NodeId node, PageId page, PageEntry& entry, Directory& dir, sc::Kind kind);
   void on_collected(PageId page, PageEntry& entry, std::uint64_t transaction);
-  void grant(PageId page, PageEntry& entry, Directory& dir);
+  void grant(PageId page, PageEntry& entry, Directory& dir, sc::Outbox* grants = nullptr);
   void on_grant(PageId page, PageEntry& entry, const sc::Message& message);
   void on_confirm(PageId page, PageEntry& entry, std::uint64_t transaction);
 

@@ -11,6 +11,7 @@
 //   new owner -> sharer invalidate                                            answered by invalidated
 //   any -> requester    chased: the read met too many nodes that are not the owner any more
 //   to itself           resume: a right has been kept for long enough
+// get_shared, grant and confirm may be about a run: neighbouring units of which the same is to be said (Message::more).
 #pragma once
 
 #include <cstdint>
@@ -41,6 +42,9 @@ inline constexpr std::uint8_t kExclusive = 1;  // of grant: the right to write
 inline constexpr std::uint8_t kWithData = 2;   // of grant: the requester's copy is not current
 inline constexpr std::uint8_t kClean = 4;      // of grant: the right to read, and to write without asking
 
+inline constexpr std::uint32_t kMostUnits = 64;  // of a run
+inline constexpr std::uint32_t kMostStride = 16;
+
 struct Message {
   Kind kind{};
   std::uint8_t flags = 0;
@@ -48,15 +52,39 @@ struct Message {
   NodeId node{};           ///< of a request that is passed on: whose it is
   std::uint64_t page = 0;
   std::uint64_t transaction = 0;  ///< sc-directory: the home's number of what it serves; repeated by answers. 0 in requests
+  std::uint32_t more = 0;         ///< it is about so many units behind `page`, too; their transactions follow that one
+  std::uint32_t stride = 0;       ///< of a run: how many pages a unit has
+
+  /// What it says of its `i`-th unit.
+  [[nodiscard]] Message at(std::uint32_t i) const {
+    return {kind, flags, hops, node, page + std::uint64_t{i} * stride, transaction == 0 ? 0 : transaction + i};
+  }
+  /// Takes `next`, about one unit, in, if it says the same of the unit behind. False: it does not.
+  [[nodiscard]] bool join(const Message& next, std::uint32_t unit_pages) {
+    Message expected = *this;
+    expected.stride = unit_pages;
+    expected = expected.at(more + 1);
+    const bool same =
+        expected.kind == next.kind && expected.flags == next.flags && expected.hops == next.hops && expected.node == next.node;
+    if (!same || expected.page != next.page || expected.transaction != next.transaction || more + 1 == kMostUnits) return false;
+    if (more != 0 && stride != unit_pages) return false;
+    ++more;
+    stride = unit_pages;
+    return true;
+  }
 };
-static_assert(sizeof(Message) == 24);
+static_assert(sizeof(Message) == 32);
 
 /// What follows the message goes to *more; null: nothing may. False if malformed.
 [[nodiscard]] inline bool try_decode(std::span<const std::byte> body, Message* message, std::span<const std::byte>* more = nullptr) {
   if (more == nullptr ? body.size() != sizeof *message : body.size() < sizeof *message) return false;
   std::memcpy(message, body.data(), sizeof *message);
   if (more != nullptr) *more = body.subspan(sizeof *message);
-  return message->kind >= Kind::get_shared && message->kind <= Kind::resume;
+  if (message->kind < Kind::get_shared || message->kind > Kind::resume) return false;
+  if (message->more == 0) return message->stride == 0;
+  const bool may_run = message->kind == Kind::get_shared || message->kind == Kind::grant || message->kind == Kind::confirm;
+  const bool behind = more != nullptr && !more->empty();
+  return may_run && !behind && message->more < kMostUnits && message->stride != 0 && message->stride <= kMostStride;
 }
 
 /// A node of the same job sent it: anything malformed is a broken invariant.

@@ -42,17 +42,39 @@ void note_loss(Copy& copy, Nanos now) {
   copy.losses = soon ? std::min<std::uint8_t>(static_cast<std::uint8_t>(copy.losses + 1), kMaxLosses) : std::uint8_t{0};
 }
 
-void push_page(ProtocolEnv& env, PageId page, NodeId to, const Message& message, std::span<const std::byte> more) {
-  const auto post = [&env, page, to, message](std::span<const std::byte> rest) {
-    env.post_put(PageRange{page, 1}, to, &(new Push(page, to))->completion);
+void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<const std::byte> more) {
+  const PageRange pages{PageId{message.page}, std::uint64_t{message.more} * message.stride + 1};
+  const auto post = [&env, pages, to, message](std::span<const std::byte> rest) {
+    env.post_put(pages, to, &(new Push(pages.first, to))->completion);
     env.send(to, std::as_bytes(std::span(&message, 1)), rest);
   };
-  if (const FramePins pins = env.try_pin({page, 1}, false); pins.holds()) return post(more);
-  // It was evicted meanwhile: bringing it in would block the handler that calls.
-  (void)env.spawn([&env, page, post, rest = std::vector<std::byte>(more.begin(), more.end())] {
-    const FramePins pins = env.pin({page, 1}, false);
+  if (const FramePins pins = env.try_pin(pages, false); pins.holds()) return post(more);
+  // Something was evicted meanwhile. There may never be room for all of a run at once.
+  if (message.more != 0) {
+    for (std::uint32_t i = 0; i <= message.more; ++i) push_pages(env, to, message.at(i));
+    return;
+  }
+  // Bringing it in would block the handler that calls.
+  (void)env.spawn([&env, pages, post, rest = std::vector<std::byte>(more.begin(), more.end())] {
+    const FramePins pins = env.pin(pages, false);
     post(rest);
   });
+}
+
+void Outbox::add(ProtocolEnv& env, NodeId to, const Message& message) {
+  const auto unit_pages = static_cast<std::uint32_t>(env.unit(PageId{message.page}).count);
+  if (!all_.empty() && all_.back().to == to && all_.back().more.empty() && all_.back().message.join(message, unit_pages)) return;
+  all_.push_back({to, message, {}});
+}
+
+void Outbox::leave(ProtocolEnv& env, bool pushes) {
+  for (const Outgoing& outgoing : std::exchange(all_, {})) {
+    if (pushes && (outgoing.message.flags & kWithData) != 0) {
+      push_pages(env, outgoing.to, outgoing.message, outgoing.more);
+    } else {
+      env.send(outgoing.to, std::as_bytes(std::span(&outgoing.message, 1)), outgoing.more);
+    }
+  }
 }
 
 }  // namespace netvm::dsm::sc

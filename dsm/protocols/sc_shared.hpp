@@ -37,10 +37,55 @@ inline constexpr Nanos kQuick = 4'000;
 /// The right is being taken away.
 void note_loss(Copy& copy, Nanos now);
 
-/// Writes this node's frame of the page over the one at `to` and then sends the message, which arrives when the bytes are there (nic.hpp, invariant 2).
-/// Returns at once. The frame must stay as it is until the message has arrived, unless the receiver makes no use
-/// of it (ivy.cpp, invariant 8). If the page was evicted, a task brings it in first.
-void push_page(ProtocolEnv& env, PageId page, NodeId to, const Message& message, std::span<const std::byte> more = {});
+/// Writes this node's frames of the message's units over those at `to` and then sends it; it arrives when the bytes are there (nic.hpp, invariant 2).
+/// Returns at once. The frames must stay as they are until the message has arrived, unless the receiver makes no use
+/// of them (ivy.cpp, invariant 8). If a page was evicted, a task brings it in first.
+void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<const std::byte> more = {});
+
+/// A message that leaves when no latch is held, and what goes behind it.
+struct Outgoing {
+  NodeId to;
+  Message message;
+  std::vector<std::byte> more;
+};
+/// In the order of adding; what says the same of neighbours is one message.
+class Outbox {
+ public:
+  void add(ProtocolEnv& env, NodeId to, const Message& message);
+  void add(Outgoing outgoing) { all_.push_back(std::move(outgoing)); }
+  [[nodiscard]] bool empty() const { return all_.empty(); }
+  /// Sends them, pages before those that are to bring bytes (`pushes`: kWithData means that), and is empty.
+  void leave(ProtocolEnv& env, bool pushes);
+
+ private:
+  std::vector<Outgoing> all_;
+};
+
+/// The latches of a message's units.
+class LatchedRun {
+ public:
+  LatchedRun(ProtocolEnv& env, const Message& run) : env_(env), run_(run) {
+    for (std::uint32_t i = 0; i <= run_.more; ++i) entry(i).latch.lock();
+  }
+  ~LatchedRun() {
+    for (std::uint32_t i = 0; i <= run_.more; ++i) entry(i).latch.unlock();
+  }
+  LatchedRun(const LatchedRun&) = delete;
+  LatchedRun& operator=(const LatchedRun&) = delete;
+
+ private:
+  PageEntry& entry(std::uint32_t i) { return env_.entry(PageId{run_.at(i).page}); }
+  ProtocolEnv& env_;
+  const Message& run_;
+};
+
+/// How many of these units, from the first on, are neighbours of which `holds` is true. It is of the first.
+template <class Holds>
+[[nodiscard]] std::size_t length_of_run(ProtocolEnv& env, std::span<const PageId> units, Holds&& holds) {
+  std::size_t length = 1;
+  while (length < units.size() && units[length].value == env.unit(units[length - 1]).end() && holds(units[length])) ++length;
+  return length;
+}
 
 /// Records of pages; they keep their places.
 template <class Record>
@@ -64,5 +109,22 @@ class Pool {
   std::deque<Record> all_;
   std::vector<Record*> unused_;
 };
+
+/// Pages cease to be the protocol's: no right, no word, no record.
+template <class Record>
+void forget(ProtocolEnv& env, PageRange pages, Pool<Record>& records) {
+  for (std::uint64_t i = pages.first.value; i < pages.end(); ++i) {
+    const PageId page{i};
+    PageEntry& entry = env.entry(page);
+    const std::scoped_lock latch(entry.latch);
+    if (entry.state.load() != 0) {
+      env.set_access(page, Access::none);
+      entry.state.store(0);
+    }
+    if (entry.data == 0) continue;
+    records.give(*reinterpret_cast<Record*>(entry.data));
+    entry.data = 0;
+  }
+}
 
 }  // namespace netvm::dsm::sc

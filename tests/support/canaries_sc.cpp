@@ -18,9 +18,9 @@ class DropsInvalidation final : public P {
   using P::P;
 
  private:
-  void lower_access(PageId page, Access to) override {
-    if (to == Access::none && this->env().entry(page).access() == Access::read && misses(this->env())) return;
-    P::lower_access(page, to);
+  void lower_access(std::span<const PageId> units, Access to) override {
+    if (to == Access::none && this->env().entry(units.front()).access() == Access::read && misses(this->env())) return;
+    P::lower_access(units, to);
   }
 };
 
@@ -40,9 +40,9 @@ class SendsTooEarly final : public P {
   using P::P;
 
  private:
-  void lower_access(PageId page, Access to) override {
-    if (to == Access::read && this->env().entry(page).access() == Access::write && misses(this->env())) return;
-    P::lower_access(page, to);
+  void lower_access(std::span<const PageId> units, Access to) override {
+    if (to == Access::read && this->env().entry(units.front()).access() == Access::write && misses(this->env())) return;
+    P::lower_access(units, to);
   }
 };
 
