@@ -48,12 +48,13 @@ void read_all_and_write_some(std::string_view protocol, std::uint64_t seed) {
   where.granularity = kPageSize << random.below(3);
   const Area area{cluster.allocate(80 * kPageSize, where), 80};
   const auto ledger = cluster.make_ledger(area.pages * 8);
+  const std::uint64_t neighbours = 1 + 7 * random.below(3);  // written by the same thread
   std::uint64_t wrong = 0;
   const Ending ending = cluster.run([&](Worker& me) {
     SplitMix64 mine(mix64(seed) + me.rank());
     for (std::uint64_t round = 1; round <= 4; ++round) {
       for (std::uint64_t p = 0; p < area.pages; ++p) {
-        if (p % me.count() != (me.rank() + round) % me.count() || mine.below(3) == 0) continue;
+        if (p / neighbours % me.count() != (me.rank() + round) % me.count() || mine.below(neighbours == 1 ? 3 : 20) == 0) continue;
         const std::uint64_t value = mine.next();
         me.store(area.at + p * kPageSize + 8 * (p % 5), value);
         ledger->write(p * 8, &value, 8);
