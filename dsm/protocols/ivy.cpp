@@ -150,13 +150,18 @@ void Ivy::on_read_ahead(std::span<const PageId> units) {
   requests.leave(env_, false);
   for (std::span<const PageId> left(asked); !left.empty();) {
     await_grant(left.front(), "the grant of a page that is read ahead");
-    const std::size_t run = sc::length_of_run(env_, left, [this](PageId page) { return load(env_.entry(page)).granted; });
+    // A grant to read that was not used became one to write (invariant 8).
+    const Phase phase = load(env_.entry(left.front())).phase;
+    const std::size_t run = sc::length_of_run(env_, left, [this, phase](PageId page) {
+      const Copy copy = load(env_.entry(page));
+      return copy.granted && copy.phase == phase;
+    });
     install(left.first(run));
     left = left.subspan(run);
   }
 }
 
-// Neighbours, granted for the same; from the grant on nobody else touches their rights.
+// Neighbours that wait for the same, and have been granted it; from the grant on nobody else touches their rights.
 void Ivy::install(std::span<const PageId> run) {
   const bool write = load(env_.entry(run.front())).phase != Phase::IS;
   env_.set_access(run, write ? Access::write : Access::read);
