@@ -51,10 +51,11 @@ MaskFunction best_function() {
   return best;
 }
 
-// Appends the runs of one page's masks. `base`: where the page begins in its unit. A run that ends where the page begins goes on.
-std::size_t append_runs(const std::uint64_t* masks, std::uint32_t base, DiffRun* runs, std::size_t count) {
-  bool open = count > 0 && runs[count - 1].offset + runs[count - 1].bytes == base;  // the last run reaches to the end of the word before
-  for (std::size_t word = 0; word < detail::kMaskWords; ++word) {
+// Appends the runs of some words of masks. `base`: where these begin in their unit. make(at, bytes) makes a run, a value with `bytes`; `open`: the last one
+// before reaches to the beginning. Returns how many runs there are then.
+template <class Run, class Make>
+std::size_t append_runs(std::span<const std::uint64_t> masks, std::uint32_t base, Run* runs, std::size_t count, bool open, Make&& make) {
+  for (std::size_t word = 0; word < masks.size(); ++word) {
     std::uint64_t mask = masks[word];
     if (mask == 0) {
       open = false;
@@ -62,25 +63,25 @@ std::size_t append_runs(const std::uint64_t* masks, std::uint32_t base, DiffRun*
     }
     const auto word_at = base + static_cast<std::uint32_t>(word * 64);
     if (mask == ~std::uint64_t{0}) {
-      if (!open) runs[count++] = {word_at, 0};
+      if (!open) runs[count++] = make(word_at, 0U);
       runs[count - 1].bytes += 64;
       open = true;
       continue;
     }
     unsigned at = 0;
     if (open) {
-      const unsigned more = static_cast<unsigned>(std::countr_one(mask));
+      const auto more = static_cast<unsigned>(std::countr_one(mask));
       runs[count - 1].bytes += more;
       at = more;
       mask >>= more;  // more < 64: the mask is not all ones
     }
     open = false;
     while (mask != 0) {
-      const unsigned gap = static_cast<unsigned>(std::countr_zero(mask));
+      const auto gap = static_cast<unsigned>(std::countr_zero(mask));
       mask >>= gap;
       at += gap;
-      const unsigned length = static_cast<unsigned>(std::countr_one(mask));
-      runs[count++] = {word_at + at, length};
+      const auto length = static_cast<unsigned>(std::countr_one(mask));
+      runs[count++] = make(word_at + at, length);
       at += length;
       open = at == 64;
       if (open) break;
@@ -95,7 +96,11 @@ std::size_t find_runs(MaskFunction masks_of, const std::byte* twin, const std::b
   for (std::size_t at = 0; at < bytes; at += kPageSize) {
     std::uint64_t masks[detail::kMaskWords];
     masks_of(twin + at, page + at, masks);
-    count = append_runs(masks, static_cast<std::uint32_t>(at), runs, count);
+    const bool open = count > 0 && runs[count - 1].offset + runs[count - 1].bytes == at;
+    count = append_runs(std::span<const std::uint64_t>(masks), static_cast<std::uint32_t>(at), runs, count, open,
+                        [](std::uint32_t offset, std::uint32_t length) {
+                          return DiffRun{offset, length};
+                        });
   }
   return count;
 }
@@ -135,14 +140,21 @@ void find_diff_masks(const std::byte* twin, const std::byte* page, std::uint64_t
   for (std::size_t at = 0; at < bytes; at += kPageSize) masks_of(twin + at, page + at, masks + at / 64);
 }
 
-std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
-                            std::vector<nic::Segment>& out) {
-  std::size_t bytes = 0;
-  for (const DiffRun& run : runs) {
-    out.push_back({page_offset + run.offset, page + run.offset, run.bytes});
-    bytes += run.bytes;
+DiffSize measure_diff(std::span<const std::uint64_t> masks) {
+  DiffSize size;
+  std::uint64_t before = 0;  // whether the byte before differs
+  for (const std::uint64_t mask : masks) {
+    size.runs += static_cast<std::size_t>(std::popcount(mask & ~(mask << 1 | before)));
+    size.bytes += static_cast<std::size_t>(std::popcount(mask));
+    before = mask >> 63;
   }
-  return bytes;
+  return size;
+}
+
+std::size_t make_segments(std::span<const std::uint64_t> masks, const std::byte* page, std::uint64_t page_offset, nic::Segment* out) {
+  return append_runs(masks, 0, out, 0, false, [page, page_offset](std::uint32_t at, std::uint32_t length) {
+    return nic::Segment{page_offset + at, page + at, length};
+  });
 }
 
 namespace {

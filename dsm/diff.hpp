@@ -39,9 +39,14 @@ std::size_t find_diff_runs(DiffKernel kernel, const std::byte* twin, const std::
 /// The same as a bit for each byte (set: differs), 64 a word, in ascending order; `masks` has bytes / 64 words.
 void find_diff_masks(const std::byte* twin, const std::byte* page, std::uint64_t* masks, std::size_t bytes = kPageSize);
 
-/// Appends the runs as segments of a vectored write to the unit that begins at `page_offset` of a region. Returns the bytes of data.
-std::size_t append_segments(std::span<const DiffRun> runs, const std::byte* page, std::uint64_t page_offset,
-                            std::vector<nic::Segment>& out);
+/// How many runs these masks of a unit have, and how many bytes are in them.
+struct DiffSize {
+  std::size_t runs = 0;
+  std::size_t bytes = 0;
+};
+[[nodiscard]] DiffSize measure_diff(std::span<const std::uint64_t> masks);
+/// Writes the runs as segments of a vectored write to the unit that begins at `page_offset` of a region; `out` has room for all. Returns how many.
+std::size_t make_segments(std::span<const std::uint64_t> masks, const std::byte* page, std::uint64_t page_offset, nic::Segment* out);
 
 /// How long the wire form is.
 [[nodiscard]] std::size_t encoded_diff_bytes(std::span<const DiffRun> runs);

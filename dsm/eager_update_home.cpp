@@ -81,7 +81,7 @@ void EagerUpdate::fill(NodeId to, PageId page, std::uint32_t pages, const std::b
                        const std::shared_ptr<std::atomic<bool>>& filled) {
   auto* operation = new Fill(to, page, filled);
   const nic::Segment whole{env_.offset_of(page), bytes, static_cast<std::uint32_t>(pages * kPageSize)};
-  env_.post_segments(to, {&whole, 1}, &operation->completion);
+  env_.post_segments(to, {&whole, 1}, whole.bytes, &operation->completion);
   env_.count(page, Stat::data_bytes, whole.bytes);
 }
 
@@ -197,7 +197,9 @@ void EagerUpdate::post(Outbox& outbox, const std::shared_ptr<Delivery>& delivery
   }
   for (const auto& [node, pieces] : outbox.pieces) {
     auto* push = new Push(*this, node, delivery);
-    env_.post_segments(node, pieces, &push->completion);
+    std::uint64_t bytes = 0;
+    for (const nic::Segment& piece : pieces) bytes += piece.bytes;
+    env_.post_segments(node, pieces, bytes, &push->completion);
   }
   for (const auto& [node, page] : outbox.watches) {
     Header message;

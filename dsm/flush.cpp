@@ -7,14 +7,17 @@ namespace netvm::dsm {
 
 void DiffFlush::add(PageId page, NodeId home) {
   FramePins pins = env_.pin({page, 1}, false);
-  const std::size_t count = env_.diff(page, &runs_);
+  const bool changed = env_.diff(page, &masks_);
   env_.drop_twin(page);
-  if (count == 0) return;
+  if (!changed) return;
   Batch& batch = batches_[home];
-  const std::size_t bytes = append_segments(std::span(runs_).first(count), env_.frame(page), env_.offset_of(page), batch.segments);
-  env_.count(page, Stat::data_bytes, bytes);
-  batch.bytes += bytes;
-  if (batch.segments.size() >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
+  const DiffSize size = measure_diff(masks_);
+  if (batch.segments.size() < batch.count + size.runs) batch.segments.resize(batch.count + size.runs);
+  batch.count += make_segments(masks_, env_.frame(page), env_.offset_of(page), &batch.segments[batch.count]);
+  batch.bytes += size.bytes;
+  env_.count(page, Stat::diff_bytes, size.bytes);
+  env_.count(page, Stat::data_bytes, size.bytes);
+  if (batch.count >= kMaxSegments || batch.bytes >= kMaxBytes) post(home, batch);
   pinned_pages_ += pins.pages().count;
   pins_.push_back(std::move(pins));
   if (pinned_pages_ >= std::clamp<std::uint64_t>(env_.most_pins() / 2, 1, kMaxPins)) post_all();
@@ -22,7 +25,7 @@ void DiffFlush::add(PageId page, NodeId home) {
 
 void DiffFlush::post_all() {
   for (auto& [home, batch] : batches_) {
-    if (!batch.segments.empty()) post(home, batch);
+    if (batch.count != 0) post(home, batch);
   }
   pins_.clear();
   pinned_pages_ = 0;
@@ -31,9 +34,8 @@ void DiffFlush::post_all() {
 void DiffFlush::post(NodeId home, Batch& batch) {
   posted_.emplace_back();
   posted_.back().home = home;
-  env_.post_segments(home, batch.segments, &posted_.back().completion);
-  batch.segments.clear();
-  batch.bytes = 0;
+  env_.post_segments(home, std::span(batch.segments).first(batch.count), batch.bytes, &posted_.back().completion);
+  batch.count = batch.bytes = 0;
 }
 
 void DiffFlush::finish() {

@@ -33,7 +33,8 @@ class DiffFlush {
   static constexpr std::uint64_t kMaxPins = 256;
 
   struct Batch {
-    std::vector<nic::Segment> segments;
+    std::vector<nic::Segment> segments;  // the first `count` are in use
+    std::size_t count = 0;
     std::size_t bytes = 0;
   };
   struct Posted {
@@ -44,7 +45,7 @@ class DiffFlush {
   void post_all();
 
   ProtocolEnv& env_;
-  std::vector<DiffRun> runs_;
+  std::vector<std::uint64_t> masks_;
   std::map<NodeId, Batch> batches_;
   std::deque<Posted> posted_;
   std::vector<FramePins> pins_;     // of the pages that batches_ points into

@@ -225,10 +225,8 @@ void ProtocolEnv::post_put(PageRange pages, NodeId to, nic::Completion* completi
   count_transfer(pages, to, false);
 }
 
-void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion) {
+void ProtocolEnv::post_segments(NodeId to, std::span<const nic::Segment> segments, std::uint64_t bytes, nic::Completion* completion) {
   parts_.nic.post_write_vector(parts_.config.shared[to.value], segments, completion);
-  std::uint64_t bytes = 0;
-  for (const nic::Segment& segment : segments) bytes += segment.bytes;
   count_one_sided(to, bytes);
 }
 

@@ -146,9 +146,9 @@ class ProtocolEnv final {
   void put_page(PageId page, NodeId to);
   /// The same without waiting. The source may change, and need be pinned no longer, when the call returns.
   void post_put(PageRange pages, NodeId to, nic::Completion* completion);
-  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(). Does not wait. The
+  /// Writes pieces into `to`'s frames: Segment::offset counts from the start of the shared area, see offset_of(); they have `bytes` in all. Does not wait. The
   /// caller counts the bytes (Stat::data_bytes), by page.
-  void post_segments(NodeId to, std::span<const nic::Segment> segments, nic::Completion* completion);
+  void post_segments(NodeId to, std::span<const nic::Segment> segments, std::uint64_t bytes, nic::Completion* completion);
   /// Offset of a page in every node's shared region.
   [[nodiscard]] std::uint64_t offset_of(PageId page) const { return (page.value - parts_.table.range().first.value) * kPageSize; }
   /// Stops the process, or ends the job with a sentence where a death is expected, unless the status is ok.

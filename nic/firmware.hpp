@@ -123,8 +123,9 @@ class BasicFirmware {
   }
 
   /// The first pieces of a vectored write, as many as lie in one page, under one lock: a diff has many small ones. *taken: how many the outcome
-  /// is about, at least one; a piece of more than one page goes alone.
-  static Outcome write_pieces(Device& target, RegionId region, std::uint64_t key, std::span<const Segment> pieces, std::size_t* taken) {
+  /// is about, at least one, and the bytes in them are added to *bytes; a piece of more than one page goes alone.
+  static Outcome write_pieces(Device& target, RegionId region, std::uint64_t key, std::span<const Segment> pieces, std::size_t* taken,
+                              std::uint64_t* bytes) {
     const std::uint64_t start = pieces.front().offset / kPageSize * kPageSize;
     const auto in_page = [start](const Segment& piece) {
       return piece.offset - start < kPageSize && piece.bytes <= kPageSize - (piece.offset - start);
@@ -132,6 +133,7 @@ class BasicFirmware {
     *taken = 1;
     if (pieces.size() == 1 || !in_page(pieces[0]) || !in_page(pieces[1])) {
       const Segment& piece = pieces.front();
+      *bytes += piece.bytes;
       return execute(target, {.region = region, .key = key, .offset = piece.offset, .bytes = piece.bytes, .source = piece.data});
     }
     // Regions are made of whole pages: what holds for this one holds for every piece.
@@ -142,10 +144,13 @@ class BasicFirmware {
     Outcome outcome;
     with_page<LockFor::write>(target, grant, key, &outcome, [&](std::byte* frame) {
       std::size_t i = 0;
+      std::uint64_t sum = 0;
       for (const std::size_t most = std::min(pieces.size(), kMostPieces); i < most && in_page(pieces[i]); ++i) {
         racy_copy(frame + (pieces[i].offset - start), pieces[i].data, pieces[i].bytes);
+        sum += pieces[i].bytes;
       }
       *taken = i;
+      *bytes += sum;
     });
     return outcome;
   }

@@ -39,7 +39,7 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
   Status first = Status::ok;
   std::uint64_t bytes = 0;
   for (std::size_t done = 0, taken = 0; done < segments.size(); done += taken) {
-    Outcome outcome = Firmware::write_pieces(*device_of_target, to.id, to.key, segments.subspan(done), &taken);
+    Outcome outcome = Firmware::write_pieces(*device_of_target, to.id, to.key, segments.subspan(done), &taken, &bytes);
     if (!outcome.resident) [[unlikely]] {
       // All of it again, as packets: writing twice is writing once.
       const Segment& piece = segments[done];
@@ -47,7 +47,6 @@ bool Nic::Impl::try_direct_vector(const RemoteRegion& to, std::span<const Segmen
       if (to.node != config.node || !execute_at_once(write_request(to, piece.offset, piece.data, piece.bytes), 0, &outcome)) return false;
     }
     if (ok(first)) first = outcome.status;
-    for (const Segment& piece : segments.subspan(done, taken)) bytes += piece.bytes;
   }
   if (!ok(first)) [[unlikely]] {
     Channel& channel = channels[to.node.value];

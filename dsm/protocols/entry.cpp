@@ -42,7 +42,10 @@ class Entry::Changes {
   /// Inside a page.
   void add(NodeId home, const BoundRange& where, const std::byte* from) {
     const std::uint64_t at = where.offset - env_.table().range().first.value * kPageSize;
-    Segments& segments = to_[home];
+    Batch& batch = to_[home];
+    std::vector<nic::Segment>& segments = batch.segments;
+    if (segments.size() == kMostSegments) post(home, batch);
+    batch.bytes += where.bytes;
     if (!segments.empty() && at % kPageSize != 0) {
       nic::Segment& last = segments.back();
       if (last.offset + last.bytes == at && last.data + last.bytes == from) {
@@ -50,32 +53,34 @@ class Entry::Changes {
         return;
       }
     }
-    if (segments.size() == kMostSegments) post(home, segments);
     segments.push_back({at, from, static_cast<std::uint32_t>(where.bytes)});
   }
   /// Blocks until all of them are placed.
   void finish() {
-    for (auto& [home, segments] : to_) {
-      if (!segments.empty()) post(home, segments);
+    for (auto& [home, batch] : to_) {
+      if (!batch.segments.empty()) post(home, batch);
     }
     for (Posted& posted : posted_) env_.wait(posted.done, "writing bound data to their home", posted.home);
   }
 
  private:
   static constexpr std::size_t kMostSegments = 1024;  // the list stays in the first cache
-  using Segments = std::vector<nic::Segment>;
+  struct Batch {
+    std::vector<nic::Segment> segments;
+    std::uint64_t bytes = 0;
+  };
   struct Posted {
     NodeId home{};
     nic::Completion done;
   };
-  void post(NodeId home, Segments& segments) {
+  void post(NodeId home, Batch& batch) {
     posted_.emplace_back().home = home;
-    env_.post_segments(home, segments, &posted_.back().done);
-    segments.clear();
+    env_.post_segments(home, batch.segments, std::exchange(batch.bytes, 0), &posted_.back().done);
+    batch.segments.clear();
   }
 
   ProtocolEnv& env_;
-  std::map<NodeId, Segments> to_;
+  std::map<NodeId, Batch> to_;
   std::deque<Posted> posted_;
 };
 
