@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "apps/netvm-perf/trap_floor.hpp"
@@ -20,12 +22,14 @@ namespace {
 
 constexpr std::size_t kWordsPerPage = 512;
 constexpr std::size_t kReleasedPages = 64;  // how many a release is measured with
+constexpr std::size_t kAskedAsleep = 128;   // pages of a node that must be woken for each
 
 /// The bare machine, measured in turns with the protocols.
 struct Floors {
-  Series read, upgrade, revoke_range;  // nanoseconds a page
-  Series copy;                         // 4 KiB between two large buffers
-  Series diff_and_copy;                // every second double of a page found and copied
+  Series read, upgrade, revoke_range;   // nanoseconds a page
+  Series read_protect, upgrade_revoke;  // the same, and the revocation that another copy needs, one after the other
+  Series copy;                          // 4 KiB between two large buffers
+  Series diff_and_copy;                 // every second double of a page found and copied
 };
 
 class Bare {
@@ -44,6 +48,8 @@ class Bare {
     floors.read.add(trap.read_fault_with_copy_ns);
     floors.upgrade.add(trap.upgrade_with_copy_ns);
     floors.revoke_range.add(trap.revoke_range_ns);
+    floors.read_protect.add(trap.read_fault_with_copy_ns + trap.protect_ns);
+    floors.upgrade_revoke.add(trap.upgrade_ns + trap.revoke_ns);
     floors.copy.add(time_batch(static_cast<int>(pages_), [&](int i) {
       std::memcpy(here_.data() + static_cast<std::size_t>(i) * kPageSize, there_.data() + static_cast<std::size_t>(i) * kPageSize,
                   kPageSize);
@@ -68,12 +74,14 @@ class Bare {
 /// What one protocol's rows are made of.
 struct Figures {
   Series read_miss, upgrade, sequential, release, revoke;
+  Series read_miss_asleep, upgrade_asleep;
 };
 
 class Measurement {
  public:
-  Measurement(Job& job, const dsm::Traits& traits, std::size_t pages, std::uint64_t* data, mutex* lock)
-      : job_(job), traits_(traits), pages_(pages), data_(data), lock_(lock) {}
+  Measurement(Job& job, const dsm::Traits& traits, std::size_t pages, std::uint64_t* data, mutex* lock, EventCounter& done,
+              std::uint64_t* rounds)
+      : job_(job), traits_(traits), pages_(pages), data_(data), lock_(lock), done_(done), rounds_(rounds) {}
 
   /// One batch of everything. Both nodes.
   void batch(unsigned number, Figures& figures) {
@@ -93,8 +101,13 @@ class Measurement {
     if (first && lazy) figures.revoke.add(revoked / static_cast<double>(pages_));
     if (first) figures.sequential.add(read_all(ascending, number + 1));
     job_.barrier();
-    const double released = release(number);
+    // The first only ends what is left of before: leases of the pages that were read, and the copies that they keep.
+    (void)release(number);
+    share_released(number);
+    const double released = release(number + 1);
     if (first && lazy) figures.release.add(released);
+    write_all(number);
+    asleep(number, figures);
   }
 
  private:
@@ -111,9 +124,37 @@ class Measurement {
     return static_cast<double>(stats.get(Stat::protocol_ns) - before);
   }
 
+  /// Misses and upgrades while node 1 sleeps outside of NetVM: its engine must be woken for what needs node 1's help.
+  void asleep(unsigned number, Figures& figures) {
+    const std::uint64_t round = ++*rounds_;
+    if (job_.node() == 0) {
+      auto order = shuffled(pages_, number + 1);
+      order.resize(std::min(pages_, kAskedAsleep));
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // node 1 sleeps, and so does its engine
+      figures.read_miss_asleep.add(read_all(order, number));
+      figures.upgrade_asleep.add(time_batch(static_cast<int>(order.size()), [&](int i) { store(order[static_cast<std::size_t>(i)], 1); }));
+      done_.notify(1);
+    } else {
+      while (done_.value() < round) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    job_.barrier();
+  }
+
+  /// Node 1 writes a word of every line of the pages that node 0 releases, and node 0 gets them again.
+  void share_released(unsigned number) {
+    const std::size_t pages = std::min(pages_, kReleasedPages);
+    if (job_.node() == 1) {
+      for (std::size_t p = 0; p < pages; ++p) {
+        for (std::size_t w = 1; w < kWordsPerPage; w += 8) data_[p * kWordsPerPage + w] = number;
+      }
+    }
+    job_.barrier();
+    if (job_.node() == 0) job_.touch(data_, pages * kPageSize, false);
+  }
+
   double read_all(const std::vector<std::size_t>& order, unsigned number) {
     std::uint64_t wrong = 0;
-    const double ns = time_batch(static_cast<int>(pages_), [&](int i) {
+    const double ns = time_batch(static_cast<int>(order.size()), [&](int i) {
       const std::size_t p = order[static_cast<std::size_t>(i)];
       wrong += static_cast<volatile std::uint64_t*>(data_)[p * kWordsPerPage] != number + p ? 1 : 0;
     });
@@ -144,6 +185,8 @@ class Measurement {
   std::size_t pages_;
   std::uint64_t* data_;
   mutex* lock_;
+  EventCounter& done_;     // of asleep(), counted at node 1
+  std::uint64_t* rounds_;  // of all measurements
 };
 
 /// Nothing may look at what is cached.
@@ -191,16 +234,25 @@ const char* release_row(std::string_view protocol) {
   return "release, every second double written";
 }
 
-void add_rows(std::string_view protocol, const std::string& trap, const Figures& figures, const Floors& floors, std::vector<Row>& rows) {
+void add_rows(const dsm::Traits& traits, const std::string& trap, const Figures& figures, const Floors& floors, std::vector<Row>& rows) {
   const auto row = [&](const char* what, const Series& measured, const std::string& floor_name, const Series& floor, double aim) {
-    if (!measured.empty()) rows.push_back(make_row(fmt::format("{}, {}", what, protocol), measured, floor_name, floor, aim));
+    if (!measured.empty()) rows.push_back(make_row(fmt::format("{}, {}", what, traits.name), measured, floor_name, floor, aim));
   };
   Series allowed;  // a sequential read may cost this much
   allowed.add(floors.copy.median() + 1500);
-  row("page read miss", figures.read_miss, "bare " + trap + " fault + 4 KiB copy", floors.read, 1.5);
-  row("write upgrade", figures.upgrade, "bare " + trap + " upgrade + 4 KiB copy", floors.upgrade, 1.3);
+  const std::string read_floor = "bare " + trap + " fault + 4 KiB copy";
+  const std::string upgrade_floor = "bare " + trap + " upgrade";
+  row("page read miss", figures.read_miss, read_floor, floors.read, 1.5);
+  row("write upgrade", figures.upgrade, upgrade_floor + " + 4 KiB copy", floors.upgrade, 1.3);
+  // The other node has the page, and loses a right first: two nodes' mechanisms, one after the other.
+  if (traits.consistency == dsm::Consistency::sequential) {
+    row("page read miss", figures.read_miss, read_floor + " + the writer's write protection", floors.read_protect, 0);
+    row("write upgrade", figures.upgrade, upgrade_floor + " + the reader's revocation", floors.upgrade_revoke, 0);
+  }
+  row("page read miss, the other node asleep", figures.read_miss_asleep, read_floor, floors.read, 0);
+  row("write upgrade, the other node asleep", figures.upgrade_asleep, upgrade_floor + " + 4 KiB copy", floors.upgrade, 0);
   row("read in sequence, a page", figures.sequential, "4 KiB copy + 1.5 us", allowed, 1);
-  row(release_row(protocol), figures.release, "diff + copy of the changed bytes", floors.diff_and_copy, 2);
+  row(release_row(traits.name), figures.release, "diff + copy of the changed bytes", floors.diff_and_copy, 2);
   row("revoking many pages, a page", figures.revoke, "bare " + trap + ", one call for all", floors.revoke_range, 2);
 }
 
@@ -211,6 +263,8 @@ std::vector<Row> measure_dsm(Job& job, const Options& options, ProgressPipe& pro
   const int batches = std::max(3, options.batches / 3);
   std::vector<Row> rows;
   auto* lock = job.allocate_all<mutex>();
+  EventCounter done(job);
+  std::uint64_t rounds = 0;
   for (const dsm::ProtocolEntry& entry : dsm::protocols()) {
     const std::string_view protocol = entry.traits.name;
     if (!options.protocols.empty() && std::find(options.protocols.begin(), options.protocols.end(), protocol) == options.protocols.end()) {
@@ -224,14 +278,14 @@ std::vector<Row> measure_dsm(Job& job, const Options& options, ProgressPipe& pro
     Floors floors;
     Figures figures;
     Figures warm_up;  // the first batch also brings the frames in
-    Measurement measurement(job, entry.traits, pages, data, lock);
+    Measurement measurement(job, entry.traits, pages, data, lock, done, &rounds);
     for (int b = 0; b <= batches; ++b) {
       if (job.node() == 0) bare.measure(floors);
       job.barrier();
       measurement.batch(static_cast<unsigned>(2 * b), b == 0 ? warm_up : figures);
     }
     if (job.node() == 0) {
-      add_rows(protocol, bare.trap(), figures, floors, rows);
+      add_rows(entry.traits, bare.trap(), figures, floors, rows);
       job.free(data);
     }
     job.barrier();

@@ -133,6 +133,24 @@ class Session {
     });
   }
 
+  /// Of pages that may be written.
+  double protect_all() {
+    std::shuffle(order_.begin(), order_.end(), random_);
+    return time_batch(static_cast<int>(pages_), [&](int i) {
+      std::byte* page = bench.app + order_[static_cast<std::size_t>(i)] * kPageSize;
+      int result = 0;
+      if (bench.uffd >= 0) {
+        uffdio_writeprotect request{};
+        request.range = {reinterpret_cast<std::uintptr_t>(page), kPageSize};
+        request.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+        result = ::ioctl(bench.uffd, UFFDIO_WRITEPROTECT, &request);
+      } else {
+        result = ::mprotect(page, kPageSize, PROT_READ);
+      }
+      if (result != 0) throw std::runtime_error("trap floor: taking the right to write a page away failed");
+    });
+  }
+
   double revoke_range() {
     const double ns = time_batch(1, [&](int) {
       const std::size_t bytes = pages_ * kPageSize;
@@ -157,12 +175,14 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   TrapFloor floor;
   if (kind == TrapKind::checked) return floor;
   Session session(kind, std::clamp(pages, 1, 16384));
-  Series read, upgrade, write, revoke, revoke_range, read_copy, upgrade_copy;
+  Series read, upgrade, write, protect, revoke, revoke_range, read_copy, upgrade_copy;
   for (int round = 0; round < rounds; ++round) {
     read.add(session.fault_all(Step::read));
     upgrade.add(session.fault_all(Step::upgrade));
     revoke.add(session.revoke_all());
     write.add(session.fault_all(Step::write));
+    protect.add(session.protect_all());
+    session.fault_all(Step::upgrade);
     revoke_range.add(session.revoke_range());
     read_copy.add(session.fault_all(Step::read, true));
     upgrade_copy.add(session.fault_all(Step::upgrade, true));
@@ -171,6 +191,7 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   floor.read_fault_ns = read.median();
   floor.upgrade_ns = upgrade.median();
   floor.write_fault_ns = write.median();
+  floor.protect_ns = protect.median();
   floor.revoke_ns = revoke.median();
   floor.revoke_range_ns = revoke_range.median();
   floor.read_fault_with_copy_ns = read_copy.median();

@@ -11,6 +11,7 @@ struct TrapFloor {
   double read_fault_ns = 0;            ///< no right -> read: signal, enter the page write-protected, run the load again
   double upgrade_ns = 0;               ///< read -> write
   double write_fault_ns = 0;           ///< no right -> write
+  double protect_ns = 0;               ///< write -> read; one system call a page, no signal
   double revoke_ns = 0;                ///< write -> no right; one system call a page, no signal
   double revoke_range_ns = 0;          ///< write -> no right of all pages by one system call; nanoseconds a page
   double read_fault_with_copy_ns = 0;  ///< as read_fault_ns, and the page's 4 KiB are copied in first: a page miss without a protocol
