@@ -141,14 +141,20 @@ void find_diff_masks(const std::byte* twin, const std::byte* page, std::uint64_t
 }
 
 DiffSize measure_diff(std::span<const std::uint64_t> masks) {
-  DiffSize size;
-  std::uint64_t before = 0;  // whether the byte before differs
-  for (const std::uint64_t mask : masks) {
-    size.runs += static_cast<std::size_t>(std::popcount(mask & ~(mask << 1 | before)));
-    size.bytes += static_cast<std::size_t>(std::popcount(mask));
-    before = mask >> 63;
-  }
-  return size;
+  static const auto measure = [] {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) return &detail::measure_masks_popcnt;
+#endif
+    return +[](const std::uint64_t* words, std::size_t count) {
+      return detail::measure_masks(words, count, [](std::uint64_t mask) { return static_cast<std::size_t>(std::popcount(mask)); });
+    };
+  }();
+  const detail::MaskSize size = measure(masks.data(), masks.size());
+  return {size.runs, size.bits};
+}
+
+std::size_t make_runs(std::span<const std::uint64_t> masks, DiffRun* out) {
+  return append_runs(masks, 0, out, 0, false, [](std::uint32_t offset, std::uint32_t length) { return DiffRun{offset, length}; });
 }
 
 std::size_t make_segments(std::span<const std::uint64_t> masks, const std::byte* page, std::uint64_t page_offset, nic::Segment* out) {

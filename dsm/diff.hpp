@@ -45,7 +45,9 @@ struct DiffSize {
   std::size_t bytes = 0;
 };
 [[nodiscard]] DiffSize measure_diff(std::span<const std::uint64_t> masks);
-/// Writes the runs as segments of a vectored write to the unit that begins at `page_offset` of a region; `out` has room for all. Returns how many.
+/// Writes the runs; `out` has room for all. Returns how many.
+std::size_t make_runs(std::span<const std::uint64_t> masks, DiffRun* out);
+/// Writes them as segments of a vectored write to the unit that begins at `page_offset` of a region; `out` has room for all. Returns how many.
 std::size_t make_segments(std::span<const std::uint64_t> masks, const std::byte* page, std::uint64_t page_offset, nic::Segment* out);
 
 /// How long the wire form is.

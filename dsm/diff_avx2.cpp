@@ -17,5 +17,11 @@ __attribute__((target("avx2"))) void diff_masks_avx2(const std::byte* twin, cons
   }
 }
 
+__attribute__((target("popcnt"))) MaskSize measure_masks_popcnt(const std::uint64_t* masks, std::size_t words) {
+  return measure_masks(
+      masks, words,
+      [](std::uint64_t mask) __attribute__((target("popcnt"))) { return static_cast<std::size_t>(__builtin_popcountll(mask)); });
+}
+
 }  // namespace netvm::dsm::detail
 #endif

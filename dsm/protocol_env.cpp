@@ -1,6 +1,7 @@
 #include "dsm/protocol_env.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "dsm/dsm.hpp"
@@ -162,15 +163,16 @@ bool ProtocolEnv::diff(PageId page, std::vector<std::uint64_t>* masks) {
   return std::any_of(masks->begin(), masks->end(), [](std::uint64_t mask) { return mask != 0; });
 }
 
-std::size_t ProtocolEnv::diff(PageId page, std::vector<DiffRun>* runs) {
+void ProtocolEnv::diff(PageId page, std::vector<DiffRun>* runs) {
   const PageEntry& e = to_be_compared(page);
   const std::size_t unit = unit_bytes(page);
-  if (runs->size() < max_diff_runs(unit)) runs->resize(max_diff_runs(unit));
-  const std::size_t runs_found = find_diff_runs(e.twin, frame(page), runs->data(), unit);
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < runs_found; ++i) bytes += (*runs)[i].bytes;
-  count(page, Stat::diff_bytes, bytes);
-  return runs_found;
+  std::array<std::uint64_t, kMaxGranularity / kLineBytes> all;
+  const std::span<std::uint64_t> masks = std::span(all).first(unit / kLineBytes);
+  find_diff_masks(e.twin, frame(page), masks.data(), unit);
+  const DiffSize size = measure_diff(masks);
+  runs->resize(size.runs);
+  (void)make_runs(masks, runs->data());
+  count(page, Stat::diff_bytes, size.bytes);
 }
 
 std::size_t ProtocolEnv::apply_diff(PageId page, std::span<const std::byte> wire) {

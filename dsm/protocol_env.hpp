@@ -124,9 +124,8 @@ class ProtocolEnv final {
   void make_twin(PageId page);
   /// Gives it back; there may be none.
   void drop_twin(PageId page);
-  /// Compares frame (pinned) and twin. Revoke write access first. What differs is in *runs, which is made as long as need be and may be used again (a run
-  /// beyond the number returned means nothing). Counts Stat::diffs and diff_bytes.
-  std::size_t diff(PageId page, std::vector<DiffRun>* runs);
+  /// Compares frame (pinned) and twin. Revoke write access first. What differs is in *runs afterwards. Counts Stat::diffs and diff_bytes.
+  void diff(PageId page, std::vector<DiffRun>* runs);
   /// The same as masks (masked_diff.hpp) of the whole unit: true if anything differs. Counts Stat::diffs; diff_bytes is up to who encodes it.
   bool diff(PageId page, std::vector<std::uint64_t>* masks);
   /// Reads one encoded diff (dsm::encode_diff) from the front of `wire` into the frame (pinned for writing) and the twin, if there is one. Returns the

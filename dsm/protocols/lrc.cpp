@@ -153,15 +153,18 @@ bool Lrc::complete(PageId page, PageEntry& entry, Finish&& finish) {
     if (!asked) pins = env_.pin({page, 1}, true);
     asked = true;
     fetch.replies.clear();
-    begin(fetch, asks);
+    Outbox questions;
+    begin(fetch, asks, questions);
+    leave(questions);
     await(fetch);
   }
 }
 
-// Asks for all of them at once what it can know now; one after the other is completed then, mostly without more questions. A node that is asked answers whatever it
+// Asks for all of them at once what it can know now; mostly they are complete then, without more questions. A node that is asked answers whatever it
 // waits for itself.
 void Lrc::on_read_ahead(std::span<const PageId> units) {
   std::deque<Fetch> fetches;
+  Outbox questions;
   std::vector<Ask> asks;
   for (const PageId page : units) {
     PageEntry& entry = env_.entry(page);
@@ -170,8 +173,9 @@ void Lrc::on_read_ahead(std::span<const PageId> units) {
       asks.clear();
       if (!plan(record_of(page), asks)) continue;
     }
-    begin(fetches.emplace_back(Fetch{page}), asks);
+    begin(fetches.emplace_back(Fetch{page}), asks, questions);
   }
+  leave(questions);
   for (Fetch& fetch : fetches) {
     await(fetch);
     const FramePins pins = env_.pin({fetch.page, 1}, true);  // they are there; this says that they change
@@ -179,7 +183,23 @@ void Lrc::on_read_ahead(std::span<const PageId> units) {
     const std::scoped_lock latch(entry.latch);
     install(fetch.page, entry, record_of(fetch.page), fetch.replies);
   }
+  for (std::size_t i = 0; i < units.size(); i += kMostLatches) let_read(units.subspan(i, std::min(kMostLatches, units.size() - i)));
+}
+
+// Those that are complete together; what has been noticed meanwhile of the others, one after the other.
+void Lrc::let_read(std::span<const PageId> units) {
+  std::vector<PageId> ready;
+  std::vector<PageId> lacking;
+  std::vector<Ask> asks;
+  for (const PageId page : units) env_.entry(page).latch.lock();
   for (const PageId page : units) {
+    Record& record = record_of(page);
+    asks.clear();
+    (plan(record, asks) || record.own_behind ? lacking : ready).push_back(page);
+  }
+  env_.set_access(ready, Access::read);
+  for (const PageId page : units) env_.entry(page).latch.unlock();
+  for (const PageId page : lacking) {
     (void)complete(page, env_.entry(page), [&](Record&) { env_.set_access(page, Access::read); });
   }
 }
@@ -211,7 +231,7 @@ std::uint64_t Lrc::order_now() {
   return sum;
 }
 
-void Lrc::find_changes(PageId page, std::vector<DiffRun>& runs) { runs.resize(env_.diff(page, &runs)); }
+void Lrc::find_changes(PageId page, std::vector<DiffRun>& runs) { env_.diff(page, &runs); }
 
 void Lrc::make_change(PageId page, PageEntry& entry, Record& record) {
   const Access right = entry.access();

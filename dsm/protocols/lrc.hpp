@@ -113,6 +113,7 @@ class Lrc : public Protocol {
   struct Reply;
   struct Fetch;
   struct Message;
+  static void append_message(const Message& message, std::span<const std::byte> body, Bytes& out);
 
   static constexpr NodeId kNobody{UINT32_MAX};
 
@@ -120,7 +121,10 @@ class Lrc : public Protocol {
   template <class Finish>
   bool complete(PageId page, PageEntry& entry, Finish&& finish);
   bool plan(Record& record, std::vector<Ask>& asks);
-  void begin(Fetch& fetch, std::span<const Ask> asks);
+  using Outbox = std::map<NodeId, Bytes>;
+  void begin(Fetch& fetch, std::span<const Ask> asks, Outbox& outbox);
+  void leave(const Outbox& outbox);
+  void let_read(std::span<const PageId> units);
   void await(Fetch& fetch);
   void install(PageId page, PageEntry& entry, Record& record, std::span<const Reply> replies);
   void install_copy(PageId page, Record& record, NodeId from, std::span<const std::byte>& body);
@@ -131,7 +135,8 @@ class Lrc : public Protocol {
   [[nodiscard]] std::uint64_t order_now();
 
   // ---- others' requests
-  bool serve(NodeId from, const Message& request, bool pinned);
+  bool serve(const Message& request, bool pinned, Bytes& out);
+  void answer(NodeId from, const Message& request, Bytes& out);
   void append_copy(PageId page, const PageEntry& entry, const Record& record, std::uint64_t up_to, Bytes& body);
   void take_reply(NodeId from, const Message& message, std::span<const std::byte> body);
 

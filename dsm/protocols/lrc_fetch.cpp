@@ -3,6 +3,7 @@
 #include <cstring>
 #include <mutex>
 #include <tuple>
+#include <utility>
 
 #include "dsm/protocols/lrc_messages.hpp"
 #include "runtime/check.hpp"
@@ -16,8 +17,7 @@ unsigned long long number(PageId page) { return page.value; }
 
 // ---- the node that asks ----------------------------------------------------------------------------------------------------------
 
-// One message for each node asked.
-void Lrc::begin(Fetch& fetch, std::span<const Ask> asks) {
+void Lrc::begin(Fetch& fetch, std::span<const Ask> asks, Outbox& outbox) {
   fetch.awaited = asks.size();
   {
     const std::scoped_lock guard(fetch_lock_);
@@ -25,10 +25,15 @@ void Lrc::begin(Fetch& fetch, std::span<const Ask> asks) {
     fetches_.emplace(fetch.id, &fetch);
   }
   for (const Ask& ask : asks) {
-    const Message message{Message::ask, ask.copy ? Message::kWithCopy : std::uint8_t{0}, {}, fetch.page.value, fetch.id, ask.after,
+    const Message message{Message::ask, ask.copy ? Message::kWithCopy : std::uint8_t{0}, {}, 0, fetch.page.value, fetch.id, ask.after,
                           ask.up_to};
-    env_.send(ask.node, std::as_bytes(std::span(&message, 1)));
+    append_message(message, {}, outbox[ask.node]);
   }
+}
+
+// One message for each node asked.
+void Lrc::leave(const Outbox& outbox) {
+  for (const auto& [node, questions] : outbox) env_.send(node, questions);
 }
 
 void Lrc::await(Fetch& fetch) {
@@ -132,29 +137,50 @@ void Lrc::apply(PageId page, PageEntry& entry, Record& record, std::vector<Chang
 // ---- the node that is asked ----------------------------------------------------------------------------------------------------------
 
 void Lrc::on_message(NodeId from, std::span<const std::byte> body) {
-  Message message;
-  NETVM_CHECK(body.size() >= sizeof message, "lrc: node %u sent a message of %zu bytes", from.value, body.size());
-  std::memcpy(&message, body.data(), sizeof message);
-  body = body.subspan(sizeof message);
-  NETVM_CHECK(env_.is_shared(PageId{message.page}), "lrc: node %u speaks of page %llu, which is not shared", from.value,
-              static_cast<unsigned long long>(message.page));
-  if (message.kind == Message::reply) return take_reply(from, message, body);
-  NETVM_CHECK(message.kind == Message::ask && body.empty(), "lrc: node %u sent message kind %u", from.value, unsigned{message.kind});
-  if (serve(from, message, false)) return;
-  const PageRange page{PageId{message.page}, 1};
+  constexpr std::size_t kMostTogether =
+      32 * 1024;  // of answers: long enough to be worth a message, and the first can be used while the next are made
+  Bytes answers;
+  while (!body.empty()) {
+    Message message;
+    NETVM_CHECK(body.size() >= sizeof message, "lrc: node %u sent a message of %zu bytes", from.value, body.size());
+    std::memcpy(&message, body.data(), sizeof message);
+    body = body.subspan(sizeof message);
+    const std::size_t padded = (std::size_t{message.bytes} + 7) / 8 * 8;
+    NETVM_CHECK(padded <= body.size(), "lrc: node %u sent a message of %u bytes, and %zu are there", from.value, message.bytes,
+                body.size());
+    NETVM_CHECK(env_.is_shared(PageId{message.page}), "lrc: node %u speaks of page %llu, which is not shared", from.value,
+                static_cast<unsigned long long>(message.page));
+    if (message.kind == Message::reply) {
+      take_reply(from, message, body.first(message.bytes));
+    } else {
+      NETVM_CHECK(message.kind == Message::ask && message.bytes == 0, "lrc: node %u sent message kind %u", from.value,
+                  unsigned{message.kind});
+      answer(from, message, answers);
+      if (answers.size() >= kMostTogether) env_.send(from, std::exchange(answers, {}));
+    }
+    body = body.subspan(padded);
+  }
+  if (!answers.empty()) env_.send(from, answers);
+}
+
+void Lrc::answer(NodeId from, const Message& request, Bytes& out) {
+  if (serve(request, false, out)) return;
+  const PageRange page{PageId{request.page}, 1};
   if (const FramePins pins = env_.try_pin(page, false); pins.holds()) {
-    (void)serve(from, message, true);
+    (void)serve(request, true, out);
     return;
   }
   // It was evicted: bringing it in would block this handler.
-  (void)env_.spawn([this, from, message, page] {
+  (void)env_.spawn([this, from, request, page] {
     const FramePins pins = env_.pin(page, false);
-    (void)serve(from, message, true);
+    Bytes late;
+    (void)serve(request, true, late);
+    env_.send(from, late);
   });
 }
 
-// False, and nothing has happened, if the frame is needed and not pinned.
-bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
+// Appends the answer. False, and nothing has happened, if the frame is needed and not pinned.
+bool Lrc::serve(const Message& request, bool pinned, Bytes& out) {
   const PageId page{request.page};
   PageEntry& entry = env_.entry(page);
   Bytes body;
@@ -183,7 +209,7 @@ bool Lrc::serve(NodeId from, const Message& request, bool pinned) {
       put_varint(body, 0);
     }
   }
-  env_.send(from, std::as_bytes(std::span(&reply, 1)), body);
+  append_message(reply, body, out);
   return true;
 }
 

@@ -2,9 +2,11 @@
 //
 //   ask    faulting node -> writer   your changes of the page after this ordinal that began at this interval at the latest; perhaps the whole page
 //   reply  the same way back         (kWithCopy: which changes of whom the copy has, the copy's bytes,) the changes
+// Several to the same node, about pages that are read ahead, travel together: each is a Message and its body, padded to 8 bytes.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
@@ -19,12 +21,23 @@ struct Lrc::Message {
 
   std::uint8_t kind = ask;
   std::uint8_t flags = 0;
-  std::uint8_t reserved[6] = {};
+  std::uint8_t reserved[2] = {};
+  std::uint32_t bytes = 0;  ///< of the body behind it
   std::uint64_t page = 0;
   std::uint64_t fetch = 0;  ///< the asking node's number for its wait
   std::uint64_t after = 0;  ///< ask: an ordinal. Reply: the ordinal of the newest change that the answer covers
   std::uint64_t up_to = 0;  ///< an interval of the node that is asked
 };
+
+/// Appends a message and its body.
+inline void Lrc::append_message(const Message& message, std::span<const std::byte> body, Bytes& out) {
+  Message sent = message;
+  sent.bytes = static_cast<std::uint32_t>(body.size());
+  const std::size_t at = out.size();
+  out.resize(at + sizeof sent + (body.size() + 7) / 8 * 8);
+  std::memcpy(out.data() + at, &sent, sizeof sent);
+  if (!body.empty()) std::memcpy(out.data() + at + sizeof sent, body.data(), body.size());
+}
 
 /// One question of a fetch.
 struct Lrc::Ask {

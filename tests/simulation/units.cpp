@@ -118,15 +118,23 @@ TEST_CASE("copies that others have are dropped, not saved, when memory is short"
   });
 }
 
-// Each has memory under lrc, too, and a barrier between whose halves a node hands a lock to one that has not arrived.
 TEST_CASE("regress: seeds of random programs in units that found a mistake") {
   struct Found {
+    std::string_view protocol;
     std::uint64_t seed, budget;
     std::size_t unit;
   };
   std::uint64_t evictions = 0;
-  for (const auto& [seed, budget, unit] : {Found{983, 96, 16 * kPageSize}, Found{2401, 96, 4 * kPageSize}, Found{1948, 0, 4 * kPageSize}}) {
-    const DrfResult result = run_unit("erc", seed, budget, unit, &evictions);
+  for (const auto& [protocol, seed, budget, unit] : {
+           // Memory under lrc, too, and a barrier between whose halves a node hands a lock to one that has not arrived.
+           Found{"erc", 983, 96, 16 * kPageSize},
+           Found{"erc", 2401, 96, 4 * kPageSize},
+           Found{"erc", 1948, 0, 4 * kPageSize},
+           // Memory under sc-dynamic, too, where of what is read ahead one page comes to be written.
+           Found{"sc-directory", 531, 96, kPageSize},
+           Found{"sc-directory", 1201, 96, kPageSize},
+       }) {
+    const DrfResult result = run_unit(protocol, seed, budget, unit, &evictions);
     CHECK_MESSAGE(result.well, result.text);
   }
 }
