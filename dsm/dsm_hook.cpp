@@ -71,9 +71,7 @@ void Dsm::on_release(sync::SyncId object) {
   if (impl_->alone()) return;
   // An unlock with nothing to flush is too short to be timed.
   std::optional<Laps> laps;
-  if (impl_->wrote_.load(std::memory_order_relaxed) && impl_->wrote_.exchange(false)) {  // relaxed: a statistic
-    laps.emplace(impl_->env_, Stat::protocol_ns);
-  }
+  if (impl_->has_written()) laps.emplace(impl_->env_, Stat::protocol_ns);
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (!impl_->in_use(i)) continue;
     impl_->protocols_[i]->on_release(object);
@@ -132,14 +130,15 @@ void Dsm::threads_go_on(bool some) { impl_->threads_go_on_.store(some); }
 
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
   if (impl_->alone()) return;
-  Laps laps(impl_->env_, Stat::protocol_ns);
+  std::optional<Laps> laps;  // as in on_release()
+  if (impl_->has_written()) laps.emplace(impl_->env_, Stat::protocol_ns);
   Bytes part;
   for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
     if (!impl_->in_use(i)) continue;
     part.clear();
     impl_->protocols_[i]->on_barrier_arrive(part);
     append_section(i, part, out);
-    laps.end(*impl_->envs_[i]);
+    if (laps) laps->end(*impl_->envs_[i]);
   }
   impl_->note_memory();  // it is most before what the barrier ends is dropped
 }
@@ -174,6 +173,7 @@ void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {
 }
 
 void Dsm::on_barrier_leave(std::span<const std::byte> sum) {
+  if (sum.empty()) return;
   Laps laps(impl_->env_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(sum, "barrier")) {
     impl_->use(section.protocol);

@@ -143,6 +143,12 @@ std::uint64_t Nic::counter_errors(const RemoteCounter& mine) const {
   return counters.at(mine.id).error.load(std::memory_order_acquire);  // acquire: partner is the release of the increment
 }
 
+WaitWord& Nic::counter_word(const RemoteCounter& mine) const {
+  NETVM_CHECK(mine.node == config_.node && mine.id.value < EventCounters::kEntries, "counter %u of node %u is not this node's",
+              mine.id.value, mine.node.value);
+  return impl_->device.counters().at(mine.id).waiters;
+}
+
 // ---- endings ------------------------------------------------------------------------------------------------------------------------------
 
 void Nic::set_message_handler(MessageKind kind, MessageHandler* handler) {

@@ -123,6 +123,9 @@ class Nic final {
   // E_CANCELLED, and so do all later ones until clear_errors().
   /// An ORDERED increment without data. Does not wait for it.
   Status notify(const RemoteCounter& counter, std::uint64_t increment);
+  /// An increment here and now, or nothing at all: false where the counter's node cannot be reached directly, or the channel has something on its way in packets.
+  /// An OWN notification: errors of the channel do not stop it.
+  [[nodiscard]] bool try_notify(const RemoteCounter& counter, std::uint64_t increment);
   /// Several pieces to one region in one request (a diff).
   Status write_vector(const RemoteRegion& to, std::span<const Segment> segments);
   /// Returns the old value.
@@ -163,6 +166,8 @@ class Nic final {
   // ---- event counters ------------------------------------------------------------------------------------------------
   [[nodiscard]] std::uint64_t counter_value(const RemoteCounter& mine) const;
   [[nodiscard]] std::uint64_t counter_errors(const RemoteCounter& mine) const;
+  /// Where its increments and errors are announced: for a wait_until() for the counter or something else. Lives as long as the counter.
+  [[nodiscard]] WaitWord& counter_word(const RemoteCounter& mine) const;
   /// Blocks until value >= threshold (an acquire of everything notified), until an error is counted that no earlier counter_wait() of this
   /// counter has returned (Status::peer_dead if a peer died, else Status::cancelled), or the deadline. E_COUNTER_RANGE: not a counter of this node.
   /// `who` names the thread in counter_waits().

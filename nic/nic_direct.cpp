@@ -113,6 +113,12 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
   return Status::ok;
 }
 
+bool Nic::try_notify(const RemoteCounter& counter, std::uint64_t increment) {
+  if (!impl_->is_node(counter.node)) return false;
+  Device* const target = impl_->direct(counter.node);
+  return target != nullptr && ok(impl_->notify_direct(*target, counter, increment, NotifyMode::own, Status::ok));
+}
+
 Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) { return write_segments(to, segments, Blocking{}); }
 
 template <class End>

@@ -1,25 +1,33 @@
-// Collectives: barrier, all_reduce and broadcast over a tree of all nodes, by messages. The last of a node's threads to arrive contributes the node's part;
-// from then on messages move what all contribute up the tree and the result down again, whether threads of the node wait or not (Gupta 1989: a barrier's two
-// phases; the tree: Mellor-Crummey, Scott 1991). One of the threads that wait takes the result for the node.
+// Collectives: barrier, all_reduce and broadcast over two trees whose roots exchange what they have gathered. The last of a node's threads to arrive
+// contributes the node's part; from then on messages move what all contribute up the trees, across and down again, whether threads of the node wait or not
+// (Gupta 1989: a barrier's two phases; the trees: Mellor-Crummey, Scott 1991; the exchange: a round of dissemination, Hensgen, Finkel, Manber 1988). One of
+// the threads that wait takes the result for the node.
 //
-// The tree: node 0 is the root; a subtree is a contiguous range of nodes led by its lowest, whose children split the rest into at most
-// `arity` ranges of equal size. So own value, then the children's in order, is the order of nodes.
+// The trees: the nodes' first half is led by node 0, the rest by its lowest; these two are partners. A subtree is a contiguous range of nodes led by its
+// lowest, whose children split the rest into at most `arity` ranges of equal size. So own value, then the children's in order, then the partners' in
+// order, is the order of nodes.
 //
 // Invariants
-//  1. Collectives are numbered from 0 on each node. A child is at most one ahead of its parent (it needs the parent to go on), so one
-//     place for a message that came early is enough for each child. The parent's never comes early.
+//  1. Collectives are numbered from 0 on each node. A child is at most one ahead of its parent, and a partner of its partner: each needs the other to go
+//     on. So one place for a message that came early is enough for each child; of the partner's, that of the next collective may come before the last one is
+//     taken up: two. The parent's never comes early.
 //  2. Coherence: on_barrier_arrive after all local threads have arrived, on_barrier_leave before any of them leaves; in between the
-//     contributions of all nodes have been merged at the root and came down again.
-//  3. What the threads called is compared inside the node, and by each parent with its children: a mismatch ends this and all later collectives on all
-//     nodes with E_INVALID and a sentence that names both (mistake()).
-//  4. Stages of a node: idle, gathering (its part is in), asked (sent to the parent), released (the result is here), idle. One advance() at a time; of an
-//     all_reduce only by the thread that contributed, as the operation is the application's.
+//     contributions of all nodes have been merged at both roots, in the same order, and came down again.
+//  3. What the threads called is compared inside the node, by each parent with its children, and by the partners: a mismatch ends this and all later
+//     collectives on all nodes with E_INVALID and a sentence that names both (mistake()).
+//  4. Stages of a node: idle, gathering (its part is in), then asked (sent to the parent) or exchanging (sent to the partner), released (the result is
+//     here), idle. One advance() at a time; of an all_reduce only by the thread that contributed, as the operation is the application's.
+//  5. What a barrier says without a payload need not be a message: a node that has no children, and so moves nothing for others, names an event counter, which
+//     the one neighbour that it waits for then sets (CollectiveMark) if it reaches it directly. Who waits looks at both, and parks where both announce.
 // Threads: any; on_message comes from the NIC.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,14 +40,37 @@
 
 namespace netvm::sync {
 
-/// One node's place in the tree.
+/// One node's place in its tree.
 struct TreePlace {
   bool has_parent = false;
+  bool has_partner = false;  ///< the other tree's root; of roots, if there are two
   std::uint32_t parent = 0;
+  std::uint32_t partner = 0;
   std::uint32_t end = 0;  ///< this node's subtree is [node, end)
   std::vector<std::uint32_t> children;
 };
 [[nodiscard]] TreePlace tree_place(std::uint32_t node, std::uint32_t nodes, std::uint32_t arity);
+
+/// What a neighbour adds up in this node's counter: which of its barriers without a payload it has passed on. Arithmetic is modulo 2^64.
+struct CollectiveMark {
+  std::uint64_t value = 0;
+
+  /// After collective `number`: that it has been marked, whether the one before was, and a statistic (CollectiveHeader::least_wait_ns).
+  [[nodiscard]] CollectiveMark with(std::uint64_t number, std::uint64_t least_wait_ns) const {
+    return {(number + 1) << kNumberAt | (says(number - 1) ? kTooSaid : 0) | std::min(least_wait_ns / kWaitUnit, kTooSaid - 1)};
+  }
+  /// Whether it says so of `number`, which is one of the last two.
+  [[nodiscard]] bool says(std::uint64_t number) const {
+    const std::uint64_t ahead = (value >> kNumberAt) - (number + 1);
+    return ahead == 0 || (ahead == 1 && (value & kTooSaid) != 0);
+  }
+  [[nodiscard]] std::uint64_t least_wait_ns() const { return (value & (kTooSaid - 1)) * kWaitUnit; }
+
+ private:
+  static constexpr int kNumberAt = 18;  // 46 bits: months of barriers
+  static constexpr std::uint64_t kTooSaid = std::uint64_t{1} << (kNumberAt - 1);
+  static constexpr std::uint64_t kWaitUnit = 64;
+};
 
 class Collectives final : public nic::MessageHandler {
  public:
@@ -66,11 +97,19 @@ class Collectives final : public nic::MessageHandler {
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic
 
  private:
-  enum class Stage : std::uint8_t { idle, gathering, asked, released };
-  // A child's message that waits to be taken up.
-  struct Inbox {
-    std::uint32_t from = 0;
-    bool full = false;
+  enum class Stage : std::uint8_t { idle, gathering, asked, exchanging, released };
+  // A child, or the partner.
+  struct Neighbour {
+    std::uint32_t node = 0;
+    std::uint32_t full = 0;  // messages that wait to be taken up, the older first
+    std::array<Bytes, 2> bodies;
+    std::optional<nic::RemoteCounter> counter;  // where it looks for this node's marks
+    CollectiveMark mark;                        // what this node has set there; of who advances
+  };
+  // What advance() takes up: a message or a mark; of nobody: the children's are all in.
+  struct Step {
+    bool from_somebody = false;
+    bool marked = false;
     Bytes body;
   };
   // A thread arrives. `last`: it is the last of its node, and has contributed the node's part.
@@ -78,22 +117,38 @@ class Collectives final : public nic::MessageHandler {
     std::uint64_t number = 0;
     bool last = false;
   };
-  Result<Arrived> arrive(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives, bool goes_on);
+  Result<Arrived> arrive(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives, bool goes_on,
+                         Nanos begin);
   std::string join(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives);
   void contribute(const Combine* op, bool some_go_on);
-  // Merges what has come from the children, in their order; when all of it has, goes one stage on.
+  // Merges what has come from the children, in their order; when all of it has, goes one stage on; merges what the partner has sent.
   void advance(const Combine* op);
-  bool take_next_child(const Combine* op, Bytes* body);
-  void merge_child(const CollectiveMessage& message, const Combine* op);
+  bool take_step(const Combine* op, Step* step);
+  bool take_next_of(Neighbour& neighbour, Step* step);
+  // What is wrong with it, if anything is.
+  std::string merge(const Step& step, const Combine* op);
+  void merge_behind(const CollectiveMessage& message, const Combine* op);
+  void merge_before(const CollectiveMessage& message, const Combine* op);
+  void send_up();
+  void send_across();
   void hear_parent(const CollectiveMessage& message);
   void pass_down();
+  // `body`: the message, once it has been made.
+  void tell(Neighbour& neighbour, CollectiveDirection direction, Bytes* body);
+  [[nodiscard]] Bytes encode(CollectiveDirection direction) const;
+  void note_counter(Neighbour& neighbour, const CollectiveMessage& message);
+  // Whether who this node waits for has set the mark; what that says.
+  [[nodiscard]] bool is_marked() const;
+  [[nodiscard]] CollectiveMessage as_message() const;
+  [[nodiscard]] bool may_move() const;
+  [[nodiscard]] WaitWord& moved();
   // Until the collective has ended. `leads`: this thread has been chosen to take the result for the node.
   Status wait_for_end(std::uint64_t number, bool leads, Nanos begin, std::span<std::byte> value);
-  Status take_result(Nanos begin);
+  Status take_result(Nanos begin, Nanos* end);
   [[nodiscard]] std::string differs(std::uint32_t other_node, const CollectiveMessage& theirs) const;
   // The program has made a mistake: tells all nodes. `except`: who said so, or this node.
   void refuse(const std::string& mistake, std::uint32_t except);
-  [[nodiscard]] Stage stage() const;
+  [[nodiscard]] Stage stage() const { return stage_.load(); }
   [[nodiscard]] Status why_given_up() const;
 
   nic::Nic& nic_;
@@ -124,13 +179,14 @@ class Collectives final : public nic::MessageHandler {
 
   // Between nodes.
   mutable SpinLock inbox_guard_;
-  std::vector<Inbox> inbox_;  // of the children, in order
-  Stage stage_ = Stage::idle;
+  std::vector<Neighbour> neighbours_;      // the children, in order, then the partner
+  std::atomic<Stage> stage_{Stage::idle};  // changed under the guard
   bool merging_ = false;
-  std::size_t next_child_ = 0;  // whose part is merged next
-  Bytes sum_;                   // of the coherence layer's contributions
+  std::size_t next_ = 0;  // whose part is merged next
+  Bytes sum_;             // of the coherence layer's contributions
   std::string mistake_;
-  WaitWord moved_;  // the stage, or an inbox
+  std::optional<nic::RemoteCounter> mine_;  // where the partner or the parent marks: of a node without children
+  WaitWord moved_;                          // the stage, or what a neighbour has sent; of a node with a counter that counter's word is it
   std::atomic<bool> given_up_{false};
   std::atomic<std::uint64_t> dropped_{0};
 };

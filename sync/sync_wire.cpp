@@ -111,8 +111,16 @@ const char* to_string(CollectiveKind kind) {
   return "unknown";
 }
 
+std::string to_text(const CollectiveCall& call) {
+  std::string words = to_string(call.kind);
+  if (carries_value(call.kind)) words += " of " + std::to_string(call.value_bytes) + " bytes";
+  if (call.kind == CollectiveKind::broadcast) words += " from node " + std::to_string(call.root);
+  return words;
+}
+
 Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
-                        std::span<const std::byte> value, std::span<const std::byte> payload, std::uint64_t least_wait_ns) {
+                        std::span<const std::byte> value, std::span<const std::byte> payload, std::uint64_t least_wait_ns,
+                        std::uint32_t counter) {
   CollectiveHeader header;
   header.direction = static_cast<std::uint8_t>(direction);
   header.kind = static_cast<std::uint8_t>(call.kind);
@@ -121,6 +129,7 @@ Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& cal
   header.number = number;
   header.value_bytes = call.value_bytes;
   header.least_wait_ns = least_wait_ns;
+  header.counter = counter;
   Bytes body(sizeof header);
   body.reserve(sizeof header + (has_value ? value.size() : 0) + payload.size());
   std::memcpy(body.data(), &header, sizeof header);
@@ -134,16 +143,17 @@ std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> bo
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
   const bool known_direction = header.direction >= static_cast<std::uint8_t>(CollectiveDirection::up) &&
-                               header.direction <= static_cast<std::uint8_t>(CollectiveDirection::refusal);
+                               header.direction <= static_cast<std::uint8_t>(CollectiveDirection::across);
   const bool known_kind = header.kind >= static_cast<std::uint8_t>(CollectiveKind::barrier) &&
                           header.kind <= static_cast<std::uint8_t>(CollectiveKind::farewell);
-  if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0) return std::nullopt;
+  if (!known_direction || !known_kind || header.has_value > 1 || header.reserved != 0 || header.reserved_too != 0) return std::nullopt;
   std::span<const std::byte> rest = body.subspan(sizeof header);
   CollectiveMessage message;
   message.direction = static_cast<CollectiveDirection>(header.direction);
   message.call = {static_cast<CollectiveKind>(header.kind), header.root, header.value_bytes};
   message.number = header.number;
   message.least_wait_ns = header.least_wait_ns;
+  message.counter = header.counter;
   message.has_value = header.has_value != 0;
   if (message.has_value) {
     if (header.value_bytes > rest.size()) return std::nullopt;

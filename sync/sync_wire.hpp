@@ -2,13 +2,14 @@
 //
 //   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries or of what goes along with a request, then the coherence payload
 //   wake         WakeHeader (24 bytes), then the waiters' numbers (8 bytes each), then the coherence payload
-//   collective   CollectiveHeader (32 bytes), then `value_bytes` of value, then the coherence payload
+//   collective   CollectiveHeader (40 bytes), then `value_bytes` of value, then the coherence payload
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "sync/coherence_hook.hpp"
@@ -115,8 +116,11 @@ struct CollectiveCall {
   friend bool operator==(const CollectiveCall&, const CollectiveCall&) = default;
 };
 
-/// refusal: the program has made a mistake; the value says which, for people.
-enum class CollectiveDirection : std::uint8_t { up = 1, down = 2, refusal = 3 };
+/// What a thread called, for people.
+[[nodiscard]] std::string to_text(const CollectiveCall& call);
+
+/// refusal: the program has made a mistake; the value says which, for people. across: between the roots of the two trees.
+enum class CollectiveDirection : std::uint8_t { up = 1, down = 2, refusal = 3, across = 4 };
 
 struct CollectiveHeader {
   std::uint8_t direction = 0;
@@ -127,8 +131,10 @@ struct CollectiveHeader {
   std::uint64_t number = 0;
   std::uint64_t value_bytes = 0;
   std::uint64_t least_wait_ns = 0;  // in the collective before: up, of the subtree; down, of all nodes
+  std::uint32_t counter = 0;        // where the sender looks for marks of the receiver's, plus 1; 0: nowhere
+  std::uint32_t reserved_too = 0;
 };
-static_assert(sizeof(CollectiveHeader) == 32);
+static_assert(sizeof(CollectiveHeader) == 40);
 
 /// A decoded message; value and payload point into the body.
 struct CollectiveMessage {
@@ -136,14 +142,15 @@ struct CollectiveMessage {
   CollectiveCall call;
   std::uint64_t number = 0;         ///< of the collective, counted from 0 on each node
   std::uint64_t least_wait_ns = 0;  ///< see CollectiveHeader: a statistic that travels along
+  std::uint32_t counter = 0;        ///< see CollectiveHeader
   bool has_value = false;
   std::span<const std::byte> value;  ///< call.value_bytes of it, if has_value
   std::span<const std::byte> payload;
 };
 
 [[nodiscard]] Bytes encode_collective(CollectiveDirection direction, const CollectiveCall& call, std::uint64_t number, bool has_value,
-                                      std::span<const std::byte> value, std::span<const std::byte> payload,
-                                      std::uint64_t least_wait_ns = 0);
+                                      std::span<const std::byte> value, std::span<const std::byte> payload, std::uint64_t least_wait_ns = 0,
+                                      std::uint32_t counter = 0);
 /// Nothing if the body is not one of ours.
 [[nodiscard]] std::optional<CollectiveMessage> decode_collective(std::span<const std::byte> body);
 

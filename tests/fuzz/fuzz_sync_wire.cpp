@@ -34,8 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (const auto call = decode_collective(body)) {
     FUZZ_REQUIRE(!call->has_value || call->value.size() == call->call.value_bytes);
-    const Bytes again =
-        encode_collective(call->direction, call->call, call->number, call->has_value, call->value, call->payload, call->least_wait_ns);
+    const Bytes again = encode_collective(call->direction, call->call, call->number, call->has_value, call->value, call->payload,
+                                          call->least_wait_ns, call->counter);
     FUZZ_REQUIRE(std::ranges::equal(again, body));
   }
   return 0;

@@ -71,9 +71,11 @@ class ClockHook final : public sync::CoherenceHook {
   [[nodiscard]] bool tells_ahead() override { return true; }
   [[nodiscard]] bool splits_barriers() override { return splits_; }
   void split_barriers(bool does) { splits_ = does; }
+  /// From now on it tells nobody anything, and others know nothing of its writes: what is sent carries no payload.
+  void fall_silent() { silent_ = true; }
   void append_acquire_request(sync::SyncId, sync::Bytes& out) override { append(out); }
   void append_grant(sync::SyncId, NodeId, std::span<const std::byte> request, sync::Bytes& out) override {
-    if (request.size() != known_.size() * sizeof(std::uint64_t)) broken_ = true;
+    if (!silent_ && request.size() != known_.size() * sizeof(std::uint64_t)) broken_ = true;
     append(out);
   }
   void on_acquire(sync::SyncId, NodeId, std::span<const std::byte> payload) override {
@@ -85,6 +87,8 @@ class ClockHook final : public sync::CoherenceHook {
     append(out);
   }
   void on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) override {
+    if (other.empty()) return;  // of a silent one
+    if (sum.empty()) sum.assign(other.begin(), other.end());
     if (sum.size() != other.size()) {
       broken_ = true;
       return;
@@ -111,11 +115,13 @@ class ClockHook final : public sync::CoherenceHook {
     return clock;
   }
   void append(sync::Bytes& out) {
+    if (silent_) return;
     const std::lock_guard guard(guard_);
     const auto bytes = std::as_bytes(std::span(known_));
     out.insert(out.end(), bytes.begin(), bytes.end());
   }
   void merge(std::span<const std::byte> payload) {
+    if (payload.empty()) return;  // of silent ones
     const std::lock_guard guard(guard_);
     if (payload.size() != known_.size() * sizeof(std::uint64_t)) {
       broken_ = true;
@@ -142,6 +148,7 @@ class ClockHook final : public sync::CoherenceHook {
   std::atomic<std::uint64_t> releases_{0};
   std::atomic<bool> broken_{false};
   bool splits_ = true;
+  bool silent_ = false;
 };
 
 struct SyncWorldOptions {
