@@ -47,7 +47,7 @@ class CoherenceHook {
   /// Whether on_release() and append_grant() of an object may be called at a node that has not got its token, with what the other node told last, in whatever
   /// request: what they tell is the node's and not the object's. Must not block.
   [[nodiscard]] virtual bool tells_ahead() { return false; }
-  /// After the grant, before the lock() that waited returns. May block.
+  /// After a grant with a payload, before the lock() that waited returns. May block.
   virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) = 0;
 
   /// These bytes of a payload left this node, so many times, in messages of sync/. Must not block. (What append_...() gives leaves once.)

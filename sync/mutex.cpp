@@ -32,6 +32,7 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
       gate_(nic),
       directory_(config, nic),
       table_(cargo),
+      lines_(nic),
       census_turn_(nic.env()),
       caretakers_(nic.env()) {
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
@@ -39,6 +40,7 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
 
 Mutexes::~Mutexes() {
   nic_.set_message_handler(nic::MessageKind::sync_lock, nullptr);
+  lines_.close();
   caretakers_.close();
   // A job that ended in the middle leaves requests that nobody answers any more.
   for (LockState* state : table_.all()) {
@@ -83,10 +85,13 @@ Status Mutexes::lock(LockState& state, std::uint64_t who, Nanos deadline, const 
 
 Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadline) {
   for (;;) {
-    Status waited = nic_.wait_until(
-        waiter->word, [waiter] { return looks_changed(*waiter) || gives_up(*waiter); }, deadline);
+    const auto granted = [&] { return waiter->line != nullptr && lines_.granted(*waiter->line, waiter->line_before) != 0; };
+    const auto changed = [&] { return granted() || looks_changed(*waiter) || gives_up(*waiter); };
+    WaitWord& place = *waiter->place.load(std::memory_order_relaxed);  // relaxed: only this thread changes it
+    Status waited = nic_.wait_until(place, changed, deadline);
     if (ok(waited) && gives_up(*waiter)) waited = Status::timeout;
     Guard guard(state.guard);
+    if (waiter->line != nullptr) look_at_line(state, waiter, guard);
     switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
       case State::granted:
         return Status::ok;
@@ -96,7 +101,7 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
         if (ok(waited) && gate_.enter_for(state.offset)) {
           set_state(*waiter, State::waiting);
           guard.unlock();
-          request_token(state, waiter->ride);
+          request_token(state, waiter);
           gate_.leave();
           continue;
         }
@@ -114,6 +119,7 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
       case State::answered:
         if (ok(waited)) continue;  // a wake-up meant for an earlier use of this queue node
         state.remove(waiter);
+        watch_line(state, waiter, guard);
         return waited;
     }
   }
@@ -124,12 +130,15 @@ LockExtra& Mutexes::extra_of(LockState& state) {
     state.extra = extras_.take();
     state.extra->prober = nullptr;
     state.extra->successor_probe = 0;
+    state.extra->successor_line = 0;
+    state.extra->line = nullptr;
   }
   return *state.extra;
 }
 
 void Mutexes::trim(LockState& state) {
-  if (state.extra == nullptr || state.has_payload || state.has_successor || state.extra->prober != nullptr) return;
+  if (state.extra == nullptr || state.has_payload || state.has_successor || state.extra->prober != nullptr || state.extra->line != nullptr)
+    return;
   extras_.give_back(std::exchange(state.extra, nullptr));
 }
 
@@ -155,7 +164,7 @@ Status Mutexes::unlock(LockState& state, std::uint64_t who) {
     state.unreleased = true;
     LockWaiter* next = state.hand_to_first();
     guard.unlock();
-    next->word.announce(nic_.env());
+    next->announce(nic_.env());
     return Status::ok;
   }
   if (!state.has_successor && !(state.migrates && state.stay <= kShortStay)) [[likely]] {
@@ -185,7 +194,7 @@ void Mutexes::keep(LockState& state, Guard& guard) {
   }
   LockWaiter* next = state.hand_to_first();
   guard.unlock();
-  next->word.announce(nic_.env());
+  next->announce(nic_.env());
 }
 
 void Mutexes::grant_idle(LockState& state, Guard& guard) {
@@ -218,6 +227,7 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   const Bytes request = std::exchange(state.extra->successor_request, {});
   const Bytes ride = std::exchange(state.extra->successor_ride, {});
   const std::uint64_t question = std::exchange(state.extra->successor_probe, 0);
+  const std::uint64_t line = std::exchange(state.extra->successor_line, 0);
   state.has_successor = false;
   trim(state);
   state.holder = LockState::kNobody;
@@ -228,14 +238,20 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   const std::uint64_t epoch = ++state.epoch;
   guard.unlock();
 
+  const SyncId id{state.offset};
   Bytes cargo;
-  if (SyncId{state.offset}.is_object()) {
-    if (!ride.empty()) cargo_->arrive(SyncId{state.offset}, to, ride);
-    cargo_->pack(SyncId{state.offset}, cargo);
+  if (id.is_object()) {
+    if (!ride.empty()) cargo_->arrive(id, to, ride);
+    cargo_->pack(id, cargo);
   }
-  Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
-  hook_.append_grant(SyncId{state.offset}, to, request, body);
-  nic_.send(to, nic::MessageKind::sync_lock, body);
+  Bytes payload;
+  hook_.append_grant(id, to, request, payload);
+  const bool is_bare = !id.is_object() && line != 0 && payload.empty() && question == 0 && epoch < GrantLines::kMostEpoch;
+  if (!is_bare || !nic_.try_notify({to, CounterId{static_cast<std::uint32_t>(line - 1)}}, epoch)) {
+    Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
+    body.insert(body.end(), payload.begin(), payload.end());
+    nic_.send(to, nic::MessageKind::sync_lock, body);
+  }
   if (question != 0) nic_.send(to, nic::MessageKind::sync_lock, encode_lock(LockMessageType::busy, state.offset, question));
   gate_.leave();
 
@@ -252,7 +268,7 @@ void Mutexes::elect_or_forget(LockState& state, Guard& guard) {
   LockWaiter* const elected = state.first();
   set_state(*elected, State::elected);
   guard.unlock();
-  elected->word.announce(nic_.env());
+  elected->announce(nic_.env());
 }
 
 bool Mutexes::held_here(std::uint64_t offset) const {
@@ -269,7 +285,7 @@ void Mutexes::look_again(std::uint64_t offset) {
   if (!state->has_waiters()) return;
   LockWaiter* waiter = state->last;
   do {
-    waiter->word.announce(nic_.env());
+    waiter->announce(nic_.env());
     waiter = waiter->next;
   } while (waiter != state->last);
 }
@@ -304,7 +320,7 @@ Result<LockSlot> Mutexes::slot_of(LockState& state) {
   return slot;
 }
 
-void Mutexes::request_token(LockState& state, const Ride* ride) {
+void Mutexes::request_token(LockState& state, LockWaiter* waiter) {
   stats_.add(Stat::lock_remote);
   const Result<LockSlot> slot = slot_of(state);
   const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
@@ -321,7 +337,17 @@ void Mutexes::request_token(LockState& state, const Ride* ride) {
   state.predecessor = predecessor;
   state.asked = true;
   guard.unlock();
-  send_request(state, predecessor, ride);
+  if (GrantLine* const line = SyncId{state.offset}.is_object() ? nullptr : lines_.take(); line != nullptr) {
+    guard.lock();
+    line->before = nic_.counter_value(line->counter);
+    LockExtra& extra = extra_of(state);
+    extra.line = waiter->line = line;
+    extra.line_watched = false;
+    waiter->line_before = line->before;
+    waiter->place.store(&nic_.counter_word(line->counter), std::memory_order_relaxed);  // relaxed: under the guard
+    guard.unlock();
+  }
+  send_request(state, predecessor, waiter->ride);
 }
 
 Status Mutexes::came_to_nothing(LockState& state, Status status) {
@@ -338,7 +364,12 @@ Status Mutexes::came_to_nothing(LockState& state, Status status) {
 void Mutexes::send_request(LockState& state, NodeId predecessor, const Ride* ride) {
   Bytes aboard;
   if (ride != nullptr) cargo_->board(SyncId{state.offset}, predecessor, *ride, aboard);
-  Bytes body = encode_lock(LockMessageType::request, state.offset, 0, aboard);
+  std::uint64_t line = 0;
+  {
+    const Guard guard(state.guard);
+    if (state.extra != nullptr && state.extra->line != nullptr) line = state.extra->line->counter.id.value + std::uint64_t{1};
+  }
+  Bytes body = encode_lock(LockMessageType::request, state.offset, line, aboard);
   hook_.append_acquire_request(SyncId{state.offset}, body);
   nic_.send(predecessor, nic::MessageKind::sync_lock, body);
 }
@@ -349,6 +380,7 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
     const Guard guard(state.guard);
     state.token = Token::absent;
     state.asked = false;
+    end_line(state);
     while (state.has_waiters()) {
       failed.push_back(state.first());
       state.remove(failed.back());
@@ -356,14 +388,14 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
       set_state(*failed.back(), State::failed);
     }
   }
-  for (LockWaiter* waiter : failed) waiter->word.announce(nic_.env());
+  for (LockWaiter* waiter : failed) waiter->announce(nic_.env());
 }
 
 void Mutexes::token_arrived(LockState& state, Guard& guard) {
   if (!state.has_waiters()) return release_for(state, guard);  // all waiters' deadlines passed
   LockWaiter* next = state.hand_to_first();
   guard.unlock();
-  next->word.announce(nic_.env());
+  next->announce(nic_.env());
 }
 
 }  // namespace netvm::sync

@@ -7,7 +7,8 @@
 //     nothing is due; else a task flushes first. Where the token came and went at once the last time, an unlock flushes at once, too.
 //  3. A payload that came with the token is applied before any thread of this node holds, and before the token goes on: when nobody waits
 //     any more, a task does it.
-//  4. A contended hand-over between nodes costs one request and one grant, beside the swap at the home.
+//  4. A contended hand-over between nodes costs one request and one grant, beside the swap at the home. A mutex's grant without a payload goes into the line
+//     that the request named, if that node is reached directly (grant_line.hpp); whoever made the request looks there, and when it gives up a handler does.
 //  5. An offset that nobody of this node asked for has no state; a message about it, or one that fits no state, is a broken peer: reported.
 //  6. What concerns other nodes happens inside the gate (lock_gate.hpp): swaps, requests, grants. It is closed while a death is dealt with.
 // Threads: any, except that on_message comes from the NIC.
@@ -126,8 +127,18 @@ class Mutexes final : public nic::MessageHandler {
   Result<LockSlot> slot_of(LockState& state);
   // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered. If it comes to nothing, everybody
   // in the queue fails, or somebody is elected to ask the home that takes the dead one's place.
-  void request_token(LockState& state, const Ride* ride);
+  void request_token(LockState& state, LockWaiter* waiter);
   void send_request(LockState& state, NodeId predecessor, const Ride* ride = nullptr);
+  // The token is here from now on, with this epoch. Under its guard.
+  void take_token(LockState& state, std::uint64_t epoch);
+  // The request has been answered, or came to nothing: its line is lent no more. Under its guard.
+  void end_line(LockState& state);
+  // Takes the token if it has come into the line of the request. Under its guard.
+  bool take_from_line(LockState& state);
+  // What the waiter's line says; it may become the holder. Ends the guard for a moment.
+  void look_at_line(LockState& state, LockWaiter* waiter, std::unique_lock<SpinLock>& guard);
+  // The waiter does not look at its line any more, if that is lent to the request yet. Ends the guard.
+  void watch_line(LockState& state, LockWaiter* waiter, std::unique_lock<SpinLock>& guard);
   void fail_waiters(LockState& state, Status status);
   // An atomic at the home failed. Ok if the home is known to be dead: somebody is elected to ask the one that takes its place; else all waiters fail, and it
   // is returned.
@@ -217,6 +228,7 @@ class Mutexes final : public nic::MessageHandler {
   MutexTable table_;
   WaiterPool pool_;
   RecyclingPool<LockExtra> extras_;
+  GrantLines lines_;
   EnvMutex census_turn_;
   struct Census {
     SpinLock guard;

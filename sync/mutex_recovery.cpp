@@ -37,7 +37,7 @@ void Mutexes::forget_questions() {
     if (prober == nullptr || prober->state.load(std::memory_order_relaxed) != State::waiting) continue;  // relaxed: under the guard
     prober->answer_free = false;
     prober->state.store(State::answered, std::memory_order_release);  // release: partner is probe()'s look
-    prober->word.announce(nic_.env());
+    prober->announce(nic_.env());
   }
 }
 
@@ -52,6 +52,8 @@ std::map<NodeId, std::vector<LockReport>> Mutexes::report(std::span<const NodeId
     LockState& state = *states[i];
     const NodeId home = directory_.home_of(state.offset);
     const Guard guard(state.guard);
+    // Nothing is handed over any more, so what is not in the line now never will be.
+    if (take_from_line(state) && state.has_waiters()) state.hand_to_first()->announce(nic_.env());
     if (home != homes[i]) state.slot = 0;
     // Who follows asks anew.
     state.has_successor = false;
@@ -138,6 +140,7 @@ void Mutexes::handle_lost(LockState& state, const LockMessage& message) {
   // It has been recovered since: who asked asks anew.
   if (state.token != Token::requested || !state.asked) return;
   state.asked = false;
+  end_line(state);
   elect_or_forget(state, guard);
 }
 

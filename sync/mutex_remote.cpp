@@ -215,6 +215,7 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
   extra.successor_request.assign(message.payload.begin(), message.payload.end());
   extra.successor_ride.assign(message.cargo.begin(), message.cargo.end());
   extra.successor_probe = 0;
+  extra.successor_line = message.epoch;
   if (state.idle()) grant_idle(state, guard);
 }
 
@@ -228,17 +229,71 @@ void Mutexes::handle_grant(LockState& state, NodeId from, const LockMessage& mes
               "node %u grants this node the mutex at offset %#llx with epoch %llu, which it %s (epoch %llu)", from.value,
               printable(state.offset), printable(message.epoch), state.token == Token::requested ? "has seen" : "did not ask for",
               printable(state.epoch));
-  state.token = Token::here;
-  state.asked = false;
-  state.epoch = message.epoch;
-  state.cohort = 0;
-  state.stay = 0;
-  state.unreleased = false;
   state.has_payload = true;
+  take_token(state, message.epoch);
   LockExtra& extra = extra_of(state);
   extra.granter = from;
   extra.payload.assign(message.payload.begin(), message.payload.end());
   token_arrived(state, guard);
+}
+
+void Mutexes::take_token(LockState& state, std::uint64_t epoch) {
+  state.token = Token::here;
+  state.asked = false;
+  state.epoch = epoch;
+  state.cohort = 0;
+  state.stay = 0;
+  state.unreleased = false;
+  end_line(state);
+}
+
+// ---- grant lines -----------------------------------------------------------------------------------------------------------
+
+void Mutexes::end_line(LockState& state) {
+  GrantLine* const line = state.extra == nullptr ? nullptr : std::exchange(state.extra->line, nullptr);
+  if (line == nullptr) return;
+  // Never refused: only the destructor closes the group, after the last message and handler.
+  if (state.extra->line_watched || !lines_.give_back(line)) (void)caretakers_.spawn([this, line] { lines_.retire(line); });
+  trim(state);
+}
+
+bool Mutexes::take_from_line(LockState& state) {
+  const GrantLine* const line = state.extra == nullptr ? nullptr : state.extra->line;
+  const std::uint64_t epoch = line == nullptr ? 0 : lines_.granted(*line, line->before);
+  if (epoch == 0) return false;
+  NETVM_CHECK(state.token == Token::requested && epoch > state.epoch,
+              "the mutex at offset %#llx was granted to this node with epoch %llu, which it %s (epoch %llu)", printable(state.offset),
+              printable(epoch), state.token == Token::requested ? "has seen" : "did not ask for", printable(state.epoch));
+  take_token(state, epoch);
+  return true;
+}
+
+void Mutexes::look_at_line(LockState& state, LockWaiter* waiter, Guard& guard) {
+  const bool is_lent = state.extra != nullptr && state.extra->line == waiter->line;
+  const bool taken = is_lent && take_from_line(state);
+  if (is_lent && !taken) return;
+  waiter->line = nullptr;
+  waiter->place.store(&waiter->word, std::memory_order_relaxed);  // relaxed: under the guard
+  LockWaiter* const next = taken ? state.hand_to_first() : waiter;
+  if (next == waiter) return;
+  guard.unlock();
+  next->announce(nic_.env());
+  guard.lock();
+}
+
+void Mutexes::watch_line(LockState& state, LockWaiter* waiter, Guard& guard) {
+  GrantLine* const line = waiter->line;
+  if (line == nullptr) return guard.unlock();
+  state.extra->line_watched = true;
+  const std::uint64_t before = line->before;
+  guard.unlock();
+  // Refused where the line has been retired meanwhile, or the job ends.
+  (void)nic_.set_handler(line->counter, before + 1, [this, &state, line, before](std::uint64_t, std::uint64_t) -> std::uint64_t {
+    Guard hold(state.guard);
+    const bool is_lent = state.extra != nullptr && state.extra->line == line;
+    if (is_lent && take_from_line(state)) token_arrived(state, hold);
+    return is_lent && lines_.granted(*line, before) == 0 ? before + 1 : nic::kErrorsOnly;
+  });
 }
 
 void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& message) {
@@ -269,7 +324,7 @@ void Mutexes::handle_answer(LockState& state, const LockMessage& message) {
   prober->answer_free = message.type == LockMessageType::free;
   prober->state.store(State::answered, std::memory_order_release);  // release: partner is probe()'s look
   guard.unlock();
-  prober->word.announce(nic_.env());
+  prober->announce(nic_.env());
 }
 
 }  // namespace netvm::sync

@@ -41,6 +41,8 @@ LockWaiter* WaiterPool::take(std::uint64_t who) {
   waiter->give_up = nullptr;
   waiter->ride = nullptr;
   waiter->next = nullptr;
+  waiter->line = nullptr;
+  waiter->place.store(&waiter->word, std::memory_order_relaxed);               // relaxed: published under a guard
   waiter->state.store(LockWaiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under a guard
   return waiter;
 }

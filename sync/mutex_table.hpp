@@ -22,6 +22,7 @@
 #include "runtime/ids.hpp"
 #include "runtime/status.hpp"
 #include "sync/coherence_hook.hpp"
+#include "sync/grant_line.hpp"
 #include "sync/offset_table.hpp"
 #include "sync/token_cargo.hpp"
 
@@ -36,14 +37,23 @@ struct alignas(kCacheLine) LockWaiter {
     failed,    ///< the request came to nothing; see `status`
     answered,  ///< a probe of its try_lock was answered; see `answer_free`
   };
-  WaitWord word;                             ///< announced on after every change of `state`
+  WaitWord word;                             ///< where it waits, as a rule
   std::atomic<State> state{State::waiting};  ///< changed under the guard; looked at without it
   std::uint64_t who = 0;
   Status status = Status::ok;
   const std::atomic<bool>* give_up = nullptr;  ///< see Mutexes::lock()
   const Ride* ride = nullptr;                  ///< goes along with the request, if this waiter makes one
   bool answer_free = false;
+  GrantLine* line = nullptr;      ///< this thread made a request, and looks at where the grant may come
+  std::uint64_t line_before = 0;  ///< its `before`
+  std::atomic<WaitWord*> place{
+      &word};  ///< where it waits; of the line where it has one. Changed under the guard, before a change of `state` or after
   LockWaiter* next = nullptr;  ///< in the mutex's queue (a ring), or in the pool
+
+  /// After every change of `state`, and where it shall look whether to give up.
+  void announce(Env& env) {
+    place.load(std::memory_order_relaxed)->announce(env);  // relaxed: who has changed `state` since has left the guard before
+  }
 };
 
 /// What a mutex needs while its token travels.
@@ -55,6 +65,9 @@ struct LockExtra {
   LockWaiter* prober = nullptr;       ///< a try_lock that waits for an answer
   std::uint64_t probe_number = 0;     ///< of its question
   std::uint64_t successor_probe = 0;  ///< the successor's question, to be answered behind the grant; 0: none
+  std::uint64_t successor_line = 0;   ///< its counter, where the grant may go if it is nothing but that, plus 1; 0: none
+  GrantLine* line = nullptr;          ///< lent to this node's request
+  bool line_watched = false;          ///< by a handler: who looked at it has given up
   LockExtra* next = nullptr;          ///< in the pool
 };
 

@@ -27,6 +27,7 @@ struct Program {
   std::uint32_t nodes = 3;
   std::uint32_t threads = 1;
   std::uint32_t cohort = 16;
+  bool bare = false;                   // grants carry nothing, and go directly
   std::vector<std::vector<Do>> steps;  // by node
 };
 
@@ -46,7 +47,8 @@ class Run {
     if (world_.hooks_broken()) return "a hook was told nonsense";
     std::uint64_t hand_overs = 0;
     for (std::uint32_t n = 0; n < program_.nodes; ++n) hand_overs = std::max(hand_overs, world_.node(n).sync->epoch_of(kLock));
-    if (!asks_ && world_.total(Stat::messages_sent) != 2 * hand_overs) return "a hand-over cost more than a request and a grant";
+    if (!asks_ && world_.total(Stat::messages_sent) != (program_.bare ? 1 : 2) * hand_overs)
+      return "a hand-over cost more than a request and a grant";
     return wrong_;
   }
 
@@ -57,6 +59,8 @@ class Run {
     options.threads = program.threads;
     options.cohort = program.cohort;
     options.dawdle = false;
+    options.silent = program.bare;
+    if (program.bare) options.mode = ShmMode::direct;
     return options;
   }
 
@@ -80,6 +84,7 @@ class Run {
     // Others may come in meanwhile: a way to another node and back.
     const nic::RemoteRegion& next = world_.node((node + 1) % program_.nodes).table;
     if (!world_.node(node).nic->atomic(next, kScratch, {.op = nic::AtomicOp::fetch_add, .operand = 1})) wrong_ = "an atomic failed";
+    if (program_.bare) world_.pause(node, 1);  // that was at once
     known_ = world_.node(node).hook->write();
     inside_ = false;
     if (sync.unlock(kLock, who) != Status::ok) wrong_ = "an unlock failed";
@@ -104,6 +109,13 @@ void explore_program(const std::string& name, const Program& program, std::uint6
 
 TEST_CASE("mutex: three nodes that each want it once, in every order") {
   explore_program("three nodes", {.steps = {{Do::visit}, {Do::visit}, {Do::visit}}}, 20'000, true);
+}
+
+TEST_CASE("mutex: three nodes whose grants carry nothing, in every order") {
+  explore_program("bare", {.bare = true, .steps = {{Do::visit}, {Do::visit}, {Do::visit}}}, 20'000, true);
+  explore_program("bare, two nodes twice", {.nodes = 2, .bare = true, .steps = {{Do::visit, Do::visit}, {Do::visit, Do::visit}}}, 20'000,
+                  true);
+  explore_program("bare, with try_lock", {.bare = true, .steps = {{Do::visit}, {Do::try_visit}, {Do::visit}}}, 3'000, false);
 }
 
 TEST_CASE("mutex: two nodes that want it again, in every order") {

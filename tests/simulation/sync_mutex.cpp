@@ -39,6 +39,7 @@ SyncWorldOptions random_options(SplitMix64& random) {
   options.threads = 1 + static_cast<std::uint32_t>(random.below(3));
   options.mode = random.below(2) == 0 ? ShmMode::packet : ShmMode::direct;
   options.cohort = 1 + static_cast<std::uint32_t>(random.below(4));
+  options.silent = random.below(2) == 0;
   return options;
 }
 
@@ -108,6 +109,28 @@ TEST_CASE("mutex: a hand-over between nodes costs one request and one grant, wha
     CHECK(hand_overs >= options.nodes - 1);
     CHECK(world.total(Stat::messages_sent) == 2 * hand_overs);
     CHECK(world.total(Stat::lock_remote) == hand_overs + 1);  // the first found the tail empty
+  });
+}
+
+TEST_CASE("mutex: a grant that carries nothing is no message to a node that is reached directly") {
+  for_each_seed(20, [](std::uint64_t seed) {
+    SyncWorldOptions options;
+    options.nodes = 5;
+    options.mode = ShmMode::direct;
+    options.silent = true;
+    SimSyncWorld world(seed, options);
+    world.start_all([&](std::uint32_t node, std::uint32_t) {
+      for (int round = 0; round < 10; ++round) {
+        REQUIRE(world.node(node).sync->lock(kLock, 1) == Status::ok);
+        world.pause(node, kMicro);
+        REQUIRE(world.node(node).sync->unlock(kLock, 1) == Status::ok);
+      }
+    });
+    require_done(world.run());
+    std::uint64_t hand_overs = 0;
+    for (std::uint32_t n = 0; n < options.nodes; ++n) hand_overs = std::max(hand_overs, world.node(n).sync->epoch_of(kLock));
+    CHECK(hand_overs >= options.nodes - 1);
+    CHECK(world.total(Stat::messages_sent) == hand_overs);  // the requests
   });
 }
 

@@ -150,6 +150,7 @@ class Movers {
     options.nodes = 3 + static_cast<std::uint32_t>(random.below(3));
     options.threads = 1 + static_cast<std::uint32_t>(random.below(2));
     options.mode = random.below(2) == 0 ? ShmMode::packet : ShmMode::direct;
+    options.silent = random.below(2) == 0;
     return options;
   }
 

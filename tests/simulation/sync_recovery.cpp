@@ -114,6 +114,7 @@ SyncWorldOptions some_options(SplitMix64& random) {
   options.threads = 1 + static_cast<std::uint32_t>(random.below(3));
   options.mode = random.below(2) == 0 ? ShmMode::packet : ShmMode::direct;
   options.cohort = 1 + static_cast<std::uint32_t>(random.below(4));
+  options.silent = random.below(2) == 0;
   return options;
 }
 

@@ -24,6 +24,8 @@ TEST_CASE("mutex: a waiter that is asked to give up leaves the queue, and blocks
     SyncWorldOptions options;
     options.nodes = 4;
     options.threads = 3;
+    options.mode = seed % 2 == 0 ? ShmMode::packet : ShmMode::direct;
+    options.silent = seed % 4 > 1;
     SimSyncWorld world(seed, options);
     int inside = 0;
     std::uint32_t gave_up = 0;

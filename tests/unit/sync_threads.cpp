@@ -24,6 +24,7 @@ std::vector<SyncWorldOptions> shapes() {
   for (const ShmMode mode : {ShmMode::packet, ShmMode::direct}) {
     made.push_back({.nodes = 1, .threads = 4, .mode = mode});
     made.push_back({.nodes = 4, .threads = 1, .mode = mode});
+    made.push_back({.nodes = 3, .threads = 1, .mode = mode, .silent = true});
     made.push_back({.nodes = 3, .threads = 2, .mode = mode, .arity = 2});
   }
   return made;
