@@ -2,20 +2,27 @@
 
 namespace netvm::nic {
 
-Result<CounterId> EventCounters::create() {
+Result<CounterId> EventCounters::create(bool own) {
+  std::uint32_t& next = own ? next_own_ : next_;
   for (std::uint32_t tried = 0; tried < kEntries; ++tried) {
-    const std::uint32_t index = (next_ + tried) % kEntries;
-    EventCounter& counter = counters_[index];
-    if (exists(CounterId{index})) continue;
-    counter.ok.store(0, std::memory_order_relaxed);            // relaxed: published by its bit
-    counter.error.store(0, std::memory_order_relaxed);         // relaxed: published by its bit
-    counter.armed.store(kUnarmed, std::memory_order_relaxed);  // relaxed: published by its bit
-    // release: partner is exists()'s acquire
-    marks_->exist[index / 64].fetch_or(std::uint64_t{1} << (index % 64), std::memory_order_release);
-    next_ = index + 1;
+    const std::uint32_t at = (next + tried) % kEntries;
+    const std::uint32_t index = own ? kEntries - 1 - at : at;
+    if (!try_create(index)) continue;
+    next = at + 1;
     return CounterId{index};
   }
   return Status::exhausted;
+}
+
+bool EventCounters::try_create(std::uint32_t index) {
+  if (exists(CounterId{index})) return false;
+  EventCounter& counter = counters_[index];
+  counter.ok.store(0, std::memory_order_relaxed);            // relaxed: published by its bit
+  counter.error.store(0, std::memory_order_relaxed);         // relaxed: published by its bit
+  counter.armed.store(kUnarmed, std::memory_order_relaxed);  // relaxed: published by its bit
+  // release: partner is exists()'s acquire
+  marks_->exist[index / 64].fetch_or(std::uint64_t{1} << (index % 64), std::memory_order_release);
+  return true;
 }
 
 Status EventCounters::destroy(CounterId id, Env& env) {

@@ -53,8 +53,8 @@ class EventCounters final {
 
   EventCounters(EventCounter* counters, CounterMarks* marks, Doorbell* bell) : counters_(counters), marks_(marks), bell_(bell) {}
 
-  /// Both halves are 0. Freed counters are reused as late as possible. Status::exhausted.
-  Result<CounterId> create();
+  /// Both halves are 0. Freed counters are reused as late as possible. Status::exhausted. The program's are numbered from 0; the library's own from the end.
+  Result<CounterId> create(bool own = false);
   Status destroy(CounterId id, Env& env);
 
   [[nodiscard]] bool exists(CounterId id) const {
@@ -127,7 +127,10 @@ class EventCounters final {
   EventCounter* counters_;
   CounterMarks* marks_;
   Doorbell* bell_;
-  std::uint32_t next_ = 0;
+  bool try_create(std::uint32_t index);
+
+  std::uint32_t next_ = 0;      // of the program's
+  std::uint32_t next_own_ = 0;  // of the library's, from the end
 };
 
 }  // namespace netvm::nic

@@ -106,10 +106,10 @@ Status Nic::prefetch(PageRange pages) {
   return Status::ok;
 }
 
-Result<RemoteCounter> Nic::counter_create() {
+Result<RemoteCounter> Nic::counter_create(CounterUse use) {
   if (impl_->forked.load()) return Status::forked;
   const std::lock_guard guard(impl_->control);
-  const Result<CounterId> id = impl_->device.counters().create();
+  const Result<CounterId> id = impl_->device.counters().create(use == CounterUse::library);
   if (!id) return id.status();
   impl_->errors_returned[id.value().value].store(0);
   return RemoteCounter{config_.node, id.value()};

@@ -108,7 +108,7 @@ class Nic final {
   /// A hint: brings these pages of this node's in, in the background, before requests of peers meet them, or this node's own on their side. Of more than half of
   /// the memory budget only the beginning. Never blocks. E_RANGE: not all in the memory.
   Status prefetch(PageRange pages);
-  Result<RemoteCounter> counter_create();
+  Result<RemoteCounter> counter_create(CounterUse use = CounterUse::program);
   /// Ends its handler (as clear_handler() does: blocks while it runs, unless called from inside it) and, with E_CANCELLED, what is to be
   /// triggered by it.
   Status counter_destroy(const RemoteCounter& counter);

@@ -16,7 +16,8 @@ Collectives::Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook
   for (std::size_t i = 0; i < place_.children.size(); ++i) neighbours_[i].node = place_.children[i];
   if (place_.has_partner) neighbours_.back().node = place_.partner;
   if (place_.children.empty() && nic_.nodes() > 1) {
-    if (const Result<nic::RemoteCounter> counter = nic_.counter_create()) mine_ = *counter;  // without one everything is a message
+    if (const Result<nic::RemoteCounter> counter = nic_.counter_create(nic::CounterUse::library))
+      mine_ = *counter;  // without one everything is a message
   }
   nic_.set_message_handler(nic::MessageKind::sync_collective, this);
 }

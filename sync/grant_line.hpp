@@ -49,7 +49,7 @@ class GrantLines {
         return line;
       }
     }
-    const Result<nic::RemoteCounter> counter = nic_.counter_create();
+    const Result<nic::RemoteCounter> counter = nic_.counter_create(nic::CounterUse::library);
     if (!counter) return nullptr;
     const std::lock_guard guard(guard_);
     return &all_.emplace_back(GrantLine{*counter});
