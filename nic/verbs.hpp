@@ -41,10 +41,10 @@ enum class WhenFull : std::uint8_t {
   refuse,  ///< it ends with E_NO_CREDIT, and nothing has happened
 };
 
-/// When the increment of a write_notify happens.
 /// Whose an event counter is.
 enum class CounterUse : std::uint8_t { program, library };
 
+/// When the increment of a write_notify happens.
 enum class NotifyMode : std::uint8_t {
   own,      ///< when this write's own bytes have landed
   ordered,  ///< when this write and every earlier write of the same channel (source node -> target node) have landed
