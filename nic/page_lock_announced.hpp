@@ -65,14 +65,14 @@ class AnnouncedPageLock {
   struct View {
     std::atomic<std::uint64_t>* entries = nullptr;
     AnnouncementArea* area = nullptr;  ///< the initiator's
-    Fence fence = Fence::full;
+    std::uint32_t slots = 0;           ///< of threads that may lock as usual: with slots of their own, and none at all unless the fence is light
   };
 
   /// For accesses of `initiator`'s threads in this process. No other process uses that node's area.
   AnnouncedPageLock(std::atomic<std::uint64_t>* entries, const Memory& memory, NodeId initiator, Fence fence)
       : entries_(entries), area_(&memory.areas[initiator.value]), fence_(fence), memory_(memory), initiator_(initiator) {}
 
-  [[nodiscard]] View view() const { return {entries_, area_, fence_}; }
+  [[nodiscard]] View view() const { return {entries_, area_, fence_ == Fence::light ? std::uint32_t{ThreadSlot::kShared} : 0}; }
 
   static constexpr bool kCountsInEntries = false;
   /// Of one lock. A bound on what an unmap waits for: one copy of that many pages.
@@ -189,11 +189,9 @@ class AnnouncedPageLock {
    public:
     template <LockFor kWhat>
     [[gnu::always_inline]] bool try_lock(const View& scheme, PageId page) {
-      const std::atomic<std::uint64_t>& entry = scheme.entries[page.value];
-      const std::uint64_t word = entry.load(std::memory_order_relaxed);  // relaxed: a hint
-      if (!ShadowEntry::is_usual<kWhat>(word, page.value) || !try_announce(scheme, page, 1)) [[unlikely]]
+      if (!try_announce(scheme, page, 1)) [[unlikely]]
         return false;
-      if (entry.load(kLook) == word) [[likely]]
+      if (ShadowEntry::is_usual<kWhat>(scheme.entries[page.value].load(kLook), page.value)) [[likely]]
         return true;
       unlock();
       return false;
@@ -201,10 +199,9 @@ class AnnouncedPageLock {
     /// All of the pages (at most kMostPages), or none.
     template <LockFor kWhat>
     [[gnu::always_inline]] bool try_lock_run(const View& scheme, PageId first, std::uint64_t pages) {
-      const std::atomic<std::uint64_t>* const entries = scheme.entries + first.value;
-      const std::uint64_t word = entries->load(std::memory_order_relaxed);  // relaxed: a hint
-      if (!ShadowEntry::is_usual<kWhat>(word, first.value) || !try_announce(scheme, first, pages)) [[unlikely]]
+      if (!try_announce(scheme, first, pages)) [[unlikely]]
         return false;
+      const std::atomic<std::uint64_t>* const entries = scheme.entries + first.value;
       const std::uint64_t usual = ShadowEntry::usual<kWhat>(first.value);
       std::uint64_t unlike = 0;
 #pragma GCC unroll 4
@@ -221,7 +218,7 @@ class AnnouncedPageLock {
    private:
     [[gnu::always_inline]] bool try_announce(const View& scheme, PageId first, std::uint64_t pages) {
       const std::uint8_t index = ThreadSlot::if_own();
-      if (index >= ThreadSlot::kShared || scheme.fence != Fence::light) [[unlikely]]
+      if (index >= scheme.slots) [[unlikely]]
         return false;
       slot_ = &(*scheme.area)[index].word;
       const std::uint64_t idle = slot_->load(std::memory_order_relaxed);  // relaxed: only this thread writes it
