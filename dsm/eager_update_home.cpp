@@ -14,7 +14,6 @@ namespace {
 constexpr std::uint32_t kFirstLimit = 4;
 constexpr std::uint32_t kLastLimit = 1U << 20;
 
-unsigned long long number(PageId page) { return page.value; }
 }  // namespace
 
 void EagerUpdate::Push::ended(nic::Completion& self, void* context) {

@@ -9,13 +9,13 @@ namespace {
 
 #define NETVM_TARGET __attribute__((target("avx512f,avx512bw,avx512vbmi2,popcnt,bmi2")))
 
-NETVM_TARGET std::size_t count_bits(const std::uint64_t* masks, std::size_t count) {
+NETVM_TARGET std::size_t count_bits_avx512(const std::uint64_t* masks, std::size_t count) {
   std::size_t bits = 0;
   for (std::size_t i = 0; i < count; ++i) bits += static_cast<std::size_t>(_mm_popcnt_u64(masks[i]));
   return bits;
 }
 
-NETVM_TARGET std::byte* pack(const std::uint64_t* masks, std::size_t count, const std::byte* lines, std::byte* out) {
+NETVM_TARGET std::byte* pack_avx512(const std::uint64_t* masks, std::size_t count, const std::byte* lines, std::byte* out) {
   for (std::size_t i = 0; i < count; ++i) {
     if (masks[i] == 0) continue;
     const __m512i line = _mm512_loadu_si512(lines + i * 64);
@@ -26,8 +26,8 @@ NETVM_TARGET std::byte* pack(const std::uint64_t* masks, std::size_t count, cons
 }
 
 // A line is loaded and stored whole at once, so that aligned words of it are not torn.
-NETVM_TARGET const std::byte* unpack(const std::uint64_t* masks, std::size_t count, const std::byte* in, std::byte* lines, std::byte* twin,
-                                     const std::uint64_t* except) {
+NETVM_TARGET const std::byte* unpack_avx512(const std::uint64_t* masks, std::size_t count, const std::byte* in, std::byte* lines,
+                                            std::byte* twin, const std::uint64_t* except) {
   for (std::size_t i = 0; i < count; ++i) {
     if (masks[i] == 0) continue;
     const auto bytes = static_cast<unsigned>(_mm_popcnt_u64(masks[i]));
@@ -45,7 +45,7 @@ NETVM_TARGET const std::byte* unpack(const std::uint64_t* masks, std::size_t cou
 
 }  // namespace
 
-const MaskedCopies kAvx512MaskedCopies{count_bits, pack, unpack};
+const MaskedCopies kAvx512MaskedCopies{count_bits_avx512, pack_avx512, unpack_avx512};
 
 }  // namespace netvm::dsm::detail
 #endif

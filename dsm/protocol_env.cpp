@@ -14,9 +14,7 @@
 
 namespace netvm::dsm {
 
-namespace {
-unsigned long long number(PageId page) { return page.value; }
-}  // namespace
+namespace {}  // namespace
 
 // ---- pages -------------------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ class ScopedCheckContext {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition, const char* format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/// For %llu and %#llx: std::uint64_t is another type than the one that these print.
+constexpr unsigned long long printable(std::uint64_t value) { return value; }
+
 }  // namespace netvm
 
 #define NETVM_CHECK(condition, ...)                                       \

@@ -26,6 +26,8 @@ struct ParkOn {
   std::uint32_t expected;
 };
 
+inline constexpr std::size_t kMaxParkWords = 2;
+
 class Env {
  public:
   Env() = default;
@@ -40,7 +42,7 @@ class Env {
   virtual std::uint64_t random() = 0;
 
   /// Blocks while every word still has its expected value, until a wake() on one of them or the deadline (absolute).
-  /// May return spuriously. At most 2 words (the first is the one that must be honoured; a real machine without
+  /// May return spuriously. At most kMaxParkWords words (the first is the one that must be honoured; a real machine without
   /// futex_waitv parks on the first alone). Words may lie in memory shared between processes.
   virtual void park(std::span<const ParkOn> words, Nanos deadline) = 0;
 

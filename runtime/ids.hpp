@@ -22,6 +22,8 @@ struct StrongId {
 using NodeId = StrongId<struct NodeTag, std::uint32_t>;
 /// A page of the global range: (address - base) / kPageSize. The same number is the page's frame in every node's memory.
 using PageId = StrongId<struct PageTag, std::uint64_t>;
+/// For %llu.
+constexpr unsigned long long number(PageId page) { return page.value; }
 /// An index into a node's NIC region table.
 using RegionId = StrongId<struct RegionTag, std::uint32_t>;
 /// An index into a node's event counter table.

@@ -20,13 +20,11 @@ constexpr auto kHelloTimeout = 10s;      // for somebody who connects and says n
 constexpr std::size_t kMaxStrangers = 64;
 constexpr auto kCrowdedRetry = 2ms;
 
-[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
-
 void watch(int epoll, int operation, int fd, std::uint32_t events, std::uint64_t id) {
   epoll_event event{};
   event.events = events;
   event.data.u64 = id;
-  if (::epoll_ctl(epoll, operation, fd, &event) != 0) fail("cannot watch a descriptor");
+  if (::epoll_ctl(epoll, operation, fd, &event) != 0) throw_errno("cannot watch a descriptor");
 }
 
 std::string list_nodes(const std::vector<std::uint32_t>& nodes) {
@@ -44,7 +42,7 @@ JobServer::JobServer(std::uint32_t nodes, JobListener& listener, bool outlives_n
       listening_(listen_at(name_)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       members_(nodes) {
-  if (!epoll_) fail("cannot make an epoll descriptor");
+  if (!epoll_) throw_errno("cannot make an epoll descriptor");
   for (std::uint32_t node = 0; node < nodes; ++node) {
     members_[node].frames = make_memory_file(fmt::format("netvm-frames-{}", node));
     members_[node].device = make_memory_file(fmt::format("netvm-device-{}", node));

@@ -79,12 +79,10 @@ class Reader {
   bool ok_ = true;
 };
 
-[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
-
 socklen_t abstract_address(const std::string& name, sockaddr_un* address) {
   if (name.size() < 2 || name[0] != '@' || name.size() > sizeof address->sun_path) {
     errno = EINVAL;
-    fail(fmt::format("'{}' is not the name of a job's socket (\"@\" and up to {} characters)", name, sizeof address->sun_path - 1));
+    throw_errno(fmt::format("'{}' is not the name of a job's socket (\"@\" and up to {} characters)", name, sizeof address->sun_path - 1));
   }
   *address = {};
   address->sun_family = AF_UNIX;
@@ -94,7 +92,7 @@ socklen_t abstract_address(const std::string& name, sockaddr_un* address) {
 
 UniqueFd make_socket(int flags) {
   UniqueFd socket{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0)};
-  if (!socket) fail("cannot make a Unix socket");
+  if (!socket) throw_errno("cannot make a Unix socket");
   const int room = 512 * 1024;  // a frame must fit even where the system's default buffer is small; a hint, so its failure is none
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
   return socket;
@@ -260,7 +258,7 @@ namespace {
 void random_bytes(std::span<std::byte> out) {
   while (!out.empty()) {
     const ssize_t got = ::getrandom(out.data(), out.size(), 0);
-    if (got < 0 && errno != EINTR) fail("cannot get random bytes from the kernel");
+    if (got < 0 && errno != EINTR) throw_errno("cannot get random bytes from the kernel");
     if (got > 0) out = out.subspan(static_cast<std::size_t>(got));
   }
 }
@@ -297,6 +295,8 @@ std::optional<Secret> secret_from_hex(std::string_view hex) {
   return secret;
 }
 
+void throw_errno(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
+
 bool same_secret(const Secret& a, const Secret& b) {
   volatile unsigned difference = 0;  // volatile: the loop must not end early
   for (std::size_t i = 0; i < a.size(); ++i) difference = difference | static_cast<unsigned>(a[i] ^ b[i]);
@@ -309,8 +309,8 @@ UniqueFd listen_at(const std::string& name) {
   sockaddr_un address;
   const socklen_t length = abstract_address(name, &address);
   UniqueFd socket = make_socket(SOCK_NONBLOCK);
-  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) fail("cannot take the socket name " + name);
-  if (::listen(socket.get(), static_cast<int>(kMaxNodes)) != 0) fail("cannot listen on " + name);
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) throw_errno("cannot take the socket name " + name);
+  if (::listen(socket.get(), static_cast<int>(kMaxNodes)) != 0) throw_errno("cannot listen on " + name);
   return socket;
 }
 
@@ -319,14 +319,14 @@ UniqueFd connect_to(const std::string& name) {
   const socklen_t length = abstract_address(name, &address);
   UniqueFd socket = make_socket(0);
   while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
-    if (errno != EINTR) fail("cannot connect to the launcher's socket " + name);
+    if (errno != EINTR) throw_errno("cannot connect to the launcher's socket " + name);
   }
   return socket;
 }
 
 UniqueFd make_memory_file(const std::string& name) {
   UniqueFd fd{::memfd_create(name.c_str(), MFD_CLOEXEC)};
-  if (!fd) fail("cannot make the memory file " + name);
+  if (!fd) throw_errno("cannot make the memory file " + name);
   return fd;
 }
 

@@ -147,6 +147,9 @@ struct Died {
 [[nodiscard]] std::uint64_t random_nonzero();
 
 // ---- sockets ------------------------------------------------------------------------------------------------------
+/// Throws std::system_error with errno.
+[[noreturn]] void throw_errno(const std::string& what);
+
 /// Both throw std::system_error. Names are abstract: "@netvm-..." with '@' standing for the NUL.
 [[nodiscard]] UniqueFd listen_at(const std::string& name);
 [[nodiscard]] UniqueFd connect_to(const std::string& name);

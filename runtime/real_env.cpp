@@ -26,13 +26,13 @@
 #include "runtime/check.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/random.hpp"
+#include "runtime/signals_blocked.hpp"
 
 namespace netvm {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
 constexpr Nanos kSecondWordPoll = 200'000;  // how late the second word may be noticed without futex_waitv
-constexpr std::size_t kParkWords = 2;
 
 // The kernel's interface of Linux 5.16, declared here because older headers lack it.
 struct WaitvEntry {
@@ -64,7 +64,7 @@ void wait_one(const ParkOn& on, Nanos deadline) {
 
 // False if this kernel (or a seccomp filter) knows no futex_waitv.
 bool wait_many(std::span<const ParkOn> words, Nanos deadline) {
-  std::array<WaitvEntry, kParkWords> entries{};
+  std::array<WaitvEntry, kMaxParkWords> entries{};
   for (std::size_t i = 0; i < words.size(); ++i) {
     entries[i] = {words[i].expected, reinterpret_cast<std::uintptr_t>(words[i].word), kFutexSize32, 0};
   }
@@ -172,13 +172,9 @@ class RealEnv::Workers {
   using Threads = std::list<std::thread>;
   static constexpr auto kIdleTime = std::chrono::seconds(2);
 
-  // The application's signals belong to the application's threads; faults stay deliverable. Requires the mutex.
+  // Requires the mutex.
   void start_thread() {
-    sigset_t blocked;
-    sigset_t before;
-    sigfillset(&blocked);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    const SignalsBlocked signals;
     const auto self = threads_.emplace(threads_.end());
     try {
       *self = std::thread([this, self] { work(self); });  // it waits for the mutex before it looks at anything
@@ -186,7 +182,6 @@ class RealEnv::Workers {
       threads_.erase(self);  // the task waits for a thread that is busy now
       NETVM_CHECK(!threads_.empty(), "the system gives this process no thread; raise its limit (ulimit -u, or the cgroup's pids.max)");
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   // Requires the mutex; these threads never take it again.
@@ -250,7 +245,7 @@ std::uint64_t RealEnv::random() {
 }
 
 void RealEnv::park(std::span<const ParkOn> words, Nanos deadline) {
-  NETVM_CHECK(!words.empty() && words.size() <= kParkWords, "park() takes 1 or 2 words, not %zu", words.size());
+  NETVM_CHECK(!words.empty() && words.size() <= kMaxParkWords, "park() takes 1 or 2 words, not %zu", words.size());
   const int saved_errno = errno;
   if (words.size() == 1) {
     wait_one(words[0], deadline);

@@ -23,7 +23,6 @@ namespace {
 
 using Word = const std::atomic<std::uint32_t>*;
 
-constexpr std::size_t kParkWords = 2;
 constexpr std::int32_t kNoNode = -1;
 constexpr std::uint64_t kMaxClockReads = 10'000'000;  // without a switch in between: such a fiber polls a clock that stands still
 constexpr std::size_t kMaxReported = 64;
@@ -50,7 +49,7 @@ struct Task {
   Nanos since = 0;  // when it became what it is
   Nanos deadline = kForever;
   std::uint64_t ticket = 0;  // of the one event that may continue it
-  std::array<ParkOn, kParkWords> words{};
+  std::array<ParkOn, kMaxParkWords> words{};
   std::size_t word_count = 0;
 
   Task(NodeId node_id, std::string what, bool is_daemon, std::function<void()> body)
@@ -175,7 +174,7 @@ struct Simulator::Impl {
 
   void park(std::span<const ParkOn> words, Nanos deadline) {
     Task& task = current_task("park()");
-    NETVM_CHECK(!words.empty() && words.size() <= kParkWords, "park() takes 1 or 2 words, not %zu", words.size());
+    NETVM_CHECK(!words.empty() && words.size() <= kMaxParkWords, "park() takes 1 or 2 words, not %zu", words.size());
     // A caller that never looks again would loop here for ever if this were not a switch.
     const bool changed = std::any_of(words.begin(), words.end(), [](const ParkOn& on) { return on.word->load() != on.expected; });
     if (changed || deadline <= clock) return relax(!changed);

@@ -13,7 +13,6 @@ using State = LockWaiter::State;
 using Token = LockState::Token;
 
 namespace {
-unsigned long long printable(std::uint64_t value) { return value; }
 bool looks_changed(const LockWaiter& waiter) {
   return waiter.state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
 }

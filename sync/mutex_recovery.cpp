@@ -13,8 +13,6 @@ using State = LockWaiter::State;
 using Token = LockState::Token;
 
 namespace {
-unsigned long long printable(std::uint64_t value) { return value; }
-
 LockReport report_of(const LockState& state) {
   LockReport report{state.offset, state.epoch, state.predecessor, LockReport::Place::away};
   if (state.lost) {

@@ -16,9 +16,7 @@ using Guard = std::unique_lock<SpinLock>;
 using State = LockWaiter::State;
 using Token = LockState::Token;
 
-namespace {
-unsigned long long printable(std::uint64_t value) { return value; }
-}  // namespace
+namespace {}  // namespace
 
 // ---- try_lock ------------------------------------------------------------------------------------------------------------
 

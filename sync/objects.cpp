@@ -12,7 +12,6 @@
 namespace netvm::sync {
 
 namespace {
-unsigned long long printable(std::uint64_t value) { return value; }
 // For the watchdog.
 const char* short_name(ObjectKind kind) {
   return kind == ObjectKind::rwlock ? "rw lock" : kind == ObjectKind::wait_queue ? "condition" : to_string(kind);

@@ -76,9 +76,9 @@ void handle(int signal, siginfo_t* info, void* context) {
 }
 
 // The mechanism, ready to be measured; everything is as before when it goes.
-class Session {
+class TrapBench {
  public:
-  Session(TrapKind kind, int pages)
+  TrapBench(TrapKind kind, int pages)
       : pages_(static_cast<std::size_t>(pages)),
         memory_(pages_ * kPageSize, initial_protection(kind)),
         other_(pages_ * kPageSize, PROT_NONE) {
@@ -101,12 +101,12 @@ class Session {
     order_.resize(pages_);
     std::iota(order_.begin(), order_.end(), std::size_t{0});
   }
-  ~Session() {
+  ~TrapBench() {
     ::sigaction(SIGSEGV, &bench.previous_segv, nullptr);
     ::sigaction(SIGBUS, &bench.previous_bus, nullptr);
   }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
+  TrapBench(const TrapBench&) = delete;
+  TrapBench& operator=(const TrapBench&) = delete;
 
   double fault_all(Step step, bool copy = false) {
     bench.step = step;
@@ -174,7 +174,7 @@ class Session {
 TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   TrapFloor floor;
   if (kind == TrapKind::checked) return floor;
-  Session session(kind, std::clamp(pages, 1, 16384));
+  TrapBench session(kind, std::clamp(pages, 1, 16384));
   Series read, upgrade, write, protect, revoke, revoke_range, read_copy, upgrade_copy;
   for (int round = 0; round < rounds; ++round) {
     read.add(session.fault_all(Step::read));

@@ -14,6 +14,7 @@
 #include "dsm/protocol.hpp"
 #include "nic/shm_ring.hpp"
 #include "runtime/check.hpp"
+#include "runtime/signals_blocked.hpp"
 #include "runtime/trap.hpp"
 
 namespace netvm::detail {
@@ -262,6 +263,7 @@ void Runtime::connect() {
 
 void Runtime::start_engine() {
   env->set_earlier_timer_hook([this] { nic->nudge_engine(); });
+  const SignalsBlocked signals;
   engine = std::thread([this] {
     if (binding.engine_core >= 0) bind_this_thread(binding.engine_core);
     while (!stop_engine.load()) {

@@ -19,6 +19,7 @@
 
 #include "dsm/protocol.hpp"
 #include "runtime/fault_signal.hpp"
+#include "runtime/signals_blocked.hpp"
 
 namespace netvm::detail {
 
@@ -186,10 +187,6 @@ void look(Watched& thread) {
 }
 
 void watch() {
-  sigset_t all;
-  sigfillset(&all);
-  for (const int fault : {SIGSEGV, SIGBUS}) sigdelset(&all, fault);  // it reads shared memory to describe it
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock lock(g_state.mutex);
   while (!g_state.wake.wait_for(lock, kTick, [] { return g_state.stop; })) {
     for (Watched& thread : g_state.threads) look(thread);
@@ -207,6 +204,7 @@ void SpinWatch::begin(Runtime& runtime, Program program) {
   static_cast<void>(handle_signal_before(sample_signal(), &on_sample));
   static std::once_flag once;  // the handler stays, and must not be put in front of itself
   std::call_once(once, [trap] { g_next_handler = handle_signal_before(trap == TrapKind::userfaultfd ? SIGBUS : SIGSEGV, &on_fault); });
+  const SignalsBlocked signals;
   g_state.watcher = std::thread(&watch);
 }
 

@@ -14,7 +14,6 @@ namespace netvm::dsm {
 namespace {
 
 // PageEntry::kDirty is under the page's latch.
-unsigned long long number(PageId page) { return page.value; }
 
 }  // namespace
 

@@ -11,9 +11,7 @@
 
 namespace netvm::dsm {
 
-namespace {
-unsigned long long number(PageId page) { return page.value; }
-}  // namespace
+namespace {}  // namespace
 
 // ---- the node that asks ----------------------------------------------------------------------------------------------------------
 

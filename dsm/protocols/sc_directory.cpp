@@ -32,7 +32,6 @@ using sc::Kind;
 using sc::kNobody;
 using sc::load;
 using sc::Message;
-using sc::number;
 using sc::Phase;
 using sc::store;
 

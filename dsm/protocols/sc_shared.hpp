@@ -19,9 +19,6 @@ namespace netvm::dsm::sc {
 
 inline constexpr NodeId kNobody{UINT32_MAX};
 
-/// For messages of checks.
-[[nodiscard]] inline unsigned long long number(PageId page) { return page.value; }
-
 inline Copy load(const PageEntry& entry) {
   return Copy::unpack(entry.state.load(std::memory_order_acquire));  // acquire: partner is store()'s release, for the waiting thread
 }

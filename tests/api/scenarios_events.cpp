@@ -1,4 +1,8 @@
+#include <pthread.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <mutex>
 #include <numeric>
@@ -236,8 +240,23 @@ void regions(Job& job) {
 
 }  // namespace
 
+/// A signal that the program's threads block waits for the one that takes it: no thread of NetVM's dies of it.
+void signals_are_the_programs(Job& job) {
+  sigset_t alarm;
+  sigset_t before;
+  sigemptyset(&alarm);
+  sigaddset(&alarm, SIGALRM);
+  EXPECT(pthread_sigmask(SIG_BLOCK, &alarm, &before) == 0);
+  EXPECT(kill(getpid(), SIGALRM) == 0);
+  int taken = 0;
+  EXPECT(sigwait(&alarm, &taken) == 0 && taken == SIGALRM);
+  EXPECT(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
+  job.barrier();
+}
+
 std::vector<Scenario> event_scenarios() {
   return {{"handlers", handlers},
+          {"signals_are_the_programs", signals_are_the_programs},
           {"handler_uses_shared_memory", handler_uses_shared_memory},
           {"regions", regions},
           {"transfers", transfers},
