@@ -26,6 +26,7 @@
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/real.hpp"
 #include "runtime/job_wire.hpp"
+#include "runtime/signals_blocked.hpp"
 #include "runtime/unique_fd.hpp"
 
 namespace netvm::kit {
@@ -300,6 +301,7 @@ void Descriptors::open(Kit& kit) {
   high_width_ = g_high_width;
   g_service = service.release();
   if (g_nodes > 1) {
+    const SignalsBlocked signals;
     std::thread([] {
       for (;;) serve_one();
     }).detach();

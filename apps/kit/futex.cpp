@@ -25,7 +25,7 @@ long real_syscall(long number, const long (&a)[6]) {
   return function(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-struct Request {
+struct Call {
   std::uint32_t* word;
   int operation;
   std::uint32_t value;
@@ -37,12 +37,12 @@ long fail(int error) {
   return -1;
 }
 
-long wait(const Request& request, std::uint64_t key) {
-  const bool absolute = (request.operation & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
-  const clockid_t clock = absolute && (request.operation & FUTEX_CLOCK_REALTIME) != 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+long wait(const Call& call, std::uint64_t key) {
+  const bool absolute = (call.operation & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
+  const clockid_t clock = absolute && (call.operation & FUTEX_CLOCK_REALTIME) != 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
   Nanos deadline = kForever;
-  if (request.time != nullptr) {
-    timespec until = *request.time;
+  if (call.time != nullptr) {
+    timespec until = *call.time;
     if (!absolute) {
       timespec now{};
       ::clock_gettime(clock, &now);
@@ -54,8 +54,8 @@ long wait(const Request& request, std::uint64_t key) {
     if (!limit) return fail(EINVAL);
     deadline = std::max<Nanos>(*limit, 1);
   }
-  const std::uint32_t* const word = request.word;
-  const std::uint32_t value = request.value;
+  const std::uint32_t* const word = call.word;
+  const std::uint32_t value = call.value;
   const int error = in_runtime([=]() -> int {
     sync::Objects& objects = Pthreads::find()->objects();
     const std::uint64_t me = detail::this_thread_id();
@@ -74,8 +74,8 @@ long wait(const Request& request, std::uint64_t key) {
   return error == 0 ? 0 : fail(error);
 }
 
-long wake(const Request& request, std::uint64_t key) {
-  const std::uint64_t most = request.value;
+long wake(const Call& call, std::uint64_t key) {
+  const std::uint64_t most = call.value;
   return in_runtime([=]() -> long {
     sync::Objects& objects = Pthreads::find()->objects();
     std::uint64_t woken = 0;
@@ -88,14 +88,14 @@ long wake(const Request& request, std::uint64_t key) {
   });
 }
 
-long futex(const Request& request, std::uint64_t key) {
-  switch (request.operation & FUTEX_CMD_MASK) {
+long futex(const Call& call, std::uint64_t key) {
+  switch (call.operation & FUTEX_CMD_MASK) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
-      return wait(request, key);
+      return wait(call, key);
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
-      return wake(request, key);
+      return wake(call, key);
     default:
       misuse("syscall(SYS_futex)",
              "this operation of the futex does not work on shared memory: FUTEX_WAIT and FUTEX_WAKE do; or use a mutex and a condition "

@@ -38,23 +38,9 @@ NETVM_REAL(nanosleep);
 NETVM_REAL(clock_nanosleep);
 NETVM_REAL(sysconf);
 NETVM_REAL(system);
-NETVM_REAL(sigaction);
 NETVM_REAL(getdelim);
 NETVM_REAL(vasprintf);
 NETVM_REAL(realpath);
-
-/// f() on the private stack, errno included.
-template <class F>
-auto privately(F&& f) {
-  int error = errno;
-  auto result = in_runtime([&] {
-    auto made = f();
-    error = errno;
-    return made;
-  });
-  errno = error;
-  return result;
-}
 
 char* copy_for_program(const char* text, std::size_t length) {
   auto* const copy = static_cast<char*>(allocate_for_program(length + 1));
@@ -153,33 +139,6 @@ int system(const char* command) {
   });
 }
 
-// Handlers of the program's run on the thread's signal stack: its own may lie in shared memory, which may be away.
-int sigaction(int signal, const struct sigaction* wanted, struct sigaction* old) noexcept {
-  if (!kit::program_calls()) return kit::real_sigaction(signal, wanted, old);
-  struct sigaction action {};
-  if (wanted != nullptr) action = *wanted;
-  if (wanted != nullptr && (signal == SIGSEGV || signal == SIGBUS)) {
-    kit::misuse("sigaction()", "SIGSEGV and SIGBUS are NetVM's while the job runs: accesses to shared memory cause them");
-  }
-  action.sa_flags |= SA_ONSTACK;
-  struct sigaction before {};
-  const int result = kit::privately([&] {
-    const struct sigaction mine = action;
-    struct sigaction theirs {};
-    const int done = kit::real_sigaction(signal, wanted != nullptr ? &mine : nullptr, &theirs);
-    before = theirs;
-    return done;
-  });
-  if (result == 0 && old != nullptr) *old = before;
-  return result;
-}
-sighandler_t signal(int number, sighandler_t handler) noexcept {
-  struct sigaction action {};
-  struct sigaction old {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
-}
 // The thread has a larger one already.
 int sigaltstack(const stack_t* stack, stack_t* old) noexcept {
   if (!kit::program_calls()) return kit::real_sigaltstack(stack, old);

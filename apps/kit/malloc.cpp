@@ -82,21 +82,6 @@ void* shared(std::size_t bytes, std::size_t alignment, bool zeroed, const void* 
   return memory;
 }
 
-/// f() of the C library, off the shared stack.
-template <class F>
-auto privately(F&& f) {
-  if (!t_state.program) [[likely]]
-    return f();
-  int error = errno;
-  auto result = in_runtime([&] {
-    auto made = f();
-    error = errno;
-    return made;
-  });
-  errno = error;
-  return result;
-}
-
 bool free_shared(void* memory) {
   if (Heap::usable(memory) >= kNoted) AllocationSites::forget(memory);
   return Heap::free(memory);

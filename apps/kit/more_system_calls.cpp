@@ -48,7 +48,6 @@ NETVM_REAL(readlink);
 NETVM_REAL(getrlimit);
 NETVM_REAL(getcwd);
 NETVM_REAL(access);
-NETVM_REAL(chdir);
 NETVM_REAL(chmod);
 NETVM_REAL(lstat);
 NETVM_REAL(mkdir);
@@ -198,9 +197,6 @@ int getrlimit(__rlimit_resource_t resource, rlimit* to) noexcept {
 // Of files by their names.
 int access(const char* path, int how) noexcept {
   return with_string(path, [=] { return kit::real_access(path, how); });
-}
-int chdir(const char* path) noexcept {
-  return with_string(path, [=] { return kit::real_chdir(path); });
 }
 int chmod(const char* path, mode_t mode) noexcept {
   return with_string(path, [=] { return kit::real_chmod(path, mode); });

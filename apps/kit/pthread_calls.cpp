@@ -99,7 +99,8 @@ void pthread_exit(void* result) {
 int pthread_cancel(pthread_t thread) {
   if (!is_ours(thread)) return real_pthread_cancel(thread);
   netvm::kit::misuse("pthread_cancel()",
-                     "threads of other nodes cannot be cancelled: let the thread look at a flag, and return when it is set");
+                     "threads cannot be cancelled, for they may be on other nodes, or in the middle of a page: let the thread look at a "
+                     "flag, and return when it is set");
 }
 int pthread_kill(pthread_t thread, int signal) noexcept {
   if (!is_ours(thread)) return real_pthread_kill(thread, signal);

@@ -31,6 +31,7 @@
 #include "dsm/protocol.hpp"
 #include "runtime/check.hpp"
 #include "runtime/log.hpp"
+#include "runtime/signals_blocked.hpp"
 #include "runtime/thread_slot.hpp"
 
 namespace netvm::kit {
@@ -58,6 +59,7 @@ struct Pthreads::Control {
   std::uint64_t living = 0;  // threads but main()'s
   std::uint64_t main_has_left = 0;
   std::uint64_t never = 0;  // names a flag that nobody sets
+  std::uint64_t turn = 0;   // names the mutex of changes of the process
 };
 
 struct alignas(kPageSize) Pthreads::Mailbox {
@@ -188,10 +190,14 @@ void Pthreads::open() {
   mailboxes_ = reinterpret_cast<Mailbox*>(memory + kPageSize);
   Keys::open(reinterpret_cast<KeyTable*>(memory + kPageSize + nodes * sizeof(Mailbox)));
   Descriptors::open(kit_);
+  ProcessState::open(kit_.node());
   (void)std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // lines of several nodes come in the order of printing
   NETVM_CHECK(::on_exit(&Pthreads::on_exit, this) == 0, "no memory for a handler of exit()");
   if (kit_.node() != 0) return;
-  std::thread([this] { serve(); }).detach();
+  {
+    const SignalsBlocked signals;
+    std::thread([this] { serve(); }).detach();
+  }
   main_record_ = new (Heap::allocate(sizeof(ThreadRecord), kCacheLine, true)) ThreadRecord;
   copy_arguments(argc_, argv_);
   main_record_->real = ::pthread_self();
@@ -263,11 +269,15 @@ void Pthreads::serve() {
     if (request->what == ThreadRecord::What::exit) {
       t_state.program = true;  // its handlers are the program's
       this_thread().number = request->number;
+      ProcessState::close();
       std::exit(request->status);
     }
     StartAnswer* const answer = request->answer;
-    const int error = start_here(request);
-    if (error != 0) answer->error = error;
+    if (request->what == ThreadRecord::What::change) {
+      ProcessState::apply(*static_cast<const ProcessChange*>(request->argument));
+    } else if (const int error = start_here(request); error != 0) {
+      answer->error = error;
+    }
     static_cast<void>(
         error_of(objects().release(*key_of(&answer->given), detail::this_thread_id(), 1, 1, [] { return 0; }), "the start of a thread"));
   }
@@ -328,6 +338,9 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
     record->argument = argument;
     record->stack_bytes = stack_bytes;
     record->detached = detached == PTHREAD_CREATE_DETACHED ? 1 : 0;
+    sigset_t blocked{};
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    record->blocked = blocked;
     const int node = choose_node(record, where);
     if (node < 0) {
       static_cast<void>(Heap::free(record));
@@ -372,6 +385,21 @@ int Pthreads::start_at(int node, ThreadRecord* record) {
   return error;
 }
 
+void Pthreads::change_all(ProcessChange* change, const std::function<bool()>& here) {
+  const SharedGuard turn(*this, &control_->turn);
+  if (!here()) return;
+  void* const memory = Heap::allocate(sizeof(ThreadRecord), kCacheLine, true);
+  if (memory == nullptr)
+    misuse("a change of the process", "no room to tell the other nodes: raise NETVM_ADDRESS_SPACE (netvmrun --address-space)");
+  auto* const record = new (memory) ThreadRecord;
+  record->what = ThreadRecord::What::change;
+  record->argument = change;
+  for (int node = 0; node < kit_.nodes(); ++node) {
+    if (node != kit_.node()) static_cast<void>(start_at(node, record));
+  }
+  static_cast<void>(Heap::free(record));
+}
+
 int Pthreads::start_here(ThreadRecord* record) {
   auto birth = std::make_unique<Birth>(Birth{record, SharedStack::take(kit_.runtime(), record->stack_bytes)});
   if (birth->stack.begin == 0) return ENOMEM;
@@ -410,6 +438,8 @@ void* Pthreads::thread_body(void* argument) {
   const std::unique_ptr<Birth> birth(static_cast<Birth*>(argument));
   ThreadRecord* const record = birth->record;
   record->real = ::pthread_self();
+  const sigset_t blocked = record->blocked;
+  ::pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
   become_program(record, "its start routine");
   t_counted.emplace(*Kit::find()->runtime().env, Kit::find()->runtime().stats);
   SharedStack stack = birth->stack;

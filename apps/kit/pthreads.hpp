@@ -13,14 +13,17 @@
 
 #include <pthread.h>
 
+#include <csignal>
 #include <cstdint>
 #include <ctime>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/kit/kit.hpp"
+#include "apps/kit/process_state.hpp"
 #include "sync/objects.hpp"
 #include "sync/waits.hpp"
 
@@ -36,7 +39,7 @@ struct StartAnswer {
 /// In shared memory. Words whose address names a mutex or a flag are never touched.
 struct ThreadRecord {
   static constexpr std::uint64_t kMagic = 0x4e65'7456'4d54'6864;
-  enum class What : std::uint32_t { thread, exit, end };
+  enum class What : std::uint32_t { thread, change, exit, end };
   std::uint64_t magic = kMagic;
   What what = What::thread;
   std::int32_t status = 0;  // exit
@@ -53,6 +56,7 @@ struct ThreadRecord {
   std::uint64_t end_flag = 0;  // names the flag that is set at its end
   std::int32_t number = 0;
   std::int32_t node = 0;
+  sigset_t blocked{};  // its creator's signal mask
 };
 
 class Pthreads {
@@ -80,6 +84,9 @@ class Pthreads {
   static pthread_t local(pthread_t thread);
   /// exit() of the calling thread got to its last handler.
   [[noreturn]] void end_job(int status);
+
+  /// here(); if it returns true, all other nodes apply the change, one after the other. One change at a time in the job. in_runtime().
+  void change_all(ProcessChange* change, const std::function<bool()>& here);
 
   // ---- synchronisation objects: in_runtime() ---------------------------------------------------------------------------------
   [[nodiscard]] sync::Sync& sync() { return *kit_.runtime().sync; }

@@ -11,6 +11,7 @@
 // Threads: each sees its own state only.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -70,6 +71,21 @@ auto in_runtime(F&& f) {
         &call);
     return std::move(call.result);
   }
+}
+
+/// f() of the C library, off the shared stack, with the errno that it leaves.
+template <class F>
+auto privately(F&& f) {
+  if (!t_state.program) [[likely]]
+    return f();
+  int error = errno;
+  auto result = in_runtime([&] {
+    auto made = f();
+    error = errno;
+    return made;
+  });
+  errno = error;
+  return result;
 }
 
 /// Runs f(argument) on the shared stack [begin, end) and returns when it does. Of a thread that is on its private stack.

@@ -4,7 +4,7 @@ set -euo pipefail
 bin=$1 source=$2 out=$3
 mkdir -p "$out"
 cd "$out"
-for program in threads objects files place misuse; do
+for program in threads objects files process place misuse; do
   "$bin/netvm-cc" -O2 -g -Wall -Wextra -Werror -pthread "$source/$program.c" -o "$program"
 done
 cc -O2 -pthread "$source/place.c" -o place_by_hand # by somebody who has not read the page
