@@ -119,25 +119,6 @@ void misuse(const char* call, const std::string& text) {
   __builtin_unreachable();
 }
 
-int error_of(Status status, const char* call) {
-  switch (status) {
-    case Status::ok:
-      return 0;
-    case Status::timeout:
-      return ETIMEDOUT;
-    case Status::perm:
-      return EPERM;
-    case Status::invalid:
-      return EINVAL;
-    case Status::owner_dead:
-      return EOWNERDEAD;
-    case Status::exhausted:
-      misuse(call, "the lock table is full: fewer objects in use, or raise NETVM_ADDRESS_SPACE (netvmrun --address-space)");
-    default:
-      misuse(call, std::string(describe(status)));
-  }
-}
-
 // ---- start -----------------------------------------------------------------------------------------------------------------------------
 
 Pthreads* Pthreads::find() { return g_pthreads.load(std::memory_order_acquire); }  // acquire: partner is start()'s release
@@ -601,26 +582,6 @@ void Pthreads::end_job(int status) {
     for (;;) ::pause();  // somebody else ends the process
   });
   __builtin_unreachable();
-}
-
-// ---- objects ---------------------------------------------------------------------------------------------------------------------------
-
-std::optional<std::uint64_t> Pthreads::key_of(const volatile void* object) const {
-  std::uint64_t offset = 0;
-  const detail::Runtime& rt = kit_.runtime();
-  if (!rt.offset_of(const_cast<const void*>(object), &offset) || !rt.layout.shared.contains(PageId{offset / kPageSize}))
-    return std::nullopt;
-  return offset;
-}
-
-std::optional<Nanos> Pthreads::deadline_of(clockid_t clock, const timespec* time) const {
-  constexpr Nanos kSecond = 1'000'000'000;
-  timespec now{};
-  if (time->tv_nsec < 0 || time->tv_nsec >= kSecond || ::clock_gettime(clock, &now) != 0) return std::nullopt;
-  constexpr std::int64_t kFar = std::int64_t{1} << 32;  // seconds; what lies beyond does not fit
-  const std::int64_t seconds = std::clamp<std::int64_t>(time->tv_sec, now.tv_sec - kFar, now.tv_sec + kFar) - now.tv_sec;
-  const Nanos left = seconds * kSecond + time->tv_nsec - now.tv_nsec;
-  return std::max<Nanos>(kit_.runtime().env->now() + left, 0);
 }
 
 }  // namespace netvm::kit

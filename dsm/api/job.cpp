@@ -54,10 +54,10 @@ Job::~Job() {
     static_cast<void>(runtime_.release());
     return;
   }
+  if (runtime_->settings.watchdog_s != 0) detail::SpinWatch::end();
   // An exception passes through main(): the others must not wait for this node. It ends without a farewell and the launcher says so.
   if (std::uncaught_exceptions() > 0) return;
   try {
-    if (runtime_->settings.watchdog_s != 0) detail::SpinWatch::end();
     runtime_->leave();
   } catch (const std::exception& error) {
     runtime_->boot->abort_job(fmt::format("node {}: leaving the job failed: {}", node(), error.what()));

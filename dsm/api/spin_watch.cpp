@@ -60,7 +60,8 @@ struct State {
   Runtime* runtime = nullptr;
   SpinWatch::Program program;
 };
-State g_state;
+// Never destroyed: an exception or exit() may end the process while the watcher runs.
+State& g_state = *new State;
 
 // What the signal handlers note. Sampling: one thread at a time is asked. Faults: of the one thread that is looked at.
 int sample_signal() { return SIGRTMAX - 3; }

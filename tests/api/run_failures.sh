@@ -35,6 +35,8 @@ expect 1 allocation_until_exhausted '256 MiB.*NETVM_ADDRESS_SPACE' -n 2 --addres
 expect any exception_in_a_section 'the kettle boiled over' -n 3 --threads 2
 expect any deadlock 'watchdog: this is a deadlock: thread [0-9]+ of node [01] waits for the mutex at 0x2' -n 2 --watchdog 0.5
 expect any exception_in_main 'main gave up' -n 2
+expect any exception_in_main 'main gave up' -n 2 --watchdog 5
+expect any leaves_silently 'node 0 .*without' -n 2 --watchdog 5
 expect any leaves_silently 'node 0 .*without' -n 2
 expect any returns_early 'node [01] calls end of the job .*node [01] calls barrier|node [01] calls barrier .*node [01] calls end of the job' -n 2
 expect 1 sizes_differ 'symmetric_all.*16 to 20 bytes' -n 2

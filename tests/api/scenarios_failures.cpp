@@ -51,7 +51,7 @@ void exception_in_main(Job& job) {
 }
 
 void leaves_silently(Job& job) {
-  if (job.node() == 0) _exit(0);
+  if (job.node() == 0) std::exit(0);
   wait_for_ever(job);
 }
 
@@ -236,7 +236,8 @@ void collective_mismatch(Job& job) {
 
 /// A thread has a copy and waits for it to change, with plain loads.
 void spins(Job& job) {
-  volatile int* const door = job.allocate_all<int>(1, {.name = "door"});
+  // At home with the writer: to the reader, who may else be the first to touch it, the change would come home.
+  volatile int* const door = job.allocate_all<int>(1, {.placement = Placement::at(0), .name = "door"});
   job.parallel([&](Thread& me) {
     static_cast<void>(*door);
     me.barrier();
