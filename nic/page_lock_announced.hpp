@@ -65,7 +65,7 @@ class AnnouncedPageLock {
   struct View {
     std::atomic<std::uint64_t>* entries = nullptr;
     AnnouncementArea* area = nullptr;  ///< the initiator's
-    std::uint32_t slots = 0;           ///< of threads that may lock as usual: with slots of their own, and none at all unless the fence is light
+    std::uint32_t slots = 0;  ///< of threads that may lock as usual: with slots of their own, and none at all unless the fence is light
   };
 
   /// For accesses of `initiator`'s threads in this process. No other process uses that node's area.
