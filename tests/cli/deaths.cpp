@@ -54,7 +54,7 @@ TEST_CASE("a node that finds something broken ends the job with its reason") {
 }
 
 TEST_CASE("a node that fails after it has left gives the job its status") {
-  ends({"-n", "3", actor(), "fail-after-leaving", "2", "5"}, 5, {"node 2 (pid ", "exited with status 5\n"});
+  ends({"-n", "3", actor(), "fail-after-leaving", "2", "5"}, 5, {"node 2 (pid ", "exited with status 5"});
 }
 
 TEST_CASE("a program that dies inside a wrapper script ends the job") {
