@@ -186,7 +186,9 @@ std::string JobServer::objection(const Connection& connection, const Hello& hell
   const Member& member = members_[hello.node];
   if (member.state != State::absent) {
     return fmt::format(
-        "node {} has joined already, as pid {}{}; a node is one process that joins once: use a netvmrun of its own for each program",
+        "node {} has joined already, as pid {}{}; a node is one process that joins once: use a netvmrun of its own for each program, and "
+        "build "
+        "one that has a netvm::Job with the compiler itself, not with netvm-cc or netvm-c++, whose programs join before main()",
         hello.node, member.pid, member.state == State::joined ? "" : " which has ended its part");
   }
   if (!identity_.empty() && hello.identity != identity_) {

@@ -104,7 +104,7 @@ void apply_memory(Settings& s, std::string_view variable, std::string_view value
 void apply_backing(Settings& s, std::string_view, std::string_view value) { s.backing = value; }
 
 void apply_threads(Settings& s, std::string_view variable, std::string_view value) {
-  s.threads = static_cast<std::uint32_t>(number_between(variable, value, 1, 1024));
+  s.threads = static_cast<std::uint32_t>(number_between(variable, value, 1, Settings::kMostThreads));
 }
 
 void apply_place(Settings& s, std::string_view variable, std::string_view value) {

@@ -49,6 +49,8 @@ enum class ShmMode : std::uint8_t {
 
 /// What one node runs with.
 struct Settings {
+  static constexpr std::uint32_t kMostThreads = 1024;  // of a node, in parallel()
+
   std::string protocol = "hlrc";            // NETVM_PROTOCOL: default of every allocation that names none
   std::uint32_t granularity = kPageSize;    // NETVM_GRANULARITY: bytes of a coherence unit, of every allocation that names none
   bool read_ahead = true;                   // NETVM_READ_AHEAD: fetch pages that a sequential reader will want

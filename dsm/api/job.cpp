@@ -60,6 +60,7 @@ Job::~Job() {
   try {
     runtime_->leave();
   } catch (const std::exception& error) {
+    std::fflush(nullptr);  // a program that a signal has ended in good order has printed something
     runtime_->boot->abort_job(fmt::format("node {}: leaving the job failed: {}", node(), error.what()));
   }
 }

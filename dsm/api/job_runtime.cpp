@@ -102,9 +102,11 @@ bool& inside_section() {
 }
 
 Runtime::Runtime(int threads_per_node) {
+  if (threads_per_node < 0 || threads_per_node > static_cast<int>(Settings::kMostThreads)) {
+    throw Error(
+        fmt::format("netvm: {} threads a node: give 1 to {}, or 0 for what NETVM_THREADS says", threads_per_node, Settings::kMostThreads));
+  }
   if (current_or_null() != nullptr) throw Error("netvm: this process has a netvm::Job already; there can be one at a time");
-  if (threads_per_node < 0)
-    throw Error(fmt::format("netvm: {} threads a node: give 1 or more, or 0 for what NETVM_THREADS says", threads_per_node));
   try {
     settings = Settings::from_environment();
     check_protocol(settings.protocol);

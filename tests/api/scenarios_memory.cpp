@@ -285,8 +285,25 @@ void promises(Job& job) {
   job.free(job.allocate<int>(1, {.protocol = "sc-directory", .needs = Consistency::sequential}));
 }
 
+/// A second Job, and one of more threads than there may be.
+void jobs_that_cannot_be(Job& job) {
+  const auto is_refused = [](int threads, const char* why) {
+    try {
+      const Job another(threads);
+    } catch (const Error& error) {
+      return std::string_view(error.what()).find(why) != std::string_view::npos;
+    }
+    return false;
+  };
+  EXPECT(is_refused(0, "has a netvm::Job already"));
+  EXPECT(is_refused(1025, "1025 threads a node: give 1 to 1024"));
+  EXPECT(is_refused(-1, "-1 threads a node"));
+  job.barrier();
+}
+
 std::vector<Scenario> memory_scenarios() {
   return {{"identity", identity},
+          {"jobs_that_cannot_be", jobs_that_cannot_be},
           {"placements", placements},
           {"false_sharing", false_sharing},
           {"granularities", granularities},
