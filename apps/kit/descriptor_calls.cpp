@@ -83,8 +83,6 @@ NETVM_FD_CALL(int, getsockname, (int fd, sockaddr* name, socklen_t* bytes), fd, 
 NETVM_FD_CALL(int, getpeername, (int fd, sockaddr* name, socklen_t* bytes), fd, fd, name, bytes)
 NETVM_FD_CALL(int, getsockopt, (int fd, int level, int name, void* to, socklen_t* bytes), fd, fd, level, name, to, bytes)
 NETVM_FD_CALL(int, setsockopt, (int fd, int level, int name, const void* from, socklen_t bytes), fd, fd, level, name, from, bytes)
-NETVM_FD_CALL(ssize_t, sendmsg, (int fd, const msghdr* message, int flags), fd, fd, message, flags)
-NETVM_FD_CALL(ssize_t, recvmsg, (int fd, msghdr* message, int flags), fd, fd, message, flags)
 
 // Events and timers.
 NETVM_FD_OPENING(eventfd, (unsigned begin, int flags), begin, flags)

@@ -36,6 +36,10 @@ NETVM_REAL(recv);
 NETVM_REAL(recvfrom);
 NETVM_REAL(send);
 NETVM_REAL(sendto);
+NETVM_REAL(sendmsg);
+NETVM_REAL(recvmsg);
+NETVM_REAL(preadv);
+NETVM_REAL(pwritev);
 NETVM_REAL(pipe);
 NETVM_REAL(pipe2);
 NETVM_REAL(socketpair);
@@ -159,6 +163,22 @@ ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const s
   return with_rights(buffer, bytes, false, [=] {
     return with_rights(to, length, false, [=] { return kit::real_sendto(fd, buffer, bytes, flags, to, length); });
   });
+}
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  if (!kit::Descriptors::here(fd)) return -1;
+  return kit::with_message(message, false, [=] { return kit::real_sendmsg(fd, message, flags); });
+}
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  if (!kit::Descriptors::here(fd)) return -1;
+  return kit::with_message(message, true, [=] { return kit::real_recvmsg(fd, message, flags); });
+}
+ssize_t preadv(int fd, const iovec* segments, int count, off_t at) {
+  if (!kit::Descriptors::here(fd)) return -1;
+  return kit::with_segments(segments, static_cast<std::size_t>(count), true, [=] { return kit::real_preadv(fd, segments, count, at); });
+}
+ssize_t pwritev(int fd, const iovec* segments, int count, off_t at) {
+  if (!kit::Descriptors::here(fd)) return -1;
+  return kit::with_segments(segments, static_cast<std::size_t>(count), false, [=] { return kit::real_pwritev(fd, segments, count, at); });
 }
 int pipe(int ends[2]) noexcept {
   return kit::adopt_both(ends, with_rights(ends, 2 * sizeof(int), true, [=] { return kit::real_pipe(ends); }));

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <clocale>
@@ -27,12 +28,14 @@ namespace {
 using What = ProcessChange::What;
 
 // Far apart, so that generators of nodes that the program seeds alike give other numbers.
-constexpr std::uint32_t kSeedStep = 0x9e37'79b9;
+constexpr long kSeedStep = 0x9e37'79b9;
 
 std::atomic<bool> g_closed{false};
-std::uint32_t g_node = 0;
+int g_node = 0;
 sigset_t g_handled;      // of the server: signals that have a handler
 sigset_t g_main_blocks;  // main()'s mask
+
+long own_seed(long seed) { return seed + g_node * kSeedStep; }
 
 void take_signals_as_main() {
   sigset_t blocked;
@@ -51,12 +54,12 @@ struct Texts {
 }  // namespace
 
 void ProcessState::open(int node) {
-  g_node = static_cast<std::uint32_t>(node);
+  g_node = node;
   sigemptyset(&g_handled);
   sigemptyset(&g_main_blocks);
   if (node == 0) return;
-  ::srandom(1 + g_node * kSeedStep);
-  ::srand48(static_cast<long>(g_node * kSeedStep));
+  ::srandom(static_cast<unsigned>(own_seed(1)));
+  ::srand48(own_seed(0));
 }
 
 bool ProcessState::concerns_others() {
@@ -77,8 +80,8 @@ void ProcessState::change(const ProcessChange& what, const char* first, const ch
   change->first_bytes = first_bytes;
   change->second_bytes = second_bytes;
   auto* const texts = reinterpret_cast<char*>(change + 1);
-  if (first != nullptr) std::memcpy(texts, first, first_bytes);
-  if (second != nullptr) std::memcpy(texts + first_bytes, second, second_bytes);
+  std::copy_n(first, first_bytes, texts);
+  std::copy_n(second, second_bytes, texts + first_bytes);
   static_cast<void>(privately([&] {
     Pthreads::find()->change_all(change, here);
     static_cast<void>(Heap::free(change));
@@ -125,10 +128,10 @@ void ProcessState::apply(const ProcessChange& shared) {
       take_signals_as_main();
       break;
     case What::random_seed:
-      ::srandom(static_cast<unsigned>(number) + g_node * kSeedStep);
+      ::srandom(static_cast<unsigned>(own_seed(change.number)));
       break;
     case What::rand48_seed:
-      ::srand48(change.number + static_cast<long>(g_node * kSeedStep));
+      ::srand48(own_seed(change.number));
       break;
     case What::at_exit:
       if (g_node == 0 && __cxa_atexit(change.handler, change.argument, change.library) != 0)

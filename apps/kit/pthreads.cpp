@@ -576,7 +576,11 @@ void Pthreads::end_job(int status) {
         request->what = ThreadRecord::What::end;
         post(node, request);
       }
-      kit_.runtime().leave();
+      try {
+        kit_.runtime().leave();
+      } catch (const std::exception& error) {  // the job ends without it: by a signal that the program has handled, or with a node
+        log_line(kLogError, "%s", error.what());
+      }
       std::_Exit(code);
     }
     for (;;) ::pause();  // somebody else ends the process

@@ -38,21 +38,6 @@ bool touch(void* buffer, std::size_t bytes, bool write) {
 
 namespace {
 
-template <class F>
-ssize_t with_segments(const iovec* segments, int count, bool write, F&& f) {
-  bool shared = false;
-  const auto touch_all = [&] {
-    for (int i = 0; i < count; ++i) shared = touch(segments[i].iov_base, segments[i].iov_len, write) || shared;
-  };
-  touch_all();
-  ssize_t result = f();
-  while (shared && result == -1 && errno == EFAULT) {
-    touch_all();
-    result = f();
-  }
-  return result;
-}
-
 bool is_shared(const void* buffer) {
   Kit* const kit = Kit::find();
   std::uint64_t offset = 0;
@@ -124,11 +109,11 @@ ssize_t __wrap_pwrite(int fd, const void* buffer, std::size_t bytes, off_t at) {
 }
 ssize_t __wrap_readv(int fd, const iovec* segments, int count) {
   if (!Descriptors::here(fd)) return -1;
-  return with_segments(segments, count, true, [&] { return netvm::kit::real_readv(fd, segments, count); });
+  return with_segments(segments, static_cast<std::size_t>(count), true, [&] { return netvm::kit::real_readv(fd, segments, count); });
 }
 ssize_t __wrap_writev(int fd, const iovec* segments, int count) {
   if (!Descriptors::here(fd)) return -1;
-  return with_segments(segments, count, false, [&] { return netvm::kit::real_writev(fd, segments, count); });
+  return with_segments(segments, static_cast<std::size_t>(count), false, [&] { return netvm::kit::real_writev(fd, segments, count); });
 }
 
 std::size_t __wrap_fread(void* to, std::size_t size, std::size_t count, FILE* file) {

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,27 @@ static void share_descriptors(void) {
   CHECK(unlink(log) == 0);
 }
 
+/* Messages and vectors in memory that nobody has touched, or that the other node had last. */
+static void* pass_message(void* argument) {
+  const int fd = *(int*)argument;
+  int ends[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  struct msghdr* message = calloc(1, sizeof *message);
+  struct iovec* parts = calloc(2, sizeof *parts);
+  for (int i = 0; i < 2; ++i) parts[i] = (struct iovec){malloc(1 << 16), 100};
+  message->msg_iov = parts;
+  message->msg_iovlen = 2;
+  CHECK(send(ends[0], expected, 200, 0) == 200 && recvmsg(ends[1], message, 0) == 200);
+  CHECK(memcmp(parts[0].iov_base, expected, 100) == 0 && memcmp(parts[1].iov_base, expected + 100, 100) == 0);
+  CHECK(sendmsg(ends[1], message, 0) == 200 && recv(ends[0], parts[0].iov_base, 200, 0) == 200);
+  CHECK(preadv(fd, parts, 2, 50) == 200 && memcmp(parts[1].iov_base, expected + 150, 100) == 0);
+  parts[0].iov_base = (void*)8;
+  CHECK(recvmsg(ends[1], message, MSG_DONTWAIT) == -1 && (errno == EFAULT || errno == EAGAIN));
+  CHECK(readv(fd, parts, 2) == -1 && errno == EFAULT); /* and not for ever, though one part could be had */
+  close(ends[0]), close(ends[1]);
+  return NULL;
+}
+
 /* A mapping that main() made is everybody's. */
 static void* use_mapping(void* mapping) {
   char* bytes = mapping;
@@ -275,6 +297,7 @@ int main(void) {
   on_two(use_mapping, memcpy(malloc(kBytes), mapped, kBytes));
   char byte;
   CHECK(pread(fd, &byte, 1, 10) == 1 && byte == expected[10]); /* the file has not changed */
+  on_two(pass_message, &fd);
   on_two(signalled, NULL);
   others();
   close(fd);

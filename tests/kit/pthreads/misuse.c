@@ -62,6 +62,16 @@ static void* run(void* argument) {
   return NULL;
 }
 
+static volatile sig_atomic_t ends_here; /* one for all nodes */
+static void note_end(int number) {
+  (void)number;
+  ends_here = 1;
+}
+static void* until_end(void* unused) {
+  while (!ends_here) usleep(10000);
+  return unused;
+}
+
 static void* stay(void* unused) {
   pthread_mutex_lock(&mutex);
   return unused;
@@ -89,6 +99,15 @@ int main(int argc, char** argv) {
     for (int i = 0; i < 4; ++i) CHECK(pthread_create(&thread, &huge, stay, NULL) == EAGAIN);
     for (int i = 0; i < 4; ++i) CHECK(pthread_create(&thread, NULL, stay, NULL) == 0 && pthread_detach(thread) == 0);
     printf("all got EAGAIN\n");
+    return 0;
+  }
+  if (is("interrupted")) { /* by a signal that it handles: it ends in good order, threads of the other node too */
+    CHECK(signal(SIGTERM, note_end) != SIG_ERR);
+    CHECK(pthread_create(&thread, NULL, until_end, NULL) == 0 && pthread_create(&second, NULL, until_end, NULL) == 0);
+    printf("is ready\n");
+    pthread_join(thread, NULL);
+    pthread_join(second, NULL);
+    printf("has saved\n");
     return 0;
   }
   if (is("spin")) flag = calloc(5, sizeof(long));

@@ -49,6 +49,16 @@ expect 0 'all got EAGAIN' -n 2 ./misuse stack
 expect 0 'cannot be started on node 1 with a stack of 1099511627776 bytes: Cannot allocate memory.*--address-space' -n 2 ./misuse stack
 expect some 'on-death=continue: an unchanged program cannot go on' -n 2 --on-death=continue ./misuse none
 expect 0 "the program's handler" -n 1 --on-death=continue ./misuse none
+# Who handles the signal that ends the job has time to end in good order.
+"$bin/netvmrun" -n 2 --timeout 60 ./misuse interrupted >interrupted.log 2>&1 &
+job=$!
+until grep -q 'is ready' interrupted.log || ! kill -0 $job 2>/dev/null; do sleep 0.1; done
+kill $job 2>/dev/null || true
+wait $job || true
+if ! grep -q 'has saved' interrupted.log || grep -q terminate interrupted.log; then
+  echo "FAILED: interrupted: $(cat interrupted.log)"
+  failed=1
+fi
 # What the watchdog calls main()'s pthread_join(); that the nodes wait for requests is nobody's business.
 "$bin/netvmrun" -n 2 --timeout 60 --watchdog 0.2 --place 1 ./misuse sleep >watchdog.log 2>&1 &
 job=$!
