@@ -2,7 +2,7 @@
 // product's (ShadowTranslation); netvm-perf measures it against the same code over others, StaticPinning above all.
 //
 // The hot path of a short put, top to bottom (try_short): is the source private memory (two compares), is the channel free of packets (two loads), region
-// entry (key, range, rights: one line), page lock (a store and two loads), key again, copy, unlock (a store), two statistics. No allocation, no system
+// entry (key, range, rights: one line), page lock (a store and a load), key again, copy, unlock (a store), two statistics. No allocation, no system
 // call, no locked instruction, and no call: it either does all of that in registers, or nothing, and leaves it to who can do everything (write_any).
 // Every write goes through write(), whatever it notifies (Silently, Notifying) and wherever its end shows (Blocking, Posted).
 //
