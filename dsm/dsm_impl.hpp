@@ -81,11 +81,11 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   [[nodiscard]] bool alone() const { return nic_.nodes() == 1; }
   /// Bytes of a protocol's in a message of sync/.
   void count_payload(unsigned protocol, std::uint64_t bytes);
-  /// Looks how much memory the protocols have now.
   /// Whether there is anything to flush since this was asked last, roughly: for what is too short to be timed if there is not.
   [[nodiscard]] bool has_written() {
     return wrote_.load(std::memory_order_relaxed) && wrote_.exchange(false);  // relaxed: a statistic
   }
+  /// Looks how much memory the protocols have now.
   void note_memory();
   /// Splits a payload of another node; a malformed one stops the process.
   std::vector<PayloadSection> sections_of(std::span<const std::byte> payload, const char* what) const;

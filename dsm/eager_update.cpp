@@ -14,11 +14,7 @@
 
 namespace netvm::dsm {
 
-namespace {
-
 // PageEntry::kDirty is under the page's latch.
-
-}  // namespace
 
 // ---- records ---------------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <clocale>
@@ -165,9 +164,7 @@ int sigaction(int signal, const struct sigaction* wanted, struct sigaction* old)
   };
   // What lies in a library may lie elsewhere on other nodes.
   const bool same_everywhere =
-      wanted != nullptr && ((action.sa_flags & SA_SIGINFO) == 0 && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
-                                ? true
-                                : kit::is_in_program(reinterpret_cast<const void*>(action.sa_handler)));
+      wanted != nullptr && (!kit::has_handler(action) || kit::is_in_program(reinterpret_cast<const void*>(action.sa_handler)));
   if (same_everywhere && ProcessState::concerns_others()) {
     ProcessState::change({.what = What::disposition, .number = signal, .action = action}, nullptr, nullptr, here);
   } else {

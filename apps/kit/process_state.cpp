@@ -1,6 +1,5 @@
 #include "apps/kit/process_state.hpp"
 
-#include <dlfcn.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,14 +9,12 @@
 #include <clocale>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <string>
 
 #include "apps/kit/heap.hpp"
 #include "apps/kit/pthreads.hpp"
 #include "apps/kit/thread_state.hpp"
-#include "runtime/check.hpp"
 
 extern "C" int __cxa_atexit(void (*handler)(void*), void* argument, void* library);
 
@@ -115,14 +112,11 @@ void ProcessState::apply(const ProcessChange& shared) {
     case What::locale:
       static_cast<void>(::setlocale(number, texts.first.c_str()));
       break;
-    case What::disposition: {
-      const bool handled =
-          (change.action.sa_flags & SA_SIGINFO) != 0 || (change.action.sa_handler != SIG_DFL && change.action.sa_handler != SIG_IGN);
-      static_cast<void>(handled ? sigaddset(&g_handled, number) : sigdelset(&g_handled, number));
+    case What::disposition:
+      static_cast<void>(has_handler(change.action) ? sigaddset(&g_handled, number) : sigdelset(&g_handled, number));
       static_cast<void>(::sigaction(number, &change.action, nullptr));
       if (g_node != 0) take_signals_as_main();  // node 0's takes none
       break;
-    }
     case What::main_blocks:
       g_main_blocks = change.action.sa_mask;
       take_signals_as_main();

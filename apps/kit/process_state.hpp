@@ -3,8 +3,8 @@
 // its own; a change on one is made on all before the call that asks for it returns.
 //
 // Invariants
-//  1. Changes are made one at a time in the job, so all nodes see the same order. Once main() has returned or a thread has called exit(), each node changes
-//     itself alone.
+//  1. Changes are made one at a time in the job, so all nodes see the same order. Handlers of an exit() that was called on another node
+//     change node 0 alone: the thread that asks for a change may be gone, with its turn.
 //  2. Others' changes are made by a node's server (Pthreads::serve), which holds nothing that a change waits for.
 //  3. A server takes no signal for which the program has a handler: those run in threads of the program's, on their signal stacks.
 //  4. Handlers of exit() that a thread registers on another node are node 0's: they run there, in the order of all.
@@ -42,6 +42,11 @@ struct ProcessChange {
   std::size_t first_bytes = 0;
   std::size_t second_bytes = 0;
 };
+
+/// Whether the signal runs code of the program's.
+inline bool has_handler(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+}
 
 class ProcessState {
  public:
