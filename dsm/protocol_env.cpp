@@ -14,8 +14,6 @@
 
 namespace netvm::dsm {
 
-namespace {}  // namespace
-
 // ---- pages -------------------------------------------------------------------------------------------------------------
 
 PageRange ProtocolEnv::whole_units(PageRange pages) const {

@@ -16,8 +16,6 @@ using Guard = std::unique_lock<SpinLock>;
 using State = LockWaiter::State;
 using Token = LockState::Token;
 
-namespace {}  // namespace
-
 // ---- try_lock ------------------------------------------------------------------------------------------------------------
 
 Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {

@@ -11,8 +11,6 @@
 
 namespace netvm::dsm {
 
-namespace {}  // namespace
-
 // ---- the node that asks ----------------------------------------------------------------------------------------------------------
 
 void Lrc::begin(Fetch& fetch, std::span<const Ask> asks, Outbox& outbox) {
