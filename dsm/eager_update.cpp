@@ -19,12 +19,7 @@ namespace netvm::dsm {
 // ---- records ---------------------------------------------------------------------------------------------------------------
 
 EagerUpdate::Record& EagerUpdate::record_of(PageEntry& entry) {
-  if (entry.data == 0) {
-    const std::scoped_lock guard(pool_lock_);
-    if (unused_.empty()) unused_.push_back(&pool_.emplace_back());
-    entry.data = reinterpret_cast<std::uintptr_t>(unused_.back());
-    unused_.pop_back();
-  }
+  if (entry.data == 0) entry.data = reinterpret_cast<std::uintptr_t>(&records_.take());
   return *find_record(entry);
 }
 
@@ -40,10 +35,8 @@ void EagerUpdate::on_detach(PageRange pages) {
     env_.drop_twin(page);
     Record* record = find_record(entry);
     if (record == nullptr) continue;
-    const std::scoped_lock guard(pool_lock_);
-    *record = Record{};
     entry.data = 0;
-    unused_.push_back(record);
+    records_.give(*record);
   }
 }
 
@@ -53,8 +46,7 @@ std::uint64_t EagerUpdate::memory_bytes() {
     const std::scoped_lock guard(delivery_lock_);
     bytes += deliveries_.size() * sizeof(Delivery);
   }
-  const std::scoped_lock guard(pool_lock_);
-  return bytes + (pool_.size() - unused_.size()) * (sizeof(Record) + sizeof(Member));
+  return bytes + records_.in_use() * (sizeof(Record) + sizeof(Member));
 }
 
 // ---- faults: the page's long lock is held --------------------------------------------------------------------------------------
@@ -135,10 +127,7 @@ bool EagerUpdate::give(PageId page, PageEntry& entry, bool write, bool at_home) 
 
 void EagerUpdate::mark_dirty(PageId page, PageEntry& entry) {
   if (entry.twin == nullptr) env_.make_twin(page);
-  if (entry.is_dirty()) return;
-  entry.set_flag(PageEntry::kDirty);
-  const std::scoped_lock guard(dirty_lock_);
-  dirty_.push_back(page);
+  dirty_.add(page, entry);
 }
 
 // ---- release ---------------------------------------------------------------------------------------------------------------------
@@ -148,14 +137,8 @@ void EagerUpdate::on_barrier_arrive(Bytes&) { flush(); }
 
 void EagerUpdate::flush() {
   const std::scoped_lock guard(releases_);
-  std::vector<PageId> pages;
-  {
-    const std::scoped_lock dirty(dirty_lock_);
-    pages.swap(dirty_);
-  }
+  const std::vector<PageId> pages = dirty_.take();
   if (pages.empty()) return;
-  std::sort(pages.begin(), pages.end());
-  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   std::vector<PageId> sent;
   const std::uint64_t most = std::max<std::uint64_t>(env_.most_pins() / 2, 1);
   for (std::size_t i = 0; i < pages.size();) {
@@ -180,9 +163,10 @@ void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>
   std::vector<Change> own;
   std::deque<Bytes> diffs;
   Flushes flushes;
-  for (const PageId page : pages) env_.entry(page).latch.lock();
-  take_changes(pages, own, diffs, flushes);
-  for (const PageId page : pages) env_.entry(page).latch.unlock();
+  {
+    const PageTable::Latched latches(env_.table(), pages);
+    take_changes(pages, own, diffs, flushes);
+  }
   sent.insert(sent.end(), pages.begin(), pages.end());
   for (const auto& [home, message] : flushes.to) {
     if (!message.body.empty()) send_flush(home, flushes);

@@ -27,9 +27,11 @@
 #include <span>
 #include <vector>
 
+#include "dsm/dirty_pages.hpp"
 #include "dsm/masked_diff.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
+#include "dsm/record_pool.hpp"
 
 namespace netvm::dsm {
 
@@ -155,8 +157,7 @@ class EagerUpdate : public Protocol {
   std::atomic<std::uint64_t> awaited_{0};  // flushes of the running release that are not over
   WaitWord over_;
 
-  SpinLock dirty_lock_;
-  std::vector<PageId> dirty_;  // the delayed update queue; may name a page twice, or one that is dirty no more
+  DirtyPages dirty_;  // the delayed update queue
 
   // At home:
   SpinLock delivery_lock_;
@@ -165,9 +166,7 @@ class EagerUpdate : public Protocol {
 
   std::array<WaitWord, 64> words_;  // where faulting threads wait for their grant
 
-  SpinLock pool_lock_;
-  std::deque<Record> pool_;
-  std::vector<Record*> unused_;
+  RecordPool<Record> records_;
 };
 
 }  // namespace netvm::dsm

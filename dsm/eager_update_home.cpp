@@ -146,7 +146,7 @@ void EagerUpdate::handle_flush(NodeId from, const Header& message, std::span<con
 // Frames pinned. The latches are held until the updates are on their way: who joins afterwards finds the changes in the copy, who joined before gets them in order.
 void EagerUpdate::at_home(NodeId from, std::span<const Change> changes, const std::shared_ptr<Delivery>& delivery) {
   Outbox outbox;
-  for (const Change& change : changes) env_.entry(change.page).latch.lock();
+  const PageTable::Latched latches(env_.table(), changes, &Change::page);
   for (const Change& change : changes) {
     PageEntry& entry = env_.entry(change.page);
     Record* record = find_record(entry);
@@ -155,7 +155,6 @@ void EagerUpdate::at_home(NodeId from, std::span<const Change> changes, const st
     route(*delivery, change, *record, outbox);
   }
   post(outbox, delivery);
-  for (const Change& change : changes) env_.entry(change.page).latch.unlock();
 }
 
 void EagerUpdate::route(const Delivery& delivery, const Change& change, Record& record, Outbox& outbox) {

@@ -86,28 +86,15 @@ void HomeBased::on_read_ahead(std::span<const PageId> units) {
   env_.set_access(units, Access::read);
 }
 
-void HomeBased::mark_dirty(PageId page, PageEntry& entry) {
-  entry.set_flag(kDirty);
-  const std::scoped_lock guard(dirty_lock_);
-  dirty_.push_back(page);
-}
-
 // ---- flush ---------------------------------------------------------------------------------------------------------------------
 
 std::vector<PageId> HomeBased::flush() {
-  std::vector<PageId> pages;
-  {
-    const std::scoped_lock guard(dirty_lock_);
-    pages.swap(dirty_);
-  }
+  std::vector<PageId> pages = dirty_.take();
   end_exclusive(pages);
   if (pages.empty() && owed_.empty()) return {};
-  std::sort(pages.begin(), pages.end());
-  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   // Whoever was dirty when its chunk was locked moves on to owed_: together they are what was written.
   for (std::size_t i = 0; i < pages.size(); i += kChunk) flush_chunk(std::span(pages).subspan(i, std::min(kChunk, pages.size() - i)));
-  std::sort(owed_.begin(), owed_.end());
-  owed_.erase(std::unique(owed_.begin(), owed_.end()), owed_.end());
+  put_in_order(owed_);
   return std::exchange(owed_, {});
 }
 
@@ -123,6 +110,7 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
     entry.set_flag(kDirty);
     dirty.push_back(page);
   }
+  put_in_order(dirty);
 }
 
 void HomeBased::flush_chunk(std::span<const PageId> pages) {

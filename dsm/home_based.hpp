@@ -21,6 +21,7 @@
 #include <span>
 #include <vector>
 
+#include "dsm/dirty_pages.hpp"
 #include "dsm/home_moves.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
@@ -79,7 +80,7 @@ class HomeBased : public Protocol, public HomeKeeper {
   /// Whether the page is still this protocol's: what names it may have outlived it.
   [[nodiscard]] bool is_ours(const PageEntry& entry) const { return entry.attached() && entry.protocol() == env_.protocol(); }
   /// The page has a twin, and is going to be written.
-  void mark_dirty(PageId page, PageEntry& entry);
+  void mark_dirty(PageId page, PageEntry& entry) { dirty_.add(page, entry); }
 
  private:
   // intervals_ held:
@@ -91,8 +92,7 @@ class HomeBased : public Protocol, public HomeKeeper {
   EnvMutex intervals_;
   std::vector<PageId> owed_;  // flushed early since the last flush(); guarded by intervals_
 
-  SpinLock dirty_lock_;
-  std::vector<PageId> dirty_;  // may name a page twice, or one that is dirty no more
+  DirtyPages dirty_;
 };
 
 }  // namespace netvm::dsm

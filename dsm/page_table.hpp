@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "runtime/check.hpp"
 #include "runtime/env.hpp"
@@ -128,6 +129,25 @@ class PageGuard {
 
 class PageTable {
  public:
+  /// Holds the latches of pages, which ascend, for a scope. `page_of`: which page an item means.
+  template <class Items, class PageOf = std::identity>
+  class Latched {
+   public:
+    Latched(PageTable& table, const Items& items, PageOf page_of = {}) : table_(table), items_(items), page_of_(page_of) {
+      for (const auto& item : items_) table_[std::invoke(page_of_, item)].latch.lock();
+    }
+    ~Latched() {
+      for (const auto& item : items_) table_[std::invoke(page_of_, item)].latch.unlock();
+    }
+    Latched(const Latched&) = delete;
+    Latched& operator=(const Latched&) = delete;
+
+   private:
+    PageTable& table_;
+    const Items& items_;
+    PageOf page_of_;
+  };
+
   explicit PageTable(PageRange pages);
   PageTable(const PageTable&) = delete;
   PageTable& operator=(const PageTable&) = delete;

@@ -243,7 +243,11 @@ void ProtocolEnv::must(Status status, const char* what, NodeId peer) const {
 
 void ProtocolEnv::send(NodeId to, std::span<const std::byte> body, std::span<const std::byte> more) {
   // Eight bytes before the body say whose it is and keep it aligned.
-  std::vector<std::byte> message(kProtocolHeaderBytes + body.size() + more.size());
+  const std::size_t bytes = kProtocolHeaderBytes + body.size() + more.size();
+  std::array<std::byte, 256> few;
+  std::vector<std::byte> many(bytes > few.size() ? bytes : 0);
+  const std::span<std::byte> message = many.empty() ? std::span(few).first(bytes) : std::span(many);
+  std::fill_n(message.begin(), kProtocolHeaderBytes, std::byte{0});
   message[0] = static_cast<std::byte>(protocol_);
   if (!body.empty()) std::memcpy(message.data() + kProtocolHeaderBytes, body.data(), body.size());
   if (!more.empty()) std::memcpy(message.data() + kProtocolHeaderBytes + body.size(), more.data(), more.size());

@@ -202,7 +202,13 @@ void Ivy::on_run(NodeId from, const Message& run) {
   Grants grants;
   {
     const sc::LatchedRun latches(env_, run);
-    if (run.kind == Kind::get_shared) share_together(run);
+    if (run.kind == Kind::get_shared) {
+      const auto may_give_up = [](const PageEntry& entry) {
+        const auto& record = *reinterpret_cast<const Record*>(entry.data);
+        return record.owner && !record.timer && record.waiting.empty();
+      };
+      (void)sc::share_together(env_, run, sc::kQuick, may_give_up, [this](auto units) { lower_access(units, Access::read); });
+    }
     for (std::uint32_t i = 0; i <= run.more; ++i) on_one(from, run.at(i), {}, grants);
   }
   grants.leave(env_, true);
@@ -300,35 +306,10 @@ bool Ivy::kept(PageId page, const Copy& copy, Record& record) {
   return true;
 }
 
-// What this node alone may write, and may give up now, it gives up with one change of rights: the requests that follow find it done.
-void Ivy::share_together(const Message& run) {
-  std::vector<PageId> given_up;
-  for (std::uint32_t i = 0; i <= run.more; ++i) {
-    const PageId page{run.at(i).page};
-    PageEntry& entry = env_.entry(page);
-    if (entry.data == 0 || load(entry).phase != Phase::M) continue;
-    const Record& record = record_of(page, entry);
-    if (record.owner && !record.timer && record.waiting.empty() && sc::kept_until(load(entry), sc::kQuick, env_.env()) == 0) {
-      given_up.push_back(page);
-    }
-  }
-  if (given_up.empty()) return;
-  lower_access(given_up, Access::read);
-  for (const PageId page : given_up) note_lost(page, env_.entry(page), Access::read);
-}
-
 void Ivy::lose(PageId page, PageEntry& entry, Access to) {
   if (load(entry).phase == Phase::I) return;
   lower_access({&page, 1}, to);
-  note_lost(page, entry, to);
-}
-
-void Ivy::note_lost(PageId page, PageEntry& entry, Access to) {
-  Copy copy = load(entry);
-  if (to == Access::none) env_.count(page, Stat::invalidations);
-  sc::note_loss(copy, env_.env().now());
-  copy.phase = to == Access::none ? Phase::I : Phase::S;
-  store(entry, copy);
+  sc::note_lowered(env_, page, to);
 }
 
 void Ivy::share(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants) {

@@ -76,9 +76,7 @@ class Ivy : public Protocol {
   bool kept(PageId page, const sc::Copy& copy, Record& record);
   void share(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants);
   void hand_over(PageId page, PageEntry& entry, Record& record, const Request& request, Grants& grants);
-  void share_together(const sc::Message& run);
   void lose(PageId page, PageEntry& entry, Access to);
-  void note_lost(PageId page, PageEntry& entry, Access to);
 
   // answers
   void on_grant(PageId page, PageEntry& entry, NodeId from, const sc::Message& message, std::span<const std::byte> more);
@@ -95,7 +93,7 @@ class Ivy : public Protocol {
 
   ProtocolEnv& env_;
   std::array<WaitWord, 64> words_;  // where faulting threads wait for their grant
-  sc::Pool<Record> records_;
+  RecordPool<Record> records_;
 };
 
 }  // namespace netvm::dsm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <iterator>
 #include <mutex>
 
@@ -11,11 +12,7 @@
 
 namespace netvm::dsm {
 
-namespace {
-
 // PageEntry::kDirty is under the page's latch.
-
-}  // namespace
 
 // ---- records ---------------------------------------------------------------------------------------------------------------
 
@@ -31,11 +28,9 @@ Lrc::Lrc(ProtocolEnv& env)
 Lrc::Record& Lrc::record_of(PageId page) {
   Record*& record = find_record(page);
   if (record == nullptr) {
-    const std::scoped_lock guard(pool_lock_);
-    if (unused_.empty()) unused_.push_back(&pool_.emplace_back());
-    record = unused_.back();
-    unused_.pop_back();
-    record->page = page;
+    Record fresh;
+    fresh.page = page;
+    record = &pool_.take(std::move(fresh));
   }
   return *record;
 }
@@ -44,9 +39,7 @@ void Lrc::drop_record(PageId page) {
   Record*& record = find_record(page);
   if (record == nullptr) return;
   hold_memory(record->changes.bytes(), 0);
-  const std::scoped_lock guard(pool_lock_);
-  *record = Record{};
-  unused_.push_back(std::exchange(record, nullptr));
+  pool_.give(*std::exchange(record, nullptr));
 }
 
 Lrc::Writer& Lrc::writer_of(Record& record, NodeId node) {
@@ -96,8 +89,7 @@ std::uint64_t Lrc::memory_bytes() {
     const std::scoped_lock guard(log_lock_);
     bytes += log_.bytes() + log_.size() * sizeof(std::vector<std::byte>);
   }
-  const std::scoped_lock guard(pool_lock_);
-  return bytes + pool_.size() * (sizeof(Record) + sizeof(Writer));
+  return bytes + pool_.in_use() * (sizeof(Record) + sizeof(Writer));
 }
 
 // ---- faults: the page's long lock is held --------------------------------------------------------------------------------------
@@ -118,11 +110,7 @@ void Lrc::on_write_fault(PageId page) {
     }
     record.pending.open = true;
     record.written = true;
-    if (!entry.is_dirty()) {
-      entry.set_flag(PageEntry::kDirty);
-      const std::scoped_lock guard(dirty_lock_);
-      dirty_.push_back(page);
-    }
+    dirty_.add(page, entry);
     env_.set_access(page, Access::write);
   });
   if (remote) env_.count(page, Stat::remote_faults);
@@ -190,14 +178,15 @@ void Lrc::let_read(std::span<const PageId> units) {
   std::vector<PageId> ready;
   std::vector<PageId> lacking;
   std::vector<Ask> asks;
-  for (const PageId page : units) env_.entry(page).latch.lock();
-  for (const PageId page : units) {
-    Record& record = record_of(page);
-    asks.clear();
-    (plan(record, asks) || record.own_behind ? lacking : ready).push_back(page);
+  {
+    const PageTable::Latched latches(env_.table(), units);
+    for (const PageId page : units) {
+      Record& record = record_of(page);
+      asks.clear();
+      (plan(record, asks) || record.own_behind ? lacking : ready).push_back(page);
+    }
+    env_.set_access(ready, Access::read);
   }
-  env_.set_access(ready, Access::read);
-  for (const PageId page : units) env_.entry(page).latch.unlock();
   for (const PageId page : lacking) {
     (void)complete(page, env_.entry(page), [&](Record&) { env_.set_access(page, Access::read); });
   }
@@ -252,14 +241,8 @@ void Lrc::on_release(SyncId) {
 }
 
 void Lrc::close_interval() {
-  std::vector<PageId> pages;
-  {
-    const std::scoped_lock guard(dirty_lock_);
-    pages.swap(dirty_);
-  }
+  const std::vector<PageId> pages = dirty_.take();
   if (pages.empty()) return;
-  std::sort(pages.begin(), pages.end());
-  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   // A grant may end the growing interval before the pages are in it; then they come into the next one, and what was written now is taken to be a little older
   // than it is. That is harmless: whoever knows this interval has seen all that was known here when the twins were made.
   std::uint64_t index = 0;
@@ -277,7 +260,7 @@ void Lrc::close_interval() {
 
 // The next write of each page is noticed again; its twin stays.
 void Lrc::close_chunk(std::span<const PageId> pages, std::uint64_t index, std::vector<PageId>& written) {
-  for (const PageId page : pages) env_.entry(page).latch.lock();
+  const PageTable::Latched latches(env_.table(), pages);
   std::vector<PageId> writable;
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(writable),
                [this](PageId page) { return env_.entry(page).access() == Access::write; });
@@ -292,7 +275,6 @@ void Lrc::close_chunk(std::span<const PageId> pages, std::uint64_t index, std::v
       written.push_back(page);
     }
   }
-  for (const PageId page : pages) env_.entry(page).latch.unlock();
 }
 
 // ---- acquire ---------------------------------------------------------------------------------------------------------------------------
@@ -405,7 +387,7 @@ bool Lrc::give_up_chunk(std::span<const Notice> notices) {
   for (const Notice& notice : notices) {
     if (pages.empty() || pages.back() != notice.page) pages.push_back(notice.page);
   }
-  for (const PageId page : pages) env_.entry(page).latch.lock();
+  const PageTable::Latched latches(env_.table(), pages);
   const bool clean = std::none_of(pages.begin(), pages.end(), [&](PageId page) { return env_.entry(page).twin != nullptr; });
   if (clean) {
     std::vector<PageId> held;
@@ -415,7 +397,6 @@ bool Lrc::give_up_chunk(std::span<const Notice> notices) {
     for (const PageId page : held) env_.count(page, Stat::invalidations);
     for (const Notice& notice : notices) note(record_of(notice.page), {&notice, 1});
   }
-  for (const PageId page : pages) env_.entry(page).latch.unlock();
   return clean;
 }
 
@@ -488,12 +469,9 @@ void Lrc::name_keepers(std::span<const IntervalView> announced) {
 
 std::vector<PageId> Lrc::recorded_pages() {
   std::vector<PageId> pages;
-  {
-    const std::scoped_lock guard(pool_lock_);
-    for (const Record& record : pool_) {
-      if (record.page != PageId{}) pages.push_back(record.page);
-    }
-  }
+  pool_.for_each([&](const Record& record) {
+    if (record.page != PageId{}) pages.push_back(record.page);
+  });
   std::sort(pages.begin(), pages.end());
   return pages;
 }

@@ -19,15 +19,16 @@
 
 #include <array>
 #include <atomic>
-#include <deque>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "dsm/dirty_pages.hpp"
 #include "dsm/interval_log.hpp"
 #include "dsm/page_changes.hpp"
 #include "dsm/protocol.hpp"
 #include "dsm/protocol_env.hpp"
+#include "dsm/record_pool.hpp"
 #include "runtime/sparse_memory.hpp"
 
 namespace netvm::dsm {
@@ -93,7 +94,7 @@ class Lrc : public Protocol {
   };
   enum class Copy : std::uint8_t { unseen /* zeros, as allocated */, held, dropped /* a keeper has it */ };
   struct Record {
-    PageId page{};  // guarded by pool_lock_; the rest by the page's latch
+    PageId page{};  // while it is in use; the rest is guarded by the page's latch
     Copy copy = Copy::unseen;
     bool written = false;           // by this node, ever: others may ask it for its copy
     bool own_behind = false;        // the copy came from elsewhere and lacks changes of this node's own
@@ -172,8 +173,7 @@ class Lrc : public Protocol {
   bool collecting_ = false;          // a collection waits for the next barrier
   std::uint64_t collect_until_ = 0;  // ... and takes this node's changes up to this interval
 
-  SpinLock dirty_lock_;
-  std::vector<PageId> dirty_;  // written since the last release (kDirty); may name a page twice, or one that is dirty no more
+  DirtyPages dirty_;
 
   mutable SpinLock log_lock_;
   IntervalLog log_;
@@ -187,10 +187,7 @@ class Lrc : public Protocol {
   // Not in PageEntry::data: a notice may be older than the page's present allocation, which may be another protocol's.
   PageId first_page_;
   SparseArray<Record*> records_;  // by page
-
-  mutable SpinLock pool_lock_;
-  std::deque<Record> pool_;
-  std::vector<Record*> unused_;
+  RecordPool<Record> pool_;
 
   std::atomic<std::uint64_t> held_bytes_{0};  // changes and twins
 };

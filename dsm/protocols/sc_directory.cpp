@@ -270,25 +270,13 @@ void ScDirectory::serve_next(PageId page, PageEntry& entry, Directory& dir, sc::
   });
 }
 
-// What the home alone may write, and may give up now, it gives up with one change of rights: the requests that follow find it done.
 void ScDirectory::share_together(const Message& run) {
-  std::vector<PageId> given_up;
-  for (std::uint32_t i = 0; i <= run.more; ++i) {
-    const PageId page{run.at(i).page};
-    PageEntry& entry = env_.entry(page);
-    if (entry.data == 0 || load(entry).phase != Phase::M) continue;
+  const auto may_give_up = [this](PageEntry& entry) {
     const Directory& dir = directory(entry);
-    if (!dir.busy && dir.owner == env_.node() && sc::kept_until(load(entry), 0, env_.env()) == 0) given_up.push_back(page);
-  }
-  if (given_up.empty()) return;
-  lower_access(given_up, Access::read);
-  for (const PageId page : given_up) {
-    PageEntry& entry = env_.entry(page);
-    Copy copy = load(entry);
-    sc::note_loss(copy, env_.env().now());
-    copy.phase = Phase::S;
-    store(entry, copy);
-    Directory& dir = directory(entry);
+    return !dir.busy && dir.owner == env_.node();
+  };
+  for (const PageId page : sc::share_together(env_, run, 0, may_give_up, [this](auto units) { lower_access(units, Access::read); })) {
+    Directory& dir = directory(env_.entry(page));
     dir.owner = kNobody;
     dir.sharers.clear();
     dir.sharers.add(env_.node());
@@ -367,17 +355,18 @@ bool ScDirectory::revoke(PageId page, PageEntry& entry, const Message& message) 
   const bool keeps = message.kind == Kind::recall_to_shared;
   if (copy.phase == Phase::E && keeps) {
     copy.phase = Phase::S;  // the right to read stays: nothing is lost
+    store(entry, copy);
   } else if (copy.phase == Phase::SM) {
     lower_access({&page, 1}, Access::none);
     copy.phase = Phase::IM;
+    store(entry, copy);
+    env_.count(page, Stat::invalidations);
   } else {
     if (defer(copy, message)) return false;
-    lower_access({&page, 1}, keeps ? Access::read : Access::none);
-    sc::note_loss(copy, env_.env().now());
-    copy.phase = keeps ? Phase::S : Phase::I;
+    const Access to = keeps ? Access::read : Access::none;
+    lower_access({&page, 1}, to);
+    sc::note_lowered(env_, page, to);
   }
-  if (!keeps) env_.count(page, Stat::invalidations);
-  store(entry, copy);
 
   const NodeId home = entry.home();
   if (home == env_.node()) {

@@ -79,7 +79,7 @@ class ScDirectory : public Protocol {
   ProtocolEnv& env_;
   std::array<WaitWord, 64> words_;  // where faulting threads wait for their grant
   std::atomic<std::uint64_t> transactions_{0};
-  sc::Pool<Directory> directories_;  // of pages homed here
+  RecordPool<Directory> directories_;  // of pages homed here
 };
 
 }  // namespace netvm::dsm

@@ -36,10 +36,15 @@ Nanos kept_until(const Copy& copy, Nanos least, Env& env) {
   return env.now() >= until ? 0 : until;
 }
 
-void note_loss(Copy& copy, Nanos now) {
-  const Nanos age = now - static_cast<Nanos>(copy.number);
+void note_lowered(ProtocolEnv& env, PageId page, Access to) {
+  PageEntry& entry = env.entry(page);
+  Copy copy = load(entry);
+  const Nanos age = env.env().now() - static_cast<Nanos>(copy.number);
   const bool soon = age <= std::max(kQuick, 2 * hold_time(copy.losses));
   copy.losses = soon ? std::min<std::uint8_t>(static_cast<std::uint8_t>(copy.losses + 1), kMaxLosses) : std::uint8_t{0};
+  copy.phase = to == Access::none ? Phase::I : Phase::S;
+  store(entry, copy);
+  if (to == Access::none) env.count(page, Stat::invalidations);
 }
 
 void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<const std::byte> more) {
@@ -63,17 +68,22 @@ void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<c
 
 void Outbox::add(ProtocolEnv& env, NodeId to, const Message& message) {
   const auto unit_pages = static_cast<std::uint32_t>(env.unit(PageId{message.page}).count);
-  if (!all_.empty() && all_.back().to == to && all_.back().more.empty() && all_.back().message.join(message, unit_pages)) return;
-  all_.push_back({to, message, {}});
+  Outgoing* const last = !others_.empty() ? &others_.back() : first_ ? &*first_ : nullptr;
+  if (last != nullptr && last->to == to && last->more.empty() && last->message.join(message, unit_pages)) return;
+  add({to, message, {}});
 }
 
 void Outbox::leave(ProtocolEnv& env, bool pushes) {
-  for (const Outgoing& outgoing : std::exchange(all_, {})) {
-    if (pushes && (outgoing.message.flags & kWithData) != 0) {
-      push_pages(env, outgoing.to, outgoing.message, outgoing.more);
-    } else {
-      env.send(outgoing.to, std::as_bytes(std::span(&outgoing.message, 1)), outgoing.more);
-    }
+  if (!first_) return;
+  leave(env, *std::exchange(first_, {}), pushes);
+  for (const Outgoing& outgoing : std::exchange(others_, {})) leave(env, outgoing, pushes);
+}
+
+void Outbox::leave(ProtocolEnv& env, const Outgoing& outgoing, bool pushes) {
+  if (pushes && (outgoing.message.flags & kWithData) != 0) {
+    push_pages(env, outgoing.to, outgoing.message, outgoing.more);
+  } else {
+    env.send(outgoing.to, std::as_bytes(std::span(&outgoing.message, 1)), outgoing.more);
   }
 }
 

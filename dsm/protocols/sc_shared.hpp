@@ -7,13 +7,15 @@
 // Threads: a page's latch guards its state word's changes and its record.
 #pragma once
 
-#include <deque>
 #include <mutex>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "dsm/protocol_env.hpp"
 #include "dsm/protocols/sc_messages.hpp"
+#include "dsm/record_pool.hpp"
 
 namespace netvm::dsm::sc {
 
@@ -31,8 +33,8 @@ inline constexpr Nanos kQuick = 4'000;
 
 /// Until when the copy's right is to be kept (for at least a random time up to `least`); 0 if it may be taken away now.
 [[nodiscard]] Nanos kept_until(const Copy& copy, Nanos least, Env& env);
-/// The right is being taken away.
-void note_loss(Copy& copy, Nanos now);
+/// The right of a page that was in S, E or M has been lowered for another node's sake: the page is in S or I. Latch held.
+void note_lowered(ProtocolEnv& env, PageId page, Access to);
 
 /// Writes this node's frames of the message's units over those at `to` and then sends it; it arrives when the bytes are there (nic.hpp, invariant 2).
 /// Returns at once. The frames must stay as they are until the message has arrived, unless the receiver makes no use
@@ -49,13 +51,21 @@ struct Outgoing {
 class Outbox {
  public:
   void add(ProtocolEnv& env, NodeId to, const Message& message);
-  void add(Outgoing outgoing) { all_.push_back(std::move(outgoing)); }
-  [[nodiscard]] bool empty() const { return all_.empty(); }
+  void add(Outgoing outgoing) {
+    if (first_) {
+      others_.push_back(std::move(outgoing));
+    } else {
+      first_.emplace(std::move(outgoing));
+    }
+  }
   /// Sends them, pages before those that are to bring bytes (`pushes`: kWithData means that), and is empty.
   void leave(ProtocolEnv& env, bool pushes);
 
  private:
-  std::vector<Outgoing> all_;
+  static void leave(ProtocolEnv& env, const Outgoing& outgoing, bool pushes);
+
+  std::optional<Outgoing> first_;  // mostly there is one: it takes no memory from the heap
+  std::vector<Outgoing> others_;
 };
 
 /// The latches of a message's units.
@@ -84,32 +94,26 @@ template <class Holds>
   return length;
 }
 
-/// Records of pages; they keep their places.
-template <class Record>
-class Pool {
- public:
-  [[nodiscard]] Record& take() {
-    const std::scoped_lock lock(lock_);
-    if (unused_.empty()) return all_.emplace_back();
-    Record& record = *unused_.back();
-    unused_.pop_back();
-    return record;
+/// Of a run that another node wants to read: what this node alone may write, and may give up now, becomes readable with one change of rights, and the requests
+/// that follow find it done. `may_give_up(entry)`: as far as the page's record goes. `least`: see kept_until(). Latches held. Returns what was given up.
+template <class MayGiveUp, class Lower>
+std::vector<PageId> share_together(ProtocolEnv& env, const Message& run, Nanos least, MayGiveUp&& may_give_up, Lower&& lower) {
+  std::vector<PageId> given_up;
+  for (std::uint32_t i = 0; i <= run.more; ++i) {
+    const PageId page{run.at(i).page};
+    PageEntry& entry = env.entry(page);
+    const bool alone = entry.data != 0 && load(entry).phase == Phase::M && may_give_up(entry);
+    if (alone && kept_until(load(entry), least, env.env()) == 0) given_up.push_back(page);
   }
-  void give(Record& record) {
-    record = Record{};
-    const std::scoped_lock lock(lock_);
-    unused_.push_back(&record);
-  }
-
- private:
-  SpinLock lock_;
-  std::deque<Record> all_;
-  std::vector<Record*> unused_;
-};
+  if (given_up.empty()) return given_up;
+  lower(std::span<const PageId>(given_up));
+  for (const PageId page : given_up) note_lowered(env, page, Access::read);
+  return given_up;
+}
 
 /// Pages cease to be the protocol's: no right, no word, no record.
 template <class Record>
-void forget(ProtocolEnv& env, PageRange pages, Pool<Record>& records) {
+void forget(ProtocolEnv& env, PageRange pages, RecordPool<Record>& records) {
   for (std::uint64_t i = pages.first.value; i < pages.end(); ++i) {
     const PageId page{i};
     PageEntry& entry = env.entry(page);
