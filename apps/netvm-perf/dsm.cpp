@@ -27,6 +27,7 @@ constexpr std::size_t kAskedAsleep = 128;   // pages of a node that must be woke
 /// The bare machine, measured in turns with the protocols.
 struct Floors {
   Series read, upgrade, revoke_range;   // nanoseconds a page
+  Series bare_read, bare_upgrade;       // without a copy
   Series read_protect, upgrade_revoke;  // the same, and the revocation that another copy needs, one after the other
   Series copy;                          // 4 KiB between two large buffers
   Series diff_and_copy;                 // every second double of a page found and copied
@@ -47,6 +48,8 @@ class Bare {
     const TrapFloor trap = measure_trap_floor(trap_, static_cast<int>(pages_), 1);
     floors.read.add(trap.read_fault_with_copy_ns);
     floors.upgrade.add(trap.upgrade_with_copy_ns);
+    floors.bare_read.add(trap.read_fault_ns);
+    floors.bare_upgrade.add(trap.upgrade_ns);
     floors.revoke_range.add(trap.revoke_range_ns);
     floors.read_protect.add(trap.read_fault_with_copy_ns + trap.protect_ns);
     floors.upgrade_revoke.add(trap.upgrade_ns + trap.revoke_ns);
@@ -75,6 +78,7 @@ class Bare {
 struct Figures {
   Series read_miss, upgrade, sequential, release, revoke;
   Series read_miss_asleep, upgrade_asleep;
+  Series read_miss_unwritten, upgrade_alone;  // no other node loses a right
 };
 
 class Measurement {
@@ -189,6 +193,47 @@ class Measurement {
   std::uint64_t* rounds_;  // of all measurements
 };
 
+/// Misses and upgrades for which no other node loses a right: of pages that their home, node 1, may read and nobody ever wrote; of pages that no
+/// other node has. Each batch has memory of its own, as its pages must be new.
+void measure_alone(Job& job, std::string_view protocol, std::size_t pages, Figures& figures, unsigned number) {
+  const auto fresh = [&](int home) {
+    auto* data = job.allocate_all<std::uint64_t>(
+        pages * kWordsPerPage, {.placement = Placement::at(home), .protocol = protocol, .alignment = kPageSize, .granularity = kPageSize});
+    // The frames are there already: the kernel's part in that is not the protocol's.
+    detail::Runtime& runtime = detail::Runtime::current("netvm-perf");
+    PageId first;
+    if (!runtime.vm->page_of(reinterpret_cast<std::uintptr_t>(data), &first)) throw Error("netvm-perf: memory of a job outside of it");
+    if (!ok(runtime.vm->make_resident({first, pages}))) throw Error("netvm-perf: no memory for the frames of pages");
+    return data;
+  };
+  const auto order = shuffled(pages, number);
+  const auto touch_all = [&](std::uint64_t* data, bool write) {
+    return time_batch(static_cast<int>(pages), [&](int i) {
+      volatile std::uint64_t* word = data + order[static_cast<std::size_t>(i)] * kWordsPerPage;
+      if (write) {
+        *word = 1;
+      } else {
+        (void)*word;
+      }
+    });
+  };
+  std::uint64_t* shared = fresh(1);
+  std::uint64_t* own = fresh(0);
+  if (job.node() == 1) (void)touch_all(shared, false);
+  job.barrier();
+  if (job.node() == 0) {
+    figures.read_miss_unwritten.add(touch_all(shared, false));
+    (void)touch_all(own, false);
+    figures.upgrade_alone.add(touch_all(own, true));
+  }
+  job.barrier();
+  if (job.node() == 0) {
+    job.free(shared);
+    job.free(own);
+  }
+  job.barrier();
+}
+
 /// Nothing may look at what is cached.
 void measure_idle_barrier(Job& job, const Options& options, std::string_view protocol, std::vector<Row>& rows) {
   const std::size_t much = std::size_t{1} << (options.quick ? 24 : 30);
@@ -225,8 +270,11 @@ void measure_idle_barrier(Job& job, const Options& options, std::string_view pro
   if (job.node() == 0) {
     rows.push_back(make_row(fmt::format("barrier, {} MiB cached, {}", much >> 20, protocol), large.whole, "the same with 1 MiB cached",
                             little.whole, 1.1));
-    rows.push_back(
-        make_row(fmt::format("... its protocol's part, {}", protocol), large.protocol, "the same with 1 MiB cached", little.protocol, 1.1));
+    // Protocols that have nothing to tell do not ask the clock.
+    if (large.protocol.median() > 0 || little.protocol.median() > 0) {
+      rows.push_back(make_row(fmt::format("... its protocol's part, {}", protocol), large.protocol, "the same with 1 MiB cached",
+                              little.protocol, 1.1));
+    }
     job.free(small);
   }
   job.barrier();
@@ -253,6 +301,11 @@ void add_rows(const dsm::Traits& traits, const std::string& trap, const Figures&
   if (traits.consistency == dsm::Consistency::sequential) {
     row("page read miss", figures.read_miss, read_floor + " + the writer's write protection", floors.read_protect, 0);
     row("write upgrade", figures.upgrade, upgrade_floor + " + the reader's revocation", floors.upgrade_revoke, 0);
+    // And without that. Of a page that nobody ever wrote, sc-fixed and sc-dynamic move no bytes.
+    const bool copies = traits.name == "sc-directory";
+    row("read miss, its home reads it too, never written", figures.read_miss_unwritten, copies ? read_floor : "bare " + trap + " fault",
+        copies ? floors.read : floors.bare_read, 1.5);
+    row("write upgrade, no other node has the page", figures.upgrade_alone, upgrade_floor, floors.bare_upgrade, 1.3);
   }
   row("page read miss, the other node asleep", figures.read_miss_asleep, read_floor, floors.read, 0);
   row("write upgrade, the other node asleep", figures.upgrade_asleep, upgrade_floor + " + 4 KiB copy", floors.upgrade, 0);
@@ -288,6 +341,9 @@ std::vector<Row> measure_dsm(Job& job, const Options& options, ProgressPipe& pro
       if (job.node() == 0) bare.measure(floors);
       job.barrier();
       measurement.batch(static_cast<unsigned>(2 * b), b == 0 ? warm_up : figures);
+      if (entry.traits.consistency == dsm::Consistency::sequential) {
+        measure_alone(job, protocol, pages, b == 0 ? warm_up : figures, static_cast<unsigned>(b));
+      }
     }
     if (job.node() == 0) {
       add_rows(entry.traits, bare.trap(), figures, floors, rows);
