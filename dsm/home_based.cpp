@@ -141,8 +141,7 @@ void HomeBased::invalidate(std::span<const PageRange> ranges) {
   for (const PageRange& range : ranges) {
     for (std::uint64_t p = range.first.value; p != range.end(); ++p) pages.push_back(PageId{p});
   }
-  std::sort(pages.begin(), pages.end());
-  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  put_in_order(pages);
   for (std::size_t i = 0; i < pages.size(); i += kChunk) invalidate_chunk(std::span(pages).subspan(i, std::min(kChunk, pages.size() - i)));
 }
 

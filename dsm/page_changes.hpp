@@ -8,7 +8,7 @@
 //  2. A byte belongs to the newest change that has it; older ones lose it. So the changes of a page hold at most a page of bytes, however often it was
 //     written. A race-free reader that asks before it knows of the newer change is not going to look at that byte before it does.
 //  3. A change that no release has covered yet is open: it is told to nobody and never collected.
-// Wire: a count, then for each change: ordinal, order, length of the diff (varints), the diff as encode_diff() makes it.
+// Wire: a count, then for each change: ordinal, order, length of the diff (varints), the diff as encode_packed_diff() makes it (the format is encode_diff()'s).
 // Threads: not synchronised; the page's latch guards it.
 #pragma once
 
