@@ -49,7 +49,7 @@ TEST_CASE("each protocol has a page that says how it works") {
     }
     std::transform(headings.begin(), headings.end(), headings.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     for (const char* const topic : {"states", "messages", "transitions", "invariants"})
-      CHECK_MESSAGE(headings.find(topic) != std::string::npos, name << ".md: no heading says " << topic);
+      CHECK_MESSAGE(headings.find(topic) != std::string::npos, name << ".md: no heading says " << std::string(topic));
   }
 }
 
