@@ -42,11 +42,13 @@ struct DeviceHeader {
   std::uint64_t pages;
   std::uint64_t ring_bytes;
   std::uint64_t session;
+  std::atomic<std::uint32_t>
+      processor;       ///< where a thread of the owner's was when it last waited or let others go on, plus 1; 0: not known
   Doorbell doorbell;   ///< where senders say that a ring has something, and this node's sleepers are woken; the fabric's
   CounterMarks marks;  ///< where initiators say that an event counter has reached what the owner waits for
 };
 inline constexpr std::uint64_t kDeviceMagic = 0x4349'4e4d'5654'454eULL;  // "NETVMNIC"
-inline constexpr std::uint32_t kDeviceVersion = 4;
+inline constexpr std::uint32_t kDeviceVersion = 5;
 
 struct DeviceConfig {
   NodeId node{};  ///< whose device it is

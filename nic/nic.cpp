@@ -48,7 +48,11 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
 }
 
 Nic::Nic(const NicConfig& config, Env& env, HostVm& vm, Fabric& fabric, Device& device, Stats& stats)
-    : config_(config), env_(env), stats_(stats), impl_(std::make_unique<Impl>(config, env, vm, fabric, device, stats)) {
+    : config_(config),
+      env_(env),
+      stats_(stats),
+      spins_(env.spin_budget()),
+      impl_(std::make_unique<Impl>(config, env, vm, fabric, device, stats)) {
   hot_ = {impl_.get(), impl_->targets.get(), &stats, config.node.value, config.nodes, impl_->own.may_go()};
   impl_->events = std::make_unique<CounterEvents>(*this, device.counters(), env, impl_->has_engine);
   vm.set_residency_listener(&device.shadow());

@@ -275,6 +275,9 @@ class Nic final {
   void announce_poll();
   void withdraw_poll();
   bool drive_in_wait();
+  // Whether a thread of another node, when it last waited or let others go on, was where this one is now: what this one waits for may need the very
+  // processor on which it would spin.
+  [[nodiscard]] bool shares_processor();
   // Ends a wait: passes on what this thread may have been woken or counted on for and did not do. Returns its argument.
   Status stop_waiting(Polling& polling, Status status);
 
@@ -292,6 +295,7 @@ class Nic final {
   NicConfig config_;
   Env& env_;
   Stats& stats_;
+  SpinHistory spins_;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -309,14 +313,18 @@ template <class Changed>
 Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
   if (changed()) return Status::ok;
   Polling polling(*this);
-  SpinBudget spin(env_);
+  SpinBudget spin(env_, spins_);
+  const auto come = [&] {
+    spin.over();
+    return stop_waiting(polling, Status::ok);
+  };
   if (spin.any()) {
     polling.start();
-    if (look_for(changed)) return stop_waiting(polling, Status::ok);
+    if (look_for(changed)) return come();
   }
   for (;;) {
     const bool progressed = drive_in_wait();
-    if (changed()) return stop_waiting(polling, Status::ok);
+    if (changed()) return come();
     if (stopping()) return Status::cancelled;
     if (progressed) {
       spin.renew();
@@ -324,18 +332,22 @@ Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
     }
     const Nanos now = env_.now();
     if (now >= deadline) return stop_waiting(polling, Status::timeout);
+    if (spin.begins() && shares_processor()) spin.give_up();
     if (spin.lasts(now)) {
       polling.start();
       env_.relax();
-      if (look_for(changed)) return stop_waiting(polling, Status::ok);
+      if (look_for(changed)) return come();
       continue;
     }
     polling.stop();
     const std::uint32_t ticket = word.prepare();
     const bool in_time = changed();
-    if (!in_time && !stopping()) park_for(word, ticket, deadline);
+    if (!in_time && !stopping()) {
+      spin.sleeps(now);
+      park_for(word, ticket, deadline);
+    }
     word.finish();
-    if (in_time) return stop_waiting(polling, Status::ok);
+    if (in_time) return come();
   }
 }
 

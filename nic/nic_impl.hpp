@@ -262,6 +262,7 @@ struct Nic::Impl final : PacketSink {
   /// Parks on the word and on the arrival of packets, unless something has arrived.
   void park(ParkOn word, Nanos deadline);
   [[nodiscard]] bool work_pending() const;
+  void note_processor();  // where the calling thread runs, for those who wait
 
   NicConfig config;
   Env& env;

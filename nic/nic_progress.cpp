@@ -108,6 +108,25 @@ void Nic::park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline) {
 bool Nic::stopping() const { return impl_->stopping.load(); }
 bool Nic::may_drive() const { return impl_->work_pending(); }
 
+void Nic::Impl::note_processor() {
+  const auto here = static_cast<std::uint32_t>(env.processor() + 1);
+  std::atomic<std::uint32_t>& noted = device.header().processor;
+  if (noted.load(std::memory_order_relaxed) != here)
+    noted.store(here, std::memory_order_relaxed);  // relaxed, both: a hint for shares_processor()
+}
+
+bool Nic::shares_processor() {
+  impl_->note_processor();
+  const std::uint32_t here = impl_->device.header().processor.load(std::memory_order_relaxed);  // relaxed: a hint
+  if (here == 0) return false;
+  for (std::uint32_t node = 0; node < config_.nodes; ++node) {
+    Device* const other = impl_->direct(NodeId{node});
+    if (other == nullptr || other == &impl_->device) continue;
+    if (other->header().processor.load(std::memory_order_relaxed) == here) return true;  // relaxed: a hint
+  }
+  return false;
+}
+
 void Nic::announce_poll() { impl_->fabric.announce_poll(); }
 
 void Nic::withdraw_poll() {
@@ -128,11 +147,14 @@ Status Nic::stop_waiting(Polling& polling, Status status) {
 Status Nic::wait(Completion& completion, Nanos deadline) {
   if (completion.done()) return completion.status();
   Polling polling(*this);
-  SpinBudget spin(env_);
+  SpinBudget spin(env_, spins_);
   if (spin.any()) polling.start();
   for (;;) {
     const bool progressed = impl_->drive();
-    if (completion.done()) return stop_waiting(polling, completion.status());  // shut_down() and declare_dead() end it, too
+    if (completion.done()) {  // shut_down() and declare_dead() end it, too
+      spin.over();
+      return stop_waiting(polling, completion.status());
+    }
     if (progressed) {
       spin.renew();
       continue;
@@ -141,13 +163,16 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
     if (impl_->forked.load()) return Status::forked;  // the parent's
     const Nanos now = env_.now();
     if (now >= deadline) return stop_waiting(polling, Status::timeout);
+    if (spin.begins() && shares_processor()) spin.give_up();
     if (spin.lasts(now)) {
       polling.start();
       continue;
     }
     polling.stop();
     const ParkOn word = completion.prepare_park();
-    if (!completion.done()) impl_->park(word, deadline);
+    if (completion.done()) continue;
+    spin.sleeps(now);
+    impl_->park(word, deadline);
   }
 }
 

@@ -61,6 +61,9 @@ class Env {
   /// How long it pays to spin before parking. 0 where threads outnumber cores and in the simulator.
   [[nodiscard]] virtual Nanos spin_budget() const = 0;
 
+  /// The processor on which the caller runs at this moment; -1 if there is no such thing.
+  [[nodiscard]] virtual int processor() const { return -1; }
+
   /// Runs the task at the given moment, in a context that must not block (the engine's thread, or the simulator's loop).
   virtual void at(Nanos when, std::function<void()> task) = 0;
 

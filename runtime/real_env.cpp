@@ -268,6 +268,8 @@ std::uintptr_t RealEnv::context() const {
   return reinterpret_cast<std::uintptr_t>(&mine);
 }
 
+int RealEnv::processor() const { return ::sched_getcpu(); }
+
 void RealEnv::relax() {
   constexpr std::uint32_t kPausesBeforeYield = 8;
   thread_local std::uint32_t pauses = 0;

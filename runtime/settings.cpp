@@ -200,8 +200,8 @@ constexpr std::array kInfos{
                 "threads (as "
                 "--threads says) to a node, then the next; or a list of nodes that are taken in turn, such as 0,1,1,3."},
     SettingInfo{"NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
-                "How long a thread spins before it sleeps, counted anew whenever it was of use to another node. auto is 0 where the "
-                "application threads of this host's nodes outnumber its cores."},
+                "How long a thread spins before it sleeps, counted anew whenever it was of use to another node; up to 8 times as long after "
+                "sleeps that this would have spared. auto is 0 where the application threads of this host's nodes outnumber its cores, and else 200."},
     SettingInfo{"NETVM_BIND", "--bind", "on|off", "on",
                 "Bind each application thread and each engine to a core of its own, where there are enough cores for all of them."},
     SettingInfo{"NETVM_START_TIMEOUT", "--start-timeout", "SECONDS", "30",

@@ -14,9 +14,8 @@
 namespace netvm {
 namespace {
 
-// Longer than a request to a neighbour takes (a few microseconds) and than a sleep and a wake-up cost together (30 to 80 us on virtual machines). Shorter, two
-// nodes that meet again and again may never spin at the same time: who waits for the one that is being woken sleeps in turn, and barriers of 1.5 us take 80
-// (decision 0018).
+// Longer than a request to a neighbour takes (a few microseconds) and than a sleep and a wake-up cost together (30 to 80 us on virtual machines); to begin with:
+// see nic/spin_budget.hpp.
 constexpr Nanos kApplicationSpin = 200'000;
 // The engine has a processor of its own, and every request to it that finds it asleep pays for the wake-up.
 constexpr Nanos kEngineSpin = 200'000;
