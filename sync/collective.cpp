@@ -92,9 +92,9 @@ Result<Collectives::Arrived> Collectives::arrive(const CollectiveCall& call, std
 
 // Adds this thread's part to the node's. Under arrival_. What is wrong with it, if anything is.
 std::string Collectives::join(const CollectiveCall& call, std::span<const std::byte> value, const Combine* op, bool gives) {
-  const std::string node = "node " + std::to_string(nic_.node().value) + ": ";
+  const auto node = [this] { return "node " + std::to_string(nic_.node().value) + ": "; };
   if (arrived_ == threads_) {
-    return node + "one thread more than the " + std::to_string(threads_) + " that take part calls a " + to_text(call) +
+    return node() + "one thread more than the " + std::to_string(threads_) + " that take part calls a " + to_text(call) +
            ": only threads of the parallel section may, and each waits for a barrier at which it has arrived before the next";
   }
   if (arrived_ == 0) {
@@ -102,7 +102,7 @@ std::string Collectives::join(const CollectiveCall& call, std::span<const std::b
     has_value_ = false;
     value_.clear();
   } else if (call != call_) {
-    return node + "as collective number " + std::to_string(number_.load()) + " one thread calls " + to_text(call_) + ", another " +
+    return node() + "as collective number " + std::to_string(number_.load()) + " one thread calls " + to_text(call_) + ", another " +
            to_text(call) + ": all threads must call the same collectives in the same order";
   }
   if (!gives) return {};

@@ -34,6 +34,7 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
       lines_(nic),
       census_turn_(nic.env()),
       caretakers_(nic.env()) {
+  NETVM_CHECK(nic.nodes() <= ShortNodeId::kNodes, "mutexes of %u nodes", nic.nodes());
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
 
@@ -202,7 +203,7 @@ void Mutexes::grant_idle(LockState& state, Guard& guard) {
   if (!state.extra->successor_ride.empty()) {  // need not wait for the flush
     state.holder = LockState::kCaretaker;
     const Bytes ride = std::exchange(state.extra->successor_ride, {});
-    const NodeId from = state.successor;
+    const NodeId from = state.successor.id();
     guard.unlock();
     cargo_->arrive(id, from, ride);
     guard.lock();
@@ -222,13 +223,10 @@ void Mutexes::release_for(LockState& state, Guard& guard) {
 
 void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   if (!gate_.enter_for(state.offset)) return keep(state, guard);  // resume() or let_go() see to it
-  const NodeId to = state.successor;
-  const Bytes request = std::exchange(state.extra->successor_request, {});
-  const Bytes ride = std::exchange(state.extra->successor_ride, {});
-  const std::uint64_t question = std::exchange(state.extra->successor_probe, 0);
-  const std::uint64_t line = std::exchange(state.extra->successor_line, 0);
+  const NodeId to = state.successor.id();
   state.has_successor = false;
-  trim(state);
+  LockExtra* const asked = take_request(state);
+  const std::uint64_t line = asked->successor_line;
   state.holder = LockState::kNobody;
   state.cohort = 0;
   state.migrates = state.stay <= kShortStay;
@@ -240,11 +238,12 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   const SyncId id{state.offset};
   Bytes cargo;
   if (id.is_object()) {
-    if (!ride.empty()) cargo_->arrive(id, to, ride);
+    if (!asked->successor_ride.empty()) cargo_->arrive(id, to, asked->successor_ride);
     cargo_->pack(id, cargo);
   }
   Bytes payload;
-  hook_.append_grant(id, to, request, payload);
+  hook_.append_grant(id, to, asked->successor_request, payload);
+  const std::uint64_t question = asked->successor_probe;
   const bool is_bare = !id.is_object() && line != 0 && payload.empty() && question == 0 && epoch < GrantLines::kMostEpoch;
   if (!is_bare || !nic_.try_notify({to, CounterId{static_cast<std::uint32_t>(line - 1)}}, epoch)) {
     Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
@@ -253,9 +252,21 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   }
   if (question != 0) nic_.send(to, nic::MessageKind::sync_lock, encode_lock(LockMessageType::busy, state.offset, question));
   gate_.leave();
+  extras_.give_back(asked);
 
   guard.lock();
   elect_or_forget(state, guard);
+}
+
+LockExtra* Mutexes::take_request(LockState& state) {
+  LockExtra* const mine = state.extra;
+  if (!state.has_payload && mine->prober == nullptr && mine->line == nullptr) return std::exchange(state.extra, nullptr);
+  LockExtra* const asked = extras_.take();
+  asked->successor_request.swap(mine->successor_request);
+  asked->successor_ride.swap(mine->successor_ride);
+  asked->successor_probe = std::exchange(mine->successor_probe, 0);
+  asked->successor_line = std::exchange(mine->successor_line, 0);
+  return asked;
 }
 
 void Mutexes::elect_or_forget(LockState& state, Guard& guard) {

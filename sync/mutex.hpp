@@ -167,6 +167,9 @@ class Mutexes final : public nic::MessageHandler {
   void release_for(LockState& state, std::unique_lock<SpinLock>& guard);
   // What it needs while it travels. Under its guard.
   LockExtra& extra_of(LockState& state);
+  // The successor's request, which is about to be granted; the caller gives it back to extras_. As a rule it is what the state has: so nothing is freed before
+  // the grant. Under its guard.
+  LockExtra* take_request(LockState& state);
   // Takes back what the state does not need any more. Under its guard.
   void trim(LockState& state);
   // The first waiter holds, or the token lies idle.

@@ -14,7 +14,7 @@ using Token = LockState::Token;
 
 namespace {
 LockReport report_of(const LockState& state) {
-  LockReport report{state.offset, state.epoch, state.predecessor, LockReport::Place::away};
+  LockReport report{state.offset, state.epoch, state.predecessor.id(), LockReport::Place::away};
   if (state.lost) {
     report.place = LockReport::Place::lost;
   } else if (state.token == Token::here) {
@@ -118,7 +118,7 @@ void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
     state.lost = true;
     state.epoch = std::max(state.epoch, epoch);
     epoch = state.epoch;
-    if (state.has_successor) successor = state.successor;
+    if (state.has_successor) successor = state.successor.id();
     state.has_successor = false;
     trim(state);
   }

@@ -298,7 +298,7 @@ void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& mes
   std::uint64_t epoch = 0;
   if (state != nullptr) {
     const Guard guard(state->guard);
-    if (state->has_successor && state->successor == from && state->holder >= LockState::kCaretaker) {
+    if (state->has_successor && state->successor.id() == from && state->holder >= LockState::kCaretaker) {
       state->extra->successor_probe = message.epoch;  // it is about to be granted
       return;
     }

@@ -12,7 +12,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -71,6 +70,17 @@ struct LockExtra {
   LockExtra* next = nullptr;          ///< in the pool
 };
 
+/// A node in two bytes.
+struct ShortNodeId {
+  static constexpr std::uint32_t kNodes = std::uint32_t{1} << 16;
+  ShortNodeId& operator=(NodeId node) {
+    value = static_cast<std::uint16_t>(node.value);
+    return *this;
+  }
+  [[nodiscard]] NodeId id() const { return NodeId{value}; }
+  std::uint16_t value = 0;
+};
+
 struct alignas(kCacheLine) LockState {
   enum class Token : std::uint8_t { absent, requested, here };
   // Holders that are no thread. Both work outside the guard and end in Mutexes::release().
@@ -100,11 +110,12 @@ struct alignas(kCacheLine) LockState {
   bool lost : 1 = false;        ///< its token died with a node
   bool migrates : 1 = false;    ///< the last stay of the token was a short one: the next probably is, too
   std::uint8_t stay = 0;        ///< unlocks since the token came, as far as they matter
-  std::uint16_t cohort = 0;     ///< hand-overs inside this node since another one waits
   std::uint32_t slot = 0;       ///< where the tail lies: LockSlot::number; 0: not known
-  NodeId successor{};
-  NodeId predecessor{};
+  std::uint16_t cohort = 0;     ///< hand-overs inside this node since another one waits
+  ShortNodeId successor;
+  ShortNodeId predecessor;
   std::uint64_t offset = 0;
+  std::atomic<LockState*> chained{nullptr};  ///< of the table
   std::uint64_t holder = kNobody;
   std::uint64_t epoch = 0;     ///< fencing token: rises with every hand-over between nodes
   LockWaiter* last = nullptr;  ///< of the ring of waiters
@@ -118,7 +129,7 @@ class MutexTable {
   /// `cargo`: makes the states of objects, and keeps them. Null if only mutexes are used.
   explicit MutexTable(TokenCargo* cargo) : cargo_(cargo) {}
   LockState& at(std::uint64_t offset) {
-    return index_.at(offset, [&]() -> LockState& { return SyncId{offset}.is_object() ? cargo_->make_state() : mutexes_.emplace_back(); });
+    return index_.at(offset, [&]() -> LockState& { return SyncId{offset}.is_object() ? cargo_->make_state() : mutexes_.make(); });
   }
   [[nodiscard]] LockState* find(std::uint64_t offset) const { return index_.find(offset); }
   [[nodiscard]] std::size_t size() const { return index_.size(); }
@@ -127,7 +138,7 @@ class MutexTable {
  private:
   TokenCargo* const cargo_;
   OffsetTable<LockState> index_;
-  std::deque<LockState> mutexes_;
+  StateBlocks<LockState> mutexes_;
 };
 
 /// Things of one kind that are lent and come back; they are freed with the pool. T has a member `next`.

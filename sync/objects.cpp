@@ -45,7 +45,7 @@ std::vector<Held> Objects::wanted() {
   return wanted;
 }
 
-LockState& Objects::make_state() { return table_->objects.emplace_back(); }
+LockState& Objects::make_state() { return table_->objects.make(); }
 
 Objects::Object& Objects::named(std::uint64_t offset) {
   NETVM_CHECK((offset & SyncId::kObjectBit) == 0, "%#llx is no offset in shared memory", printable(offset));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -35,7 +34,7 @@ struct Objects::Object : LockState {
 
 struct Objects::Table {
   static_assert(sizeof(Object) == 2 * kCacheLine);
-  std::deque<Object> objects;
+  StateBlocks<Object> objects;
 };
 
 inline Objects::Object& Objects::at(SyncId id) { return static_cast<Object&>(mutexes_.state_of(id.offset)); }

@@ -148,14 +148,14 @@ TEST_CASE("thousands of objects: what each costs a node that uses it, and one th
     CHECK(alone / kCount <= most);
     CHECK((both - alone) / kCount <= most + 128);  // and who used it before, as a death would matter
   };
-  measure("mutex", 112, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
+  measure("mutex", 76, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
     REQUIRE(world.node(node).sync->lock(at, 1) == Status::ok);
     REQUIRE(world.node(node).sync->unlock(at, 1) == Status::ok);
   });
-  measure("flag", 176, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
+  measure("flag", 140, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
     REQUIRE(objects(world, node).set_flag(at, 1, true) == Status::ok);
   });
-  measure("semaphore", 176, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
+  measure("semaphore", 140, [](SimSyncWorld& world, std::uint32_t node, std::uint64_t at) {
     REQUIRE(objects(world, node).release(at, 1, 1, 9, nothing) == Status::ok);
   });
 }
