@@ -31,6 +31,15 @@ class Laps {
 
 }  // namespace
 
+bool Dsm::Impl::tells_nothing(std::span<const std::byte> request) const {
+  for (unsigned i = 0; i < protocols_.size(); ++i) {
+    if (!in_use(i)) continue;
+    const std::optional<std::span<const std::byte>> question = only_section(request, i);
+    if (!question || !protocols_[i]->tells_nothing(*question)) return false;
+  }
+  return true;
+}
+
 // The messages of sync/ carry these bytes, and the NIC counts them as its.
 void Dsm::Impl::count_payload(unsigned protocol, std::uint64_t bytes) {
   if (bytes == 0) return;
@@ -91,6 +100,7 @@ void Dsm::append_acquire_request(sync::SyncId object, sync::Bytes& out) {
 }
 
 void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std::byte> request, sync::Bytes& out) {
+  if (impl_->tells_nothing(request)) return;  // too short to be timed
   Laps laps(impl_->env_, Stat::handler_ns);
   const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
   auto section = sections.begin();
@@ -111,6 +121,7 @@ void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std
 
 void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::byte> payload) {
   if (payload.empty()) return;
+  impl_->heard_.store(true);
   Laps laps(impl_->env_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(payload, "lock")) {
     impl_->use(section.protocol);
@@ -140,7 +151,8 @@ void Dsm::on_barrier_arrive(sync::Bytes& out) {
     append_section(i, part, out);
     if (laps) laps->end(*impl_->envs_[i]);
   }
-  impl_->note_memory();  // it is most before what the barrier ends is dropped
+  // It is most before what the barrier ends is dropped.
+  if (laps || !out.empty() || impl_->has_heard()) impl_->note_memory();
 }
 
 void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {

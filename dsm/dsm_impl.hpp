@@ -85,6 +85,12 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   [[nodiscard]] bool has_written() {
     return wrote_.load(std::memory_order_relaxed) && wrote_.exchange(false);  // relaxed: a statistic
   }
+  /// The same for what others have written.
+  [[nodiscard]] bool has_heard() {
+    return heard_.load(std::memory_order_relaxed) && heard_.exchange(false);  // relaxed: a statistic
+  }
+  /// Whether a grant of a lock need not carry anything. False: it may.
+  [[nodiscard]] bool tells_nothing(std::span<const std::byte> request) const;
   /// Looks how much memory the protocols have now.
   void note_memory();
   /// Splits a payload of another node; a malformed one stops the process.
@@ -112,6 +118,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   std::atomic<std::uint32_t> dead_{kNobody};  // the node that died last
   std::atomic<bool> watches_unlocks_{false};  // one of those in use does
   unsigned default_protocol_ = 0;
+  std::atomic<bool> heard_{false};                      // of what others have written, since the last look at the protocols' memory
   std::atomic<bool> wrote_{false};                      // there was a write fault since the last release that was timed
   std::vector<std::atomic<std::uint64_t>> peak_bytes_;  // by protocol: the most that it had in logs and directories
   AllocationService service_;

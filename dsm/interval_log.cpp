@@ -194,6 +194,11 @@ void IntervalLog::encode_clock(std::vector<std::byte>& out) const {
   for (const std::uint64_t known : clock_) put_varint(out, known);
 }
 
+bool IntervalLog::is_known_by(std::span<const std::byte> wire) const {
+  WireReader reader(wire);
+  return std::ranges::all_of(clock_, [&reader](std::uint64_t known) { return reader.varint() >= known && reader.ok(); }) && reader.at_end();
+}
+
 bool IntervalLog::decode_clock(std::span<const std::byte> wire, VectorClock* clock) const {
   VectorClock decoded(clock_.size(), 0);
   if (!wire.empty()) {
@@ -277,8 +282,20 @@ bool IntervalLog::take_grant_mark(std::span<const std::byte>& grant) {
   return runs_ahead;
 }
 
+bool IntervalLog::has_nothing_to_pass_on() const {
+  for (std::size_t node = 0; node < clock_.size(); ++node) {
+    const std::uint64_t after = node == self_.value ? 0 : pass_on_after_[node];
+    if (after != kNothing && histories_[node].lacking(std::max(after, last_barrier_[node])) != 0) return false;
+  }
+  return true;
+}
+
 std::size_t IntervalLog::arrive(bool runs_ahead, std::vector<std::byte>& out) {
   runs_ahead_ = runs_ahead;
+  if (has_nothing_to_pass_on()) {
+    std::ranges::fill(pass_on_after_, kNothing);
+    return 0;
+  }
   VectorClock after = std::exchange(pass_on_after_, VectorClock(clock_.size(), kNothing));
   after[self_.value] = 0;
   std::size_t count = 0;

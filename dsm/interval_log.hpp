@@ -69,6 +69,8 @@ class IntervalLog {
 
   void encode_clock(std::vector<std::byte>& out) const;
   /// Empty input: a clock of zeros. False if malformed.
+  /// Whether somebody with the clock in that wire format lacks nothing. False also of one that is malformed.
+  [[nodiscard]] bool is_known_by(std::span<const std::byte> wire) const;
   [[nodiscard]] bool decode_clock(std::span<const std::byte> wire, VectorClock* clock) const;
 
   /// Appends the set of all intervals that somebody with that clock lacks. Returns how many. They count as told.
@@ -89,6 +91,8 @@ class IntervalLog {
   [[nodiscard]] std::size_t bytes() const;
 
  private:
+  // Whether arrive() would append nothing.
+  [[nodiscard]] bool has_nothing_to_pass_on() const;
   static constexpr std::size_t kMostSpans = 128;
   static constexpr std::uint64_t kNothing = UINT64_MAX;
   struct Span {

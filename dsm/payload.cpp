@@ -12,6 +12,15 @@ void append_section(unsigned protocol, std::span<const std::byte> bytes, sync::B
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
+std::optional<std::span<const std::byte>> only_section(std::span<const std::byte> payload, unsigned protocol) {
+  if (payload.empty()) return payload;
+  WireReader reader(payload);
+  const std::uint64_t whose = reader.varint();
+  const std::span<const std::byte> bytes = reader.bytes(reader.varint());
+  if (!reader.ok() || !reader.at_end() || whose != protocol) return std::nullopt;
+  return bytes;
+}
+
 bool split_payload(std::span<const std::byte> payload, std::vector<PayloadSection>& out) {
   WireReader reader(payload);
   std::uint64_t next = 0;  // sections ascend

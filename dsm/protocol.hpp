@@ -85,6 +85,8 @@ class Protocol {
   virtual void before_unlock(SyncId object);
   virtual void on_release(SyncId object);
   virtual void append_acquire_request(SyncId object, Bytes& out);
+  /// Whether append_grant() would append nothing for this request. False: it may. Cheap: asked before every grant, with the next node waiting.
+  [[nodiscard]] virtual bool tells_nothing(std::span<const std::byte> /*request*/) { return false; }
   virtual void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out);
   virtual void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload);
   virtual void on_barrier_arrive(Bytes& out);

@@ -284,6 +284,11 @@ void Lrc::append_acquire_request(SyncId, Bytes& out) {
   log_.encode_clock(out);
 }
 
+bool Lrc::tells_nothing(std::span<const std::byte> request) {
+  const std::scoped_lock guard(log_lock_);
+  return log_.is_known_by(request);
+}
+
 void Lrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> request, Bytes& out) {
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);

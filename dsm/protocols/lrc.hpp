@@ -54,6 +54,7 @@ class Lrc : public Protocol {
 
   void on_release(SyncId object) override;
   void append_acquire_request(SyncId object, Bytes& out) override;
+  [[nodiscard]] bool tells_nothing(std::span<const std::byte> request) override;
   void append_grant(SyncId object, NodeId acquirer, std::span<const std::byte> request, Bytes& out) override;
   void on_acquire(SyncId object, NodeId granter, std::span<const std::byte> payload) override;
   void on_barrier_arrive(Bytes& out) override;
