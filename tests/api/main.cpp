@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   }
   std::vector<Scenario> all = good;
   for (const Scenario& s : failure_scenarios()) all.push_back(s);
+  for (const Scenario& s : death_scenarios()) all.push_back(s);
   try {
     for (const Scenario& s : all) {
       const bool chosen = argc == 2 && (s.name == argv[1]);

@@ -45,6 +45,16 @@ expect any late_for_a_barrier 'watchdog: node 0 has waited .* at the barrier of 
 expect any waits_for_an_announcement 'watchdog: thread [0-9]+ of node 1 has waited [0-9.]+ s for event counter 0 to reach 5, which is at 3' -n 2 --watchdog 0.5
 expect 137 announcer_dies 'waiting for an event counter failed: node 1 has died.*the counter is at 0; 5 is awaited' -n 3 --on-death=continue
 expect 137 outlives_a_node 'the others go on$' -n 3 --on-death=continue
+# NETVM_DEATHS=1000 kills so many.
+deaths=${NETVM_DEATHS:-2}
+unset NETVM_DEATHS  # no setting of a job
+for ((death = 1; death <= deaths; death++)); do
+  DEATH_SEED=$((RANDOM * 32768 + RANDOM))
+  export DEATH_SEED
+  [ $((death % 2)) -eq 1 ] && shm=direct || shm=packet
+  expect 137 dies_at_any_moment 'the others go on$' -n 3 --on-death=continue --shm $shm --protocol hlrc
+  [ $failed -eq 0 ] || echo "DEATH_SEED=$DEATH_SEED"
+done
 for protocol in hlrc scope lease; do expect 137 memory_after_a_death 'the others go on$' -n 3 --on-death=continue --protocol $protocol; done
 for protocol in sc-fixed sc-dynamic sc-directory erc lrc update self entry; do
   expect any memory_after_a_death "node 1 has died, and the program has memory under $protocol, which needs every node" -n 3 --on-death=continue --protocol $protocol

@@ -29,6 +29,7 @@ std::vector<Scenario> sync_scenarios();
 std::vector<Scenario> object_scenarios();
 std::vector<Scenario> event_scenarios();
 std::vector<Scenario> failure_scenarios();
+std::vector<Scenario> death_scenarios();
 
 }  // namespace netvm::test
 
