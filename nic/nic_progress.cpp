@@ -111,8 +111,8 @@ bool Nic::may_drive() const { return impl_->work_pending(); }
 void Nic::Impl::note_processor() {
   const auto here = static_cast<std::uint32_t>(env.processor() + 1);
   std::atomic<std::uint32_t>& noted = device.header().processor;
-  if (noted.load(std::memory_order_relaxed) != here)
-    noted.store(here, std::memory_order_relaxed);  // relaxed, both: a hint for shares_processor()
+  // relaxed, both: a hint for shares_processor(); orders nothing
+  if (noted.load(std::memory_order_relaxed) != here) noted.store(here, std::memory_order_relaxed);
 }
 
 bool Nic::shares_processor() {

@@ -145,7 +145,7 @@ class Player {
   void use_queue() {
     wait_queue::ticket place = all_.queue.enqueue();
     if (random_() % 2 == 0) static_cast<void>(all_.queue.wake_one());
-    static_cast<void>(all_.queue.wait_for(std::move(place), kShort));
+    static_cast<void>(all_.queue.wait_for(place, kShort));
   }
 
   void use_once() {

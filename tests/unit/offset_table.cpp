@@ -39,8 +39,7 @@ std::vector<std::uint64_t> some_offsets(std::uint64_t count) {
     offsets.push_back((std::uint64_t{1} << 50) + random.next() % (std::uint64_t{1} << 50));
   }
   std::ranges::sort(offsets);
-  const auto doubles = std::ranges::unique(offsets);
-  offsets.erase(doubles.begin(), doubles.end());
+  offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
   return offsets;
 }
 
