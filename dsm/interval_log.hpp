@@ -68,9 +68,9 @@ class IntervalLog {
   [[nodiscard]] bool add(std::span<const IntervalView> intervals, bool pass_on = false);
 
   void encode_clock(std::vector<std::byte>& out) const;
-  /// Empty input: a clock of zeros. False if malformed.
   /// Whether somebody with the clock in that wire format lacks nothing. False also of one that is malformed.
   [[nodiscard]] bool is_known_by(std::span<const std::byte> wire) const;
+  /// Empty input: a clock of zeros. False if malformed.
   [[nodiscard]] bool decode_clock(std::span<const std::byte> wire, VectorClock* clock) const;
 
   /// Appends the set of all intervals that somebody with that clock lacks. Returns how many. They count as told.
