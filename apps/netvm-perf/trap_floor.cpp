@@ -176,6 +176,10 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   if (kind == TrapKind::checked) return floor;
   TrapBench session(kind, std::clamp(pages, 1, 16384));
   Series read, upgrade, write, protect, revoke, revoke_range, read_copy, upgrade_copy;
+  // The first faults of a mapping make its page tables, and its first stores are noticed by the kernel besides.
+  session.fault_all(Step::read);
+  session.fault_all(Step::upgrade);
+  session.revoke_all();
   for (int round = 0; round < rounds; ++round) {
     read.add(session.fault_all(Step::read));
     upgrade.add(session.fault_all(Step::upgrade));
