@@ -42,8 +42,8 @@ struct DeviceHeader {
   std::uint64_t pages;
   std::uint64_t ring_bytes;
   std::uint64_t session;
-  std::atomic<std::uint32_t>
-      processor;       ///< where a thread of the owner's was when it last waited or let others go on, plus 1; 0: not known
+  /// Where a thread of the owner's was when it last waited or let others go on: the processor plus 1 (0: not known), and above these 16 bits a count of that.
+  std::atomic<std::uint64_t> processor;
   Doorbell doorbell;   ///< where senders say that a ring has something, and this node's sleepers are woken; the fabric's
   CounterMarks marks;  ///< where initiators say that an event counter has reached what the owner waits for
 };

@@ -26,6 +26,7 @@ Nic::Impl::Impl(const NicConfig& c, Env& e, HostVm& v, Fabric& f, Device& d, Sta
       lifeline(std::make_shared<Lifeline>(Lifeline{this})),
       host_faults(e),
       allowed{PageId{0}, v.pages()},
+      processors_seen(new std::atomic<std::uint64_t>[c.nodes]()),
       errors_returned(new std::atomic<std::uint64_t>[EventCounters::kEntries]()) {
   NETVM_CHECK(max_packet >= kPageSize + 1024, "a fabric's packets of %zu bytes do not hold a page", max_packet);
   NETVM_CHECK(d.node() == c.node && d.nodes() == c.nodes, "the device of node %u of %u is not that of node %u of %u", d.node().value,

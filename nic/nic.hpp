@@ -275,8 +275,8 @@ class Nic final {
   void announce_poll();
   void withdraw_poll();
   bool drive_in_wait();
-  // Whether a thread of another node, when it last waited or let others go on, was where this one is now: what this one waits for may need the very
-  // processor on which it would spin.
+  // Whether a thread of another node that has waited, or let others go on, since this was asked last did so where this one is now: what this one waits for
+  // may need the very processor on which it would spin.
   [[nodiscard]] bool shares_processor();
   // Ends a wait: passes on what this thread may have been woken or counted on for and did not do. Returns its argument.
   Status stop_waiting(Polling& polling, Status status);

@@ -116,7 +116,7 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
 bool Nic::try_notify(const RemoteCounter& counter, std::uint64_t increment) {
   if (!impl_->is_node(counter.node)) return false;
   Device* const target = impl_->direct(counter.node);
-  impl_->note_processor();
+  (void)impl_->note_processor();
   return target != nullptr && ok(impl_->notify_direct(*target, counter, increment, NotifyMode::own, Status::ok));
 }
 
@@ -190,7 +190,7 @@ void Nic::send(NodeId to, MessageKind kind, std::span<const std::byte> body) {
               static_cast<unsigned long long>(kMaxMessage));
   if (impl_->forked.load()) return;
   if (to == config_.node) return impl_->post_local(kind, body);
-  impl_->note_processor();
+  (void)impl_->note_processor();
   impl_->post_message(to, kind, body);
 }
 

@@ -262,7 +262,7 @@ struct Nic::Impl final : PacketSink {
   /// Parks on the word and on the arrival of packets, unless something has arrived.
   void park(ParkOn word, Nanos deadline);
   [[nodiscard]] bool work_pending() const;
-  void note_processor();  // where the calling thread runs, for those who wait
+  std::uint64_t note_processor();  // where the calling thread runs, for those who wait; plus 1
 
   NicConfig config;
   Env& env;
@@ -318,8 +318,10 @@ struct Nic::Impl final : PacketSink {
   std::atomic<bool> driven_by_application{false};  // since the engine's last look, outside of any wait
   Nanos stand_by_ns = 0;                           // the engine's
 
-  SpinLock control;                                               // region and counter tables' changes
-  PageRange allowed;                                              // where regions may be created; under `control`
+  SpinLock control;   // region and counter tables' changes
+  PageRange allowed;  // where regions may be created; under `control`
+  std::unique_ptr<std::atomic<std::uint64_t>[]>
+      processors_seen;  // by node: its DeviceHeader::processor when shares_processor() last found it here
   std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned
 
   /// While it lives, its thread is one of counter_waits().

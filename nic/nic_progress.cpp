@@ -14,7 +14,10 @@ namespace netvm::nic {
 
 namespace {
 constexpr Nanos kFirstStandBy = 50'000;  // about ten times what waking a thread costs
-}
+// DeviceHeader::processor.
+constexpr unsigned kProcessorBits = 16;
+constexpr std::uint64_t kProcessorMask = (std::uint64_t{1} << kProcessorBits) - 1;
+}  // namespace
 
 // ---- driving ------------------------------------------------------------------------------------------------------------------------------
 
@@ -108,21 +111,23 @@ void Nic::park_for(WaitWord& word, std::uint32_t ticket, Nanos deadline) {
 bool Nic::stopping() const { return impl_->stopping.load(); }
 bool Nic::may_drive() const { return impl_->work_pending(); }
 
-void Nic::Impl::note_processor() {
-  const auto here = static_cast<std::uint32_t>(env.processor() + 1);
-  std::atomic<std::uint32_t>& noted = device.header().processor;
-  // relaxed, both: a hint for shares_processor(); orders nothing
-  if (noted.load(std::memory_order_relaxed) != here) noted.store(here, std::memory_order_relaxed);
+std::uint64_t Nic::Impl::note_processor() {
+  const std::uint64_t here = static_cast<std::uint64_t>(env.processor() + 1) & kProcessorMask;
+  std::atomic<std::uint64_t>& noted = device.header().processor;
+  // relaxed, both: a hint for shares_processor(); orders nothing, and one that another thread's overwrites is none that matters
+  noted.store(((noted.load(std::memory_order_relaxed) >> kProcessorBits) + 1) << kProcessorBits | here, std::memory_order_relaxed);
+  return here;
 }
 
+// Who has done neither since this was asked last is busy with something else, or has long been elsewhere.
 bool Nic::shares_processor() {
-  impl_->note_processor();
-  const std::uint32_t here = impl_->device.header().processor.load(std::memory_order_relaxed);  // relaxed: a hint
+  const std::uint64_t here = impl_->note_processor();
   if (here == 0) return false;
   for (std::uint32_t node = 0; node < config_.nodes; ++node) {
     Device* const other = impl_->direct(NodeId{node});
     if (other == nullptr || other == &impl_->device) continue;
-    if (other->header().processor.load(std::memory_order_relaxed) == here) return true;  // relaxed: a hint
+    const std::uint64_t noted = other->header().processor.load(std::memory_order_relaxed);  // relaxed: a hint
+    if ((noted & kProcessorMask) == here && impl_->processors_seen[node].exchange(noted) != noted) return true;
   }
   return false;
 }
