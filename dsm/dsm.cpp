@@ -25,10 +25,10 @@ Dsm::Impl::Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, St
       sharing_(config_, vm, nic, table_),
       read_ahead_(config.read_ahead_from),
       background_(env),
-      in_use_(protocols().size()),
       peak_bytes_(protocols().size()),
       service_(config.layout.shared, env, nic, *this) {
   NETVM_CHECK(config_.shared.size() == nic.nodes() && config_.system.size() == nic.nodes(), "a region of each node's memory is needed");
+  NETVM_CHECK(protocols().size() <= 32, "%zu protocols", protocols().size());
   const int chosen = find_protocol(config_.default_protocol);
   NETVM_CHECK(chosen >= 0, "no protocol is called %s", config_.default_protocol.c_str());
   const std::uint32_t granularity = config_.default_granularity;
@@ -252,9 +252,7 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
 
 void Dsm::declare_dead(NodeId node) {
   impl_->dead_.store(node.value);
-  for (unsigned i = 0; i < impl_->in_use_.size(); ++i) {
-    if (impl_->in_use_[i].load()) impl_->require_outlives(i);
-  }
+  for (const unsigned i : Impl::Numbers(impl_->in_use_.load())) impl_->require_outlives(i);
 }
 
 Status Dsm::free(std::uint64_t offset) {
@@ -310,8 +308,7 @@ Result<NodeId> Dsm::home_of(std::uint64_t offset) {
 }
 
 void Dsm::Impl::note_memory() {
-  for (unsigned i = 0; i < protocols_.size(); ++i) {
-    if (!in_use(i)) continue;
+  for (const unsigned i : in_use()) {
     std::atomic<std::uint64_t>& peak = peak_bytes_[i];
     const std::uint64_t now = protocols_[i]->memory_bytes();
     if (now > peak.load(std::memory_order_relaxed)) peak.store(now, std::memory_order_relaxed);  // relaxed, both: a statistic
@@ -322,8 +319,7 @@ Dsm::MemoryReport Dsm::memory_report() {
   impl_->note_memory();
   MemoryReport report;
   report.peak_twin_bytes = impl_->twins_.peak_bytes();
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (!impl_->in_use(i)) continue;
+  for (const unsigned i : impl_->in_use()) {
     const std::uint64_t peak = impl_->peak_bytes_[i].load(std::memory_order_relaxed);  // relaxed: a statistic
     report.peak_protocol_bytes.emplace_back(protocols()[i].traits.name, peak);
   }
@@ -335,8 +331,7 @@ std::vector<RegionReport> Dsm::report() const { return impl_->regions_.report();
 std::vector<ProtocolReport> Dsm::protocol_reports() {
   impl_->note_memory();
   std::vector<ProtocolReport> reports;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (!impl_->in_use(i)) continue;
+  for (const unsigned i : impl_->in_use()) {
     ProtocolReport report;
     report.name = protocols()[i].traits.name;
     report.peak_bytes = impl_->peak_bytes_[i].load(std::memory_order_relaxed);  // relaxed: a statistic

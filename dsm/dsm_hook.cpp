@@ -32,8 +32,7 @@ class Laps {
 }  // namespace
 
 bool Dsm::Impl::tells_nothing(std::span<const std::byte> request) const {
-  for (unsigned i = 0; i < protocols_.size(); ++i) {
-    if (!in_use(i)) continue;
+  for (const unsigned i : in_use()) {
     const std::optional<std::span<const std::byte>> question = only_section(request, i);
     if (!question || !protocols_[i]->tells_nothing(*question)) return false;
   }
@@ -56,22 +55,22 @@ void Dsm::count_sent(std::span<const std::byte> payload, std::uint64_t copies) {
 void Dsm::before_unlock(sync::SyncId object) {
   if (!impl_->watches_unlocks_.load(std::memory_order_relaxed) || impl_->alone()) [[likely]]  // relaxed: see use()
     return;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i) && impl_->protocols_[i]->watches_unlocks()) impl_->protocols_[i]->before_unlock(object);
+  for (const unsigned i : impl_->in_use()) {
+    if (impl_->protocols_[i]->watches_unlocks()) impl_->protocols_[i]->before_unlock(object);
   }
 }
 
 bool Dsm::needs_release(sync::SyncId) {
   if (impl_->alone()) return false;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i) && impl_->protocols_[i]->has_releases()) return true;
+  for (const unsigned i : impl_->in_use()) {
+    if (impl_->protocols_[i]->has_releases()) return true;
   }
   return false;
 }
 
 bool Dsm::tells_ahead() {
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i) && impl_->protocols_[i]->tells_by_object()) return false;
+  for (const unsigned i : impl_->in_use()) {
+    if (impl_->protocols_[i]->tells_by_object()) return false;
   }
   return true;
 }
@@ -81,8 +80,7 @@ void Dsm::on_release(sync::SyncId object) {
   // An unlock with nothing to flush is too short to be timed.
   std::optional<Laps> laps;
   if (impl_->has_written()) laps.emplace(impl_->env_, Stat::protocol_ns);
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (!impl_->in_use(i)) continue;
+  for (const unsigned i : impl_->in_use()) {
     impl_->protocols_[i]->on_release(object);
     if (laps) laps->end(*impl_->envs_[i]);
   }
@@ -90,8 +88,7 @@ void Dsm::on_release(sync::SyncId object) {
 
 void Dsm::append_acquire_request(sync::SyncId object, sync::Bytes& out) {
   Bytes part;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (!impl_->in_use(i)) continue;
+  for (const unsigned i : impl_->in_use()) {
     part.clear();
     impl_->protocols_[i]->append_acquire_request(object, part);
     append_section(i, part, out);
@@ -105,12 +102,12 @@ void Dsm::append_grant(sync::SyncId object, NodeId acquirer, std::span<const std
   const std::vector<PayloadSection> sections = impl_->sections_of(request, "request for a lock");
   auto section = sections.begin();
   Bytes part;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
+  for (const unsigned i : impl_->in_use()) {
     // A protocol that the acquirer has not met asks with nothing; what this node knows must reach it all the same.
+    while (section != sections.end() && section->protocol < i) ++section;  // of one that this node has not met
     const bool asked = section != sections.end() && section->protocol == i;
     const std::span<const std::byte> question = asked ? section->bytes : std::span<const std::byte>{};
     if (asked) ++section;
-    if (!impl_->in_use(i)) continue;
     part.clear();
     impl_->protocols_[i]->append_grant(object, acquirer, question, part);
     append_section(i, part, out);
@@ -131,8 +128,8 @@ void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::b
 }
 
 bool Dsm::splits_barriers() {
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (impl_->in_use(i) && !impl_->protocols_[i]->splits_barriers()) return false;
+  for (const unsigned i : impl_->in_use()) {
+    if (!impl_->protocols_[i]->splits_barriers()) return false;
   }
   return true;
 }
@@ -144,8 +141,7 @@ void Dsm::on_barrier_arrive(sync::Bytes& out) {
   std::optional<Laps> laps;  // as in on_release()
   if (impl_->has_written()) laps.emplace(impl_->env_, Stat::protocol_ns);
   Bytes part;
-  for (unsigned i = 0; i < impl_->protocols_.size(); ++i) {
-    if (!impl_->in_use(i)) continue;
+  for (const unsigned i : impl_->in_use()) {
     part.clear();
     impl_->protocols_[i]->on_barrier_arrive(part);
     append_section(i, part, out);

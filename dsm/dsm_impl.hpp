@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,13 +68,28 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   void write_zeros(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] bool inside_shared(std::uint64_t offset, std::uint64_t bytes) const;
 
-  [[nodiscard]] bool in_use(unsigned protocol) const {
-    return in_use_[protocol].load(std::memory_order_acquire);  // acquire: partner is use()
-  }
+  /// The numbers of the bits that are set, rising.
+  class Numbers {
+   public:
+    explicit Numbers(std::uint32_t bits) : left_(bits) {}
+    unsigned operator*() const { return static_cast<unsigned>(std::countr_zero(left_)); }
+    Numbers& operator++() {
+      left_ &= left_ - 1;
+      return *this;
+    }
+    bool operator==(const Numbers&) const = default;
+    [[nodiscard]] Numbers begin() const { return *this; }
+    [[nodiscard]] Numbers end() const { return Numbers(0); }
+
+   private:
+    std::uint32_t left_;
+  };
+  /// The protocols that this node has met, in an allocation or in a payload. The others cost nothing.
+  [[nodiscard]] Numbers in_use() const { return Numbers(in_use_.load(std::memory_order_acquire)); }  // acquire: partner is use()
   void use(unsigned protocol) {
     if (protocols_[protocol]->watches_unlocks())
       watches_unlocks_.store(true, std::memory_order_relaxed);  // relaxed: who uses it synchronises
-    in_use_[protocol].store(true);
+    if (const std::uint32_t bit = std::uint32_t{1} << protocol; (in_use_.load() & bit) == 0) in_use_.fetch_or(bit);
     if (dead_.load() != kNobody) require_outlives(protocol);  // after the store: either this or declare_dead() sees both
   }
   /// Ends the job unless the protocol can do without the node that has died.
@@ -112,8 +128,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   TaskGroup background_;                              // of the protocols
   std::vector<std::unique_ptr<ProtocolEnv>> envs_;    // by protocol
   std::vector<std::unique_ptr<Protocol>> protocols_;  // by protocol
-  /// By protocol: whether this node met it, in an allocation or in a payload. Those it did not meet cost nothing.
-  std::vector<std::atomic<bool>> in_use_;
+  std::atomic<std::uint32_t> in_use_{0};              // a bit for each protocol
   static constexpr std::uint32_t kNobody = UINT32_MAX;
   std::atomic<std::uint32_t> dead_{kNobody};  // the node that died last
   std::atomic<bool> watches_unlocks_{false};  // one of those in use does
