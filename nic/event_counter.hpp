@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "nic/doorbell.hpp"
+#include "runtime/cpu.hpp"
 #include "runtime/env.hpp"
 #include "runtime/ids.hpp"
 #include "runtime/status.hpp"
@@ -66,13 +67,7 @@ class EventCounters final {
   [[nodiscard]] EventCounter& at(CounterId id) const { return counters_[id.value]; }
 
   /// Fetches the counter's line for writing, early: who increments it behind a copy need not wait for the one line after the other.
-  void prefetch(CounterId id) const {
-#if defined(__x86_64__)
-    asm volatile("prefetchw %0" : : "m"(counters_[id.value % kEntries]));
-#else
-    __builtin_prefetch(&counters_[id.value % kEntries], 1);
-#endif
-  }
+  void prefetch(CounterId id) const { prefetch_for_write(&counters_[id.value % kEntries]); }
   Status increment(CounterId id, std::uint64_t by, Env& env) {
     if (!exists(id)) [[unlikely]]
       return Status::counter_range;

@@ -31,7 +31,13 @@ struct ShmFabric::Outbound {
   std::deque<std::vector<std::byte>> queue;            // packets that found no room, oldest first
   std::uint64_t stuck_at = UINT64_MAX;                 // how far the consumer had come when somebody lost patience with it
   bool keeps_back = false;                             // records are not committed
-  std::atomic<std::uint64_t> blocked_at{kNotBlocked};  // how far the consumer had come when the queue found no room
+  std::atomic<std::uint64_t> blocked_at{kNotBlocked};  // how far the consumer had come when a packet found no room; while any is queued
+
+  /// The queue is empty, and nobody asks for room.
+  void unblock() {
+    // relaxed: changed under the lock only
+    if (blocked_at.load(std::memory_order_relaxed) != kNotBlocked) blocked_at.store(kNotBlocked);
+  }
 };
 
 ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Device*> devices)
@@ -58,7 +64,9 @@ ShmFabric::ShmFabric(NodeId node, std::uint32_t nodes, Env& env, std::vector<Dev
               max_packet_);
 }
 
-ShmFabric::~ShmFabric() = default;
+ShmFabric::~ShmFabric() {
+  for (RingConsumer& ring : inbound_) (void)ring.publish();  // whoever takes this place begins behind what was taken
+}
 
 void ShmFabric::count_dropped(std::uint64_t packets) {
   dropped_packets_.fetch_add(packets, std::memory_order_relaxed);  // relaxed: a statistic
@@ -67,7 +75,9 @@ void ShmFabric::count_dropped(std::uint64_t packets) {
 RingProducer::Push ShmFabric::try_push(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload) {
   for (;;) {
     const RingProducer::Push result = out.ring.push(header, payload);
-    if (result != RingProducer::Push::full || out.ring.wait_for_room()) return result;
+    if (result != RingProducer::Push::full) return result;
+    out.blocked_at.store(out.ring.consumed());  // before room is asked for: who is rung for it looks at this first
+    if (out.ring.wait_for_room()) return result;
   }
 }
 
@@ -92,10 +102,7 @@ std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
   std::size_t pushed = 0;
   for (; pushed < most && !out.queue.empty(); ++pushed) {
     const auto result = wait ? push_or_wait(out, out.queue.front(), {}) : try_push(out, out.queue.front(), {});
-    if (result == RingProducer::Push::full) {
-      out.blocked_at.store(out.ring.consumed());
-      break;
-    }
+    if (result == RingProducer::Push::full) break;
     if (result == RingProducer::Push::broken) {
       pushed += out.queue.size();
       count_dropped(out.queue.size());
@@ -104,7 +111,7 @@ std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
     }
     out.queue.pop_front();
   }
-  if (out.queue.empty()) out.blocked_at.store(kNotBlocked);
+  if (out.queue.empty()) out.unblock();
   queued_packets_.fetch_sub(pushed, std::memory_order_relaxed);  // relaxed: a statistic
   return pushed;
 }
@@ -113,6 +120,8 @@ void ShmFabric::hand_over(NodeId to, std::span<const std::byte> header, std::spa
   NETVM_CHECK(to.value < nodes_, "a packet to node %u of %u", to.value, nodes_);
   NETVM_CHECK(header.size() + payload.size() <= max_packet_, "a packet of %zu bytes; this fabric takes %zu", header.size() + payload.size(),
               max_packet_);
+  Doorbell& bell = devices_[to.value]->header().doorbell;
+  __builtin_prefetch(&bell);  // comes while the packet is written
   Outbound& out = outbound_[to.value];
   bool visible = false;  // something that was not
   {
@@ -130,8 +139,9 @@ void ShmFabric::hand_over(NodeId to, std::span<const std::byte> header, std::spa
       count_dropped(1);
       return;
     }
-    if (result == RingProducer::Push::full) {
-      if (out.queue.empty()) out.blocked_at.store(out.ring.consumed());
+    if (result != RingProducer::Push::full) {
+      out.unblock();
+    } else {
       std::vector<std::byte>& packet = out.queue.emplace_back();
       packet.resize(header.size() + payload.size());
       std::copy(header.begin(), header.end(), packet.begin());
@@ -140,11 +150,12 @@ void ShmFabric::hand_over(NodeId to, std::span<const std::byte> header, std::spa
       if (!visible) return;
     }
   }
-  devices_[to.value]->header().doorbell.ring(node_, env_);
+  bell.ring(node_, env_);
 }
 
 void ShmFabric::push_queued(std::uint32_t target) {
   Outbound& out = outbound_[target];
+  if (out.blocked_at.load() == kNotBlocked) return;  // partner: try_push(), which says so before it asks for room
   std::size_t pushed = 0;
   {
     const std::lock_guard guard(out.lock);
@@ -162,8 +173,6 @@ void ShmFabric::close_inbound(std::uint32_t source) {
 std::uint32_t ShmFabric::drain(std::uint32_t source, std::uint32_t budget, bool* left) {
   RingConsumer& ring = inbound_[source];
   if (ring.broken()) return budget;
-  const std::size_t publish_every = max_packet_;  // a quarter of the ring: the producer may go on while we work
-  std::size_t unpublished = 0;
   *left = false;
   for (std::uint32_t turn = std::min(kBurst, budget);; --turn, --budget) {
     const std::span<const std::byte> packet = ring.front();
@@ -175,13 +184,8 @@ std::uint32_t ShmFabric::drain(std::uint32_t source, std::uint32_t budget, bool*
     taken_[source].store(ring.position(), std::memory_order_relaxed);  // relaxed: who misses it looks once too often
     sink_->on_packet(NodeId{source}, packet);
     ring.pop();
-    unpublished += packet.size();
-    if (unpublished >= publish_every) {
-      unpublished = 0;
-      if (ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
-    }
+    if (ring.due() && ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
   }
-  if (ring.publish()) devices_[source]->header().doorbell.ring(node_, env_);
   if (ring.broken()) {
     taken_[source].store(kClosed);
     close_inbound(source);
@@ -254,6 +258,8 @@ bool ShmFabric::poll() {
     found = true;
   }
   if (!found) return false;
+  // Senders have just read the bell. A wait that ends with what has come changes it (withdraw_poll()): fetched while that is decoded and handled.
+  prefetch_for_write(&bell_);
 
   std::uint32_t budget = kPollBudget;
   bool more = true;

@@ -11,6 +11,7 @@
 //  3. What comes from the other side (its position, lengths) is read once into a local and validated. Anything impossible marks the ring
 //     broken, for good: the consumer delivers nothing more of it, the producer drops what it is given. Nothing crashes.
 //  4. The area is all zeros at the start.
+//  5. head may lag behind what the consumer has taken, by less than a quarter of the ring: one line and one fence less for each look (RingConsumer::due()).
 // Threads: one thread at a time uses a producer, one a consumer (ShmFabric serialises them).
 #pragma once
 
@@ -90,6 +91,9 @@ class RingConsumer {
   [[nodiscard]] std::span<const std::byte> front();
   /// Drops the record that front() returned. Its space goes back to the producer with the next publish().
   void pop();
+  /// Whether so much has been dropped that it must be published now. Less may wait for ever: a producer that finds no room has more than that before the
+  /// consumer yet (a record and a skip take half of the ring at most, and what is not published less than a quarter), so it is told later.
+  [[nodiscard]] bool due() const { return head_ - published_head_ >= capacity_ / 4; }
   /// Gives the space of popped records back. Returns whether the producer waits for it (it must then be rung).
   [[nodiscard]] bool publish();
   [[nodiscard]] bool broken() const { return broken_; }

@@ -119,6 +119,31 @@ TEST_CASE("ring: room that appears between full and waiting is not missed") {
   CHECK(ring.producer.push(bytes, {}) == RingProducer::Push::done);
 }
 
+// RingConsumer::due(): what is not published is never what a producer waits for.
+TEST_CASE("ring: a consumer that publishes only what is due tells every producer that waits") {
+  Pair ring;
+  SplitMix64 random(7);
+  int waited = 0;
+  for (std::uint64_t number = 0; waited < 2000; ++number) {
+    const std::size_t most = number % 3 == 0 ? shm_ring::max_record(kCapacity) : 200;
+    const auto bytes = record(number, 1 + random.next() % most);
+    while (ring.producer.push(bytes, {}) == RingProducer::Push::full) {
+      if (!ring.producer.wait_for_room()) continue;
+      ++waited;
+      bool told = false;
+      while (!ring.consumer.front().empty()) {
+        ring.consumer.pop();
+        if (ring.consumer.due()) told = ring.consumer.publish() || told;
+      }
+      REQUIRE(told);
+    }
+    // Some are taken before the ring is full, so that what is due comes at any place.
+    if (random.next() % 4 != 0 || ring.consumer.front().empty()) continue;
+    ring.consumer.pop();
+    if (ring.consumer.due()) (void)ring.consumer.publish();
+  }
+}
+
 TEST_CASE("ring: nonsense from the producer's side closes the ring for the consumer, without a crash") {
   const auto expect_broken = [](Pair& ring) {
     CHECK(ring.consumer.front().empty());
