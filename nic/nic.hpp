@@ -70,13 +70,21 @@ struct Drops {
   std::uint64_t no_credit = 0;  ///< beyond what its source may send
 };
 
-/// A thread of this node that waits for one of its event counters.
-struct CounterWait {
+/// A thread of this node that waits for something of the NIC's.
+struct NicWait {
+  enum class What : std::uint8_t {
+    counter,     ///< one of this node's event counters, in counter_wait()
+    operation,   ///< a completion, in wait() and in blocking verbs
+    trigger,     ///< the completion of an operation that is still to be triggered
+    queue_pair,  ///< completions of a queue pair
+  };
+  What what = What::counter;
   CounterId counter{};
   std::uint64_t threshold = 0;
-  std::uint64_t value = 0;  ///< now
+  std::uint64_t value = 0;  ///< a counter's, now
+  NodeId target{};          ///< of an operation, of a queue pair: who has not answered
   Nanos since = 0;
-  std::uint64_t who = 0;  ///< as it was given to counter_wait()
+  std::uint64_t who = 0;  ///< as it was given to counter_wait(); 0: not known
 };
 
 template <class Translation>
@@ -170,11 +178,11 @@ class Nic final {
   [[nodiscard]] WaitWord& counter_word(const RemoteCounter& mine) const;
   /// Blocks until value >= threshold (an acquire of everything notified), until an error is counted that no earlier counter_wait() of this
   /// counter has returned (Status::peer_dead if a peer died, else Status::cancelled), or the deadline. E_COUNTER_RANGE: not a counter of this node.
-  /// `who` names the thread in counter_waits().
+  /// `who` names the thread in waits().
   Status counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode = WaitMode::adaptive, Nanos deadline = kForever,
                       std::uint64_t who = 0);
-  /// Who waits in counter_wait() now, and has not only begun to: for reports. Any thread.
-  [[nodiscard]] std::vector<CounterWait> counter_waits() const;
+  /// Who waits for a counter or for completions now, and has not only begun to: for reports, the longest first. Any thread.
+  [[nodiscard]] std::vector<NicWait> waits() const;
 
   // ---- what a counter sets off (counter_events.hpp) ----------------------------------------------------------------------------------
   /// Runs the handler whenever the counter's value has reached the threshold, and when it has counted an error that the handler has not been

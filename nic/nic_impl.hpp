@@ -3,7 +3,7 @@
 //   nic_direct.cpp   the verbs, the direct way (direct_path.hpp)         nic_receive.cpp   what arrives: answers, and the sequence
 //   nic_progress.cpp driving, waiting, parking, the engine               nic_retire.cpp    what an arriving request does
 //   nic_events.cpp   what a counter sets off                             nic_redirect.cpp  pages that are not there
-//   nic_transmit.cpp what leaves: credits, acknowledgements, timers
+//   nic_transmit.cpp what leaves: credits, acknowledgements, timers        nic_waits.cpp     who waits, for reports
 //
 // Locks, in the order of taking: driver (a role, only ever tried) > Channel::lock > the request table's. `control`, `local_lock`,
 // `ended_lock`, `parked_lock` and that of CounterEvents are taken alone. Completions and handlers run with none of them but the driver's role
@@ -324,8 +324,7 @@ struct Nic::Impl final : PacketSink {
       processors_seen;  // by node: its DeviceHeader::processor when shares_processor() last found it here
   std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned
 
-  /// While it lives, its thread is one of counter_waits().
-  class Waiting;
+  class Waiting;  // nic_waits.hpp
   mutable SpinLock waiting_lock;
   Waiting* waiting = nullptr;
 

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "nic/nic_impl.hpp"
+#include "nic/nic_waits.hpp"
 
 namespace netvm::nic {
 
@@ -154,6 +155,7 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
   Polling polling(*this);
   SpinBudget spin(env_, spins_);
   if (spin.any()) polling.start();
+  Impl::Waiting waiting(*impl_, {.what = NicWait::What::operation}, &completion);
   for (;;) {
     const bool progressed = impl_->drive();
     if (completion.done()) {  // shut_down() and declare_dead() end it, too
@@ -174,54 +176,12 @@ Status Nic::wait(Completion& completion, Nanos deadline) {
       continue;
     }
     polling.stop();
+    waiting.tell();
     const ParkOn word = completion.prepare_park();
     if (completion.done()) continue;
     spin.sleeps(now);
     impl_->park(word, deadline);
   }
-}
-
-class Nic::Impl::Waiting {
- public:
-  Waiting(Impl& impl, CounterId counter, std::uint64_t threshold, std::uint64_t who) : impl_(impl), wait_{counter, threshold, 0, 0, who} {}
-  Waiting(const Waiting&) = delete;
-  Waiting& operator=(const Waiting&) = delete;
-  ~Waiting() {
-    if (!told_) return;
-    const std::lock_guard guard(impl_.waiting_lock);
-    (before_ == nullptr ? impl_.waiting : before_->next_) = next_;
-    if (next_ != nullptr) next_->before_ = before_;
-  }
-  /// Before a wait that may be long.
-  void tell() {
-    if (told_) return;
-    told_ = true;
-    wait_.since = impl_.env.now();
-    const std::lock_guard guard(impl_.waiting_lock);
-    next_ = impl_.waiting;
-    if (next_ != nullptr) next_->before_ = this;
-    impl_.waiting = this;
-  }
-  [[nodiscard]] const CounterWait& wait() const { return wait_; }
-  [[nodiscard]] const Waiting* next() const { return next_; }
-
- private:
-  Impl& impl_;
-  CounterWait wait_;
-  bool told_ = false;
-  Waiting* before_ = nullptr;
-  Waiting* next_ = nullptr;
-};
-
-std::vector<CounterWait> Nic::counter_waits() const {
-  std::vector<CounterWait> waits;
-  {
-    const std::lock_guard guard(impl_->waiting_lock);
-    for (const Impl::Waiting* waiting = impl_->waiting; waiting != nullptr; waiting = waiting->next()) waits.push_back(waiting->wait());
-  }
-  for (CounterWait& wait : waits) wait.value = counter_value({config_.node, wait.counter});
-  std::reverse(waits.begin(), waits.end());
-  return waits;
 }
 
 Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, WaitMode mode, Nanos deadline, std::uint64_t who) {
@@ -251,7 +211,7 @@ Status Nic::counter_wait(const RemoteCounter& mine, std::uint64_t threshold, Wai
   };
 
   if (changed()) return verdict();
-  Impl::Waiting waiting(*impl_, mine.id, threshold, who);
+  Impl::Waiting waiting(*impl_, {.counter = mine.id, .threshold = threshold, .who = who});
   if (mode == WaitMode::adaptive) {
     waiting.tell();
     const Status status = wait_until(counter.waiters, changed, deadline);

@@ -9,6 +9,7 @@
 
 #include "nic/direct_path.hpp"
 #include "nic/nic_impl.hpp"
+#include "nic/nic_waits.hpp"
 
 namespace netvm::nic {
 
@@ -357,12 +358,24 @@ std::size_t QueuePair::poll(std::span<QpCompletion> to) {
   return take(to);
 }
 
+template <class Changed>
+Status QueuePair::wait_told(const Changed& changed, Nanos deadline) {
+  constexpr Nanos kLong = 10'000'000;
+  if (changed()) return Status::ok;
+  const Nanos soon = env_.now() + kLong;
+  const Status status = nic_.wait_until(word_, changed, std::min(soon, deadline));
+  if (status != Status::timeout || deadline <= soon) return status;
+  Nic::Impl::Waiting waiting(impl_, {.what = NicWait::What::queue_pair, .target = config_.target});
+  waiting.tell();
+  return nic_.wait_until(word_, changed, deadline);
+}
+
 Result<std::size_t> QueuePair::wait(std::span<QpCompletion> to, Nanos deadline) {
   const auto something = [this] {
     progress();
     return cq_count_ > 0 || head_ == tail_;
   };
-  const Status status = nic_.wait_until(word_, something, deadline);
+  const Status status = wait_told(something, deadline);
   if (!netvm::ok(status) && cq_count_ == 0) return status;
   return take(to);
 }
@@ -372,7 +385,7 @@ Status QueuePair::flush(Nanos deadline) {
     progress();
     return head_ == tail_;
   };
-  const Status status = nic_.wait_until(word_, all_ended, deadline);
+  const Status status = wait_told(all_ended, deadline);
   if (!netvm::ok(status)) return status;
   return std::exchange(first_error_, Status::ok);
 }

@@ -148,6 +148,9 @@ class QueuePair final {
   [[nodiscard]] bool is_valid(const QpRequest& request) const;
   [[nodiscard]] bool has_room() const { return cq_count_ + reserved_ < config_.depth && tail_ - head_ < config_.depth; }
   Slot& slot(std::uint64_t number);
+  // wait_until(), in Nic::waits() if it lasts.
+  template <class Changed>
+  Status wait_told(const Changed& changed, Nanos deadline);
 
   /// Executes it here and now. False: it must go as packets (nothing has happened that may not happen again).
   bool execute(const QpRequest& request, Status* status, std::uint64_t* old_value);

@@ -90,6 +90,14 @@ void RequestTable::end_request(Operation* operation, Status status, std::uint64_
   if (ended.completion != nullptr) ended.completion->finish(env, ended.status, ended.old_value);
 }
 
+std::optional<NodeId> RequestTable::target_of(const Completion* completion) const {
+  const std::lock_guard guard(lock_);
+  for (const Slot& slot : slots_) {
+    if (slot.used && slot.request.operation->completion == completion) return slot.request.target;
+  }
+  return std::nullopt;
+}
+
 void RequestTable::end_all(NodeId target, Status status, Env& env) {
   std::vector<Operation*> cut;
   {

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -56,6 +57,9 @@ class RequestTable final {
   /// One request of the operation has ended. With the last one the operation ends: its completion runs, here.
   void end_request(Operation* operation, Status status, std::uint64_t old_value, Env& env);
 
+  /// Whose answer the operation with this completion waits for: a request's that has none. Nothing: there is no such operation.
+  [[nodiscard]] std::optional<NodeId> target_of(const Completion* completion) const;
+
   /// Ends everything outstanding towards a node (all: towards everybody) and refuses what comes later, with `status`.
   void end_all(NodeId target, Status status, Env& env);
   void end_all(Status status, Env& env);
@@ -69,7 +73,7 @@ class RequestTable final {
   Request release(std::uint32_t index);
 
   std::span<DirectTarget> targets_;
-  SpinLock lock_;               // guards everything below
+  mutable SpinLock lock_;       // guards everything below
   std::vector<Status> refuse_;  // by target
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;

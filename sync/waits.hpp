@@ -23,6 +23,13 @@ inline constexpr std::uint64_t kCountersFrom = std::uint64_t{1} << 62;
   return id.offset >= kCountersFrom && id.offset < kCountersFrom + (std::uint64_t{1} << 32);
 }
 
+/// What a node has to answer to the NIC of another one, whose threads wait for it. Nobody holds it.
+inline constexpr std::uint64_t kAnswersFrom = kCountersFrom + (std::uint64_t{1} << 32);
+[[nodiscard]] constexpr SyncId answer_object(NodeId node) { return {kAnswersFrom + node.value}; }
+[[nodiscard]] constexpr bool is_answer(SyncId id) {
+  return id.offset >= kAnswersFrom && id.offset < kAnswersFrom + (std::uint64_t{1} << 32);
+}
+
 struct Wait {
   const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters; empty: it may last, and is not told
   SyncId object;

@@ -92,7 +92,7 @@ std::optional<std::pair<std::uint64_t, std::vector<Standing>>> decode_standings(
 namespace {
 // Of what nobody holds as a mutex is held. `state`: null if no node said.
 std::string how_it_stands(const Standing& wait, const Standing* state) {
-  if (is_counter(wait.object)) return {};
+  if (is_counter(wait.object) || is_answer(wait.object)) return {};
   const std::string_view what = wait.what;
   if (!wait.object.is_object() || what == "object's lock") return "; nobody holds it";
   if (state == nullptr) return {};
@@ -128,6 +128,12 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
   }
   // What somebody waits for, and what it would take.
   const auto thing = [&name](const Standing& wait) {
+    if (wait.what == "trigger") return std::string("an operation that is still to be triggered");
+    if (is_answer(wait.object)) {
+      const std::uint64_t target = wait.object.offset - kAnswersFrom;
+      return fmt::format("{} node {}, which has not answered",
+                         wait.what == "queue pair" ? "what a queue pair has posted to" : "an operation at", target);
+    }
     if (!is_counter(wait.object)) return fmt::format("the {} {}", wait.what, name(wait.object));
     return fmt::format("{} {} to reach {}, which is at {}", wait.what, wait.object.offset - kCountersFrom, wait.awaited, wait.value);
   };
@@ -207,8 +213,21 @@ void Watchdog::look_later() {
 
 std::vector<Wait> Watchdog::own_waits() const {
   std::vector<Wait> waits = waits_.all();
-  for (const nic::CounterWait& wait : nic_.counter_waits())
-    waits.push_back({"event counter", counter_object(wait.counter.value), wait.who, wait.since, wait.value, wait.threshold});
+  for (const nic::NicWait& wait : nic_.waits()) {
+    switch (wait.what) {
+      case nic::NicWait::What::counter:
+        waits.push_back({"event counter", counter_object(wait.counter.value), wait.who, wait.since, wait.value, wait.threshold});
+        break;
+      case nic::NicWait::What::operation:
+      case nic::NicWait::What::queue_pair:
+        waits.push_back(
+            {wait.what == nic::NicWait::What::operation ? "operation" : "queue pair", answer_object(wait.target), wait.who, wait.since});
+        break;
+      case nic::NicWait::What::trigger:
+        waits.push_back({"trigger", answer_object(nic_.node()), wait.who, wait.since});
+        break;
+    }
+  }
   return waits;
 }
 

@@ -61,7 +61,7 @@ class Watchdog final : public nic::MessageHandler {
   struct Lifeline;
   void look_later();
   void look();
-  // Of this node's threads: for synchronisation objects and for the NIC's event counters.
+  // Of this node's threads: for synchronisation objects, for the NIC's event counters, and for answers to what it has posted.
   std::vector<Wait> own_waits() const;
   std::vector<Standing> own_standings() const;
   // Writes the report of what has been collected.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "nic/queue_pair.hpp"
 #include "runtime/random.hpp"
 #include "sync/objects.hpp"
 #include "tests/support/fairness.hpp"
@@ -68,13 +69,14 @@ TEST_CASE("mutex: a waiter that is asked to give up leaves the queue, and blocks
 }
 
 /// What the watchdogs of two nodes say while `body` runs on a thread of each.
-std::vector<std::string> watched(const std::function<void(SimSyncWorld&, std::uint32_t)>& body) {
+std::vector<std::string> watched(const std::function<void(SimSyncWorld&, std::uint32_t)>& body,
+                                 const nic::SimNetworkOptions& network = {}) {
   std::vector<std::string> lines;
   SyncWorldOptions options;
   options.nodes = 2;
   options.watchdog = 10 * kMilli;
   options.report = [&lines](const std::vector<std::string>& more) { lines.insert(lines.end(), more.begin(), more.end()); };
-  SimSyncWorld world(1, options);
+  SimSyncWorld world(1, options, network);
   world.start_all([&](std::uint32_t node, std::uint32_t) { body(world, node); });
   const Simulator::Report report = world.run();
   CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
@@ -121,16 +123,63 @@ TEST_CASE("watchdog: waits for event counters are told, however the thread waits
       if (node == 0) {
         CHECK(nic.notify(counters[1], 2) == Status::ok);
         world.pause(node, 100 * kMilli);
-        CHECK(nic.counter_waits().empty());
+        CHECK(nic.waits().empty());
         CHECK(nic.notify(counters[1], 1) == Status::ok);
       } else {
         CHECK(nic.counter_wait(counters[1], 2, mode) == Status::ok);
         CHECK(nic.counter_wait(counters[1], 3, mode, kForever, 6) == Status::ok);
-        CHECK(nic.counter_waits().empty());
+        CHECK(nic.waits().empty());
       }
     });
     REQUIRE(lines.size() == 1);
     CHECK(lines[0].starts_with("thread 6 of node 1 has waited 0.0 s for event counter 0 to reach 3, which is at 2"));
+  }
+}
+
+TEST_CASE("watchdog: waits for what has been posted are told, with the node that has not answered") {
+  using Post = std::function<void(nic::Nic&, const nic::RemoteCounter& away, const nic::RemoteCounter& here)>;
+  const Post blocking = [](nic::Nic& nic, const nic::RemoteCounter& away, const nic::RemoteCounter&) {
+    nic::Completion done;
+    nic.post_notify(away, 1, &done);
+    CHECK(nic.wait(done) == Status::ok);
+  };
+  const Post pair = [](nic::Nic& nic, const nic::RemoteCounter& away, const nic::RemoteCounter&) {
+    auto made = nic::QueuePair::create(nic, {.target = NodeId{0}});
+    REQUIRE(made);
+    CHECK((*made)->post({.op = nic::QpOp::notify, .counter = away, .increment = 1}).status == Status::ok);
+    CHECK((*made)->flush() == Status::ok);
+  };
+  const Post trigger = [](nic::Nic& nic, const nic::RemoteCounter& away, const nic::RemoteCounter& here) {
+    nic::Completion done;
+    REQUIRE(nic.post_triggered(here, 1, nic::TriggeredOperation::notify(away, 1), &done));
+    CHECK(nic.wait(done) == Status::ok);
+  };
+  const std::pair<Post, std::string> cases[] = {{blocking, "an operation at node 0, which has not answered"},
+                                                {pair, "what a queue pair has posted to node 0, which has not answered"},
+                                                {trigger, "an operation that is still to be triggered"}};
+  for (const auto& [post, what] : cases) {
+    std::vector<nic::RemoteCounter> counters(2);
+    nic::SimNetworkOptions network;
+    network.lossy = true;
+    network.partitions.push_back({NodeId{0}, NodeId{1}, 5 * kMilli, 100 * kMilli});
+    const std::vector<std::string> lines = watched(
+        [&](SimSyncWorld& world, std::uint32_t node) {
+          nic::Nic& nic = *world.node(node).nic;
+          counters[node] = nic.counter_create().value();
+          CHECK(world.node(node).sync->barrier() == Status::ok);
+          world.pause(node, 10 * kMilli);
+          if (node == 1) {
+            post(nic, counters[0], counters[1]);
+            CHECK(nic.waits().empty());
+          } else {
+            CHECK(nic.notify(counters[1], 1) == Status::ok);
+          }
+        },
+        network);
+    REQUIRE(!lines.empty());
+    CHECK_MESSAGE(lines[0].starts_with("a thread of node 1 has waited 0.0 s for " + what), lines[0]);
+    CHECK(std::count_if(lines.begin(), lines.end(), [](const std::string& line) { return line.find("has waited") != std::string::npos; }) ==
+          1);
   }
 }
 
