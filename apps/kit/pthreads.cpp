@@ -253,14 +253,14 @@ void Pthreads::serve() {
       ProcessState::close();
       std::exit(request->status);
     }
-    StartAnswer* const answer = request->answer;
+    RequestAnswer* const answer = request->answer;
     if (request->what == ThreadRecord::What::change) {
       ProcessState::apply(*static_cast<const ProcessChange*>(request->argument));
     } else if (const int error = start_here(request); error != 0) {
       answer->error = error;
     }
     static_cast<void>(
-        error_of(objects().release(*key_of(&answer->given), detail::this_thread_id(), 1, 1, [] { return 0; }), "the start of a thread"));
+        error_of(objects().release(*key_of(&answer->given), detail::this_thread_id(), 1, 1, [] { return 0; }), "the answer to a request"));
   }
   SpinWatch::end();
   std::fflush(nullptr);
@@ -329,7 +329,7 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
     }
     *thread = reinterpret_cast<pthread_t>(record);
     const std::int32_t number = record->number;
-    const int error = node == kit_.node() ? start_here(record) : start_at(node, record);
+    const int error = node == kit_.node() ? start_here(record) : ask(node, record);
     if (error == 0) return 0;
     log_line(kLogError,
              "pthread_create(): thread %d cannot be started on node %d with a stack of %zu bytes: %s (see ulimit -u, and netvmrun "
@@ -341,8 +341,8 @@ int Pthreads::create(pthread_t* thread, const pthread_attr_t* attributes, void* 
   });
 }
 
-int Pthreads::start_at(int node, ThreadRecord* record) {
-  StartAnswer* answer = nullptr;
+int Pthreads::ask(int node, ThreadRecord* record) {
+  RequestAnswer* answer = nullptr;
   {
     const std::lock_guard guard(answers_mutex_);
     if (!answers_.empty()) {
@@ -353,12 +353,14 @@ int Pthreads::start_at(int node, ThreadRecord* record) {
   if (answer == nullptr) {
     void* const memory = Heap::allocate(kPageSize, kPageSize, true);
     if (memory == nullptr) return ENOMEM;
-    answer = new (memory) StartAnswer;
+    answer = new (memory) RequestAnswer;
   }
   record->answer = answer;
+  const bool starts = record->what == ThreadRecord::What::thread;
   post(node, record);
-  const sync::Waits::Scope named(sync().waits(), wait_for("thread's start", &answer->given));
-  static_cast<void>(error_of(objects().acquire(*key_of(&answer->given), detail::this_thread_id(), [] { return 0; }), "pthread_create()"));
+  const sync::Waits::Scope named(sync().waits(), wait_for(starts ? "thread's start" : "process change", &answer->given));
+  static_cast<void>(error_of(objects().acquire(*key_of(&answer->given), detail::this_thread_id(), [] { return 0; }),
+                             starts ? "pthread_create()" : "a change of the process"));
   const int error = answer->error;
   if (error != 0) answer->error = 0;
   const std::lock_guard guard(answers_mutex_);
@@ -369,14 +371,16 @@ int Pthreads::start_at(int node, ThreadRecord* record) {
 void Pthreads::change_all(ProcessChange* change, const std::function<bool()>& here) {
   const SharedGuard turn(*this, &control_->turn);
   if (!here()) return;
-  void* const memory = Heap::allocate(sizeof(ThreadRecord), kCacheLine, true);
-  if (memory == nullptr)
+  const auto no_room = [] {
     misuse("a change of the process", "no room to tell the other nodes: raise NETVM_ADDRESS_SPACE (netvmrun --address-space)");
+  };
+  void* const memory = Heap::allocate(sizeof(ThreadRecord), kCacheLine, true);
+  if (memory == nullptr) no_room();
   auto* const record = new (memory) ThreadRecord;
   record->what = ThreadRecord::What::change;
   record->argument = change;
   for (int node = 0; node < kit_.nodes(); ++node) {
-    if (node != kit_.node()) static_cast<void>(start_at(node, record));
+    if (node != kit_.node() && ask(node, record) != 0) no_room();
   }
   static_cast<void>(Heap::free(record));
 }

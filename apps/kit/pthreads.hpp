@@ -29,9 +29,9 @@
 
 namespace netvm::kit {
 
-/// How the start of a thread on another node went, for its creator, who waits for it: the record may be gone by then. In shared memory, on a page of its
-/// own that stays with the creator unless there is an error. Used again and again.
-struct StartAnswer {
+/// How a request to another node (the start of a thread, a change of the process) went, for who asked and waits for it: the record may be gone by then. In
+/// shared memory, on a page of its own that stays with who asks unless there is an error. Used again and again.
+struct RequestAnswer {
   std::int32_t error = 0;
   std::uint64_t given = 0;  // names the semaphore that says that it is there
 };
@@ -43,7 +43,7 @@ struct ThreadRecord {
   std::uint64_t magic = kMagic;
   What what = What::thread;
   std::int32_t status = 0;  // exit
-  StartAnswer* answer = nullptr;
+  RequestAnswer* answer = nullptr;
   void* (*function)(void*) = nullptr;
   void* argument = nullptr;
   void* result = nullptr;
@@ -109,7 +109,8 @@ class Pthreads {
   [[nodiscard]] sync::Wait wait_for(const char* what, const std::uint64_t* word) const;
   void post(int node, ThreadRecord* record);
   int start_here(ThreadRecord* record);
-  int start_at(int node, ThreadRecord* record);
+  /// Posts the request and waits until that node has carried it out. Returns its error, 0 if none.
+  int ask(int node, ThreadRecord* record);
   int choose_node(ThreadRecord* record, const Where& where);
   void thread_is_over(int node);
   static void* thread_body(void* birth);
@@ -123,7 +124,7 @@ class Pthreads {
   Mailbox* mailboxes_ = nullptr;
   ThreadRecord* main_record_ = nullptr;
   std::mutex answers_mutex_;
-  std::vector<StartAnswer*> answers_;  // that no thread of this node waits for
+  std::vector<RequestAnswer*> answers_;  // that no thread of this node waits for
   int argc_ = 0;
   char** argv_ = nullptr;
 };
