@@ -85,6 +85,7 @@ class RingProducer {
 class RingConsumer {
  public:
   RingConsumer() = default;
+  /// Begins at what has been published: an area has one consumer in its life, or one that publishes when it goes.
   RingConsumer(std::byte* area, std::size_t area_bytes);
 
   /// The oldest record, in place (valid until pop()), or an empty span if there is none.
