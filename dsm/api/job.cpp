@@ -72,12 +72,13 @@ std::string_view Job::protocol() const { return runtime_->settings.protocol; }
 
 void Job::barrier() {
   if (detail::inside_section()) throw Error("netvm: Job::barrier() inside of parallel(): use Thread::barrier() there");
-  runtime_->require(runtime_->sync->barrier(), "a barrier");
+  Runtime& rt = Runtime::current("Job::barrier()");
+  rt.require(rt.sync->barrier(), "a barrier");
 }
 
 void Job::run_parallel(const std::function<void(Thread&)>& f) {
   if (detail::inside_section()) throw Error("netvm: parallel() inside of parallel(): sections do not nest");
-  Runtime& rt = *runtime_;
+  Runtime& rt = Runtime::current("Job::parallel()");
   rt.sync->set_local_threads(static_cast<std::uint32_t>(rt.threads));
   std::mutex death_guard;
   std::exception_ptr death;
@@ -120,7 +121,8 @@ std::span<std::byte> bytes_at(void* value, std::size_t bytes) { return {static_c
 void Job::broadcast_bytes(void* value, std::size_t bytes, int root) {
   if (detail::inside_section()) throw Error("netvm: Job::broadcast() inside of parallel(): use Thread::broadcast() there");
   if (root < 0 || root >= nodes()) throw Error(fmt::format("netvm: broadcast() from node {} of {}", root, nodes()));
-  runtime_->require(runtime_->sync->broadcast(NodeId{static_cast<std::uint32_t>(root)}, bytes_at(value, bytes)), "a broadcast");
+  Runtime& rt = Runtime::current("Job::broadcast()");
+  rt.require(rt.sync->broadcast(NodeId{static_cast<std::uint32_t>(root)}, bytes_at(value, bytes)), "a broadcast");
 }
 
 void Thread::must_not_owe(const char* what) const {

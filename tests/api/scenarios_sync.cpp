@@ -1,8 +1,13 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <numeric>
 #include <stop_token>
+#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -230,6 +235,35 @@ void split_barriers_and_broadcasts(Job& job) {
   EXPECT(job.broadcast(job.node() * 10, job.nodes() - 1) == (job.nodes() - 1) * 10);
 }
 
+/// A child made by fork() is no node: what all nodes call together, it may not; its parent's job does not notice.
+void forked_child(Job& job) {
+  auto* words = job.allocate_all<std::int64_t>(1, {.placement = Placement::at(0)});
+  job.barrier();
+  if (job.node() == 0) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto refused = [](const std::function<void()>& call) {
+        try {
+          call();
+        } catch (const Error& error) {
+          return std::string_view(error.what()).find("a child made by fork() has none") != std::string_view::npos;
+        }
+        return false;
+      };
+      alarm(20);
+      const bool right = refused([&] { job.barrier(); }) && refused([&] { (void)job.broadcast(1, 0); }) &&
+                         refused([&] { job.parallel([](Thread& /*me*/) {}); }) && refused([&] { (void)job.allocate_all<int>(1); });
+      _exit(right ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    words[0] = 1;
+  }
+  job.barrier();
+  EXPECT(words[0] == 1);
+  job.barrier();
+}
+
 }  // namespace
 
 std::vector<Scenario> sync_scenarios() {
@@ -239,7 +273,8 @@ std::vector<Scenario> sync_scenarios() {
           {"misuse_is_reported", misuse_is_reported},
           {"waits_can_be_ended", waits_can_be_ended},
           {"barriers_and_reductions", barriers_and_reductions},
-          {"split_barriers_and_broadcasts", split_barriers_and_broadcasts}};
+          {"split_barriers_and_broadcasts", split_barriers_and_broadcasts},
+          {"forked_child", forked_child}};
 }
 
 }  // namespace netvm::test
