@@ -1,6 +1,7 @@
 // Objects: what the death of a node means to them. Who has a token notes the deaths that its state does not know of; when the locks have recovered, a mender of each
 // node takes the token of every object that threads of its node wait for, and tells those for whom nothing will come.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "runtime/check.hpp"
@@ -150,8 +151,14 @@ void Objects::mend(Object& object) {
   note_deaths(object);
   ObjectState& state = object.state;
   Woken woken;
+  const bool was_broken = state.broken;
   std::vector<std::uint64_t> told = never_woken(state);
+  std::set<NodeId> others;  // whose menders may have looked before it was broken
   if (state.broken) {
+    if (!was_broken) {
+      for (const QueuedWaiter& waiter : state.queue) others.insert(waiter.node);
+      others.erase(nic_.node());
+    }
     state.queue.remove_if([&](const QueuedWaiter& waiter) {
       if (waiter.node == nic_.node()) told.push_back(waiter.id);
       return waiter.node == nic_.node();
@@ -163,6 +170,7 @@ void Objects::mend(Object& object) {
   }
   leave(object, kMender, woken, state.kind == ObjectKind::rwlock ? state.phase : kOnceNotDone);
   for (const std::uint64_t id : told) tell_lost(id);
+  for (const NodeId node : others) nic_.send(node, nic::MessageKind::sync_wake, encode_wake(object.id(), 0, {}));
 }
 
 void Objects::close() { menders_.close(); }

@@ -434,6 +434,7 @@ void Objects::apply(Grant& grant) {
 void Objects::on_message(NodeId from, std::span<const std::byte> body) noexcept {
   const auto message = decode_wake(body);
   bool woke = false;
+  if (message && message->waiters.empty()) return mend();
   if (message) {
     const auto grant = std::make_shared<Grant>(nic_.env(), message->object, from, message->payload);
     for (const std::uint64_t id : message->waiters) woke = wake_local(id, message->value, grant) || woke;

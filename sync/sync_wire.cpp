@@ -86,7 +86,8 @@ std::optional<WakeMessage> decode_wake(std::span<const std::byte> body) {
   if (body.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, body.data(), sizeof header);
   const std::span<const std::byte> rest = body.subspan(sizeof header);
-  if (header.reserved != 0 || header.waiters == 0 || header.waiters > rest.size() / sizeof(std::uint64_t)) return std::nullopt;
+  if (header.reserved != 0 || header.waiters > rest.size() / sizeof(std::uint64_t)) return std::nullopt;
+  if (header.waiters == 0 && !rest.empty()) return std::nullopt;
   WakeMessage message;
   message.object = SyncId{header.object};
   if (!message.object.is_object()) return std::nullopt;

@@ -1,7 +1,8 @@
 // The messages of sync/: bodies of MessageKind::sync_lock, sync_wake and sync_collective. Little-endian, validated once, in decode.
 //
 //   lock         LockHeader (24 bytes), then `cargo_bytes` of what the token carries or of what goes along with a request, then the coherence payload
-//   wake         WakeHeader (24 bytes), then the waiters' numbers (8 bytes each), then the coherence payload
+//   wake         WakeHeader (24 bytes), then the waiters' numbers (8 bytes each), then the coherence payload. No waiters: a death has broken the object after
+//                the receiver may have looked, and threads of it wait there
 //   collective   CollectiveHeader (40 bytes), then `value_bytes` of value, then the coherence payload
 #pragma once
 

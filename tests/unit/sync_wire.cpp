@@ -49,7 +49,10 @@ TEST_CASE("wake-ups survive the wire; those of nobody, of a mutex, or cut short 
   CHECK(message->value == 5);
   CHECK(message->waiters == waiters);
   CHECK(std::ranges::equal(message->payload, payload));
-  CHECK_FALSE(decode_wake(encode_wake(object, 5, {})).has_value());
+  Bytes look_again = encode_wake(object, 0, {});
+  CHECK(decode_wake(look_again).has_value());
+  look_again.push_back(std::byte{});
+  CHECK_FALSE(decode_wake(look_again).has_value());
   CHECK_FALSE(decode_wake(encode_wake(SyncId{0x1234}, 5, waiters)).has_value());
 }
 
