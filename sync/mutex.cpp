@@ -397,6 +397,12 @@ void Mutexes::fail_waiters(LockState& state, Status status) {
       failed.back()->status = status;
       set_state(*failed.back(), State::failed);
     }
+    LockWaiter* const prober = state.extra == nullptr ? nullptr : state.extra->prober;
+    if (prober != nullptr && prober->state.load(std::memory_order_relaxed) != State::failed) {  // relaxed: under the guard
+      prober->status = status;
+      set_state(*prober, State::failed);
+      failed.push_back(prober);
+    }
   }
   for (LockWaiter* waiter : failed) waiter->announce(nic_.env());
 }

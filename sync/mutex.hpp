@@ -152,10 +152,11 @@ class Mutexes final : public nic::MessageHandler {
   [[nodiscard]] bool is_of_before(std::uint64_t tail) const {
     return tail != 0 && tail <= nic_.nodes() && gate_.is_long_dead(NodeId{static_cast<std::uint32_t>(tail - 1)});
   }
-  [[nodiscard]] static std::uint64_t epoch_of_lost(std::uint64_t tail) { return tail == 0 ? kLostEpochs : tail & ~kLostTail; }
+  // Of one that nobody alive knows: each death before may have ended a life of it.
+  [[nodiscard]] std::uint64_t epoch_of_lost(std::uint64_t tail) const { return tail == 0 ? gate_.deaths() * kLostEpochs : tail & ~kLostTail; }
   // Its tail says so, or nobody knows better: then it says so from now on.
   void found_lost(LockState& state, const LockSlot& slot, std::uint64_t tail);
-  // Its token died with a node: all who wait are told.
+  // Its token died with a node, which left it with at most this epoch: all who wait are told.
   void mark_lost(LockState& state, std::uint64_t epoch);
   // The token is here (first of all nodes, or with a payload): the first waiter holds, or a task looks after it.
   void token_arrived(LockState& state, std::unique_lock<SpinLock>& guard);
@@ -183,6 +184,8 @@ class Mutexes final : public nic::MessageHandler {
   Result<bool> try_remote(LockState& state, std::uint64_t who);
   // Asks the queue's last node; true if the mutex was free there.
   bool probe(LockState& state, LockWaiter* prober, NodeId last);
+  // Nobody probes any more; until then what fails the waiters fails the prober, too. Under its guard.
+  void end_probe(LockState& state);
   bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status);
 
   // Questions to all nodes about some memory: mutex_freed.cpp.

@@ -53,8 +53,12 @@ Result<bool> Mutexes::try_to_place(const MemoryRange& memory, const HomeRule& ru
     tails.insert(tails.end(), census_.tails.begin(), census_.tails.end());
     placed.number = census_.number;
   }
-  // Last counts who has the token: of a lock that was recovered just now not all know.
-  std::stable_partition(tails.begin(), tails.end(), [](const LockTail& lock) { return (lock.tail & kLostTail) != 0; });
+  // Last counts who has the token: of a lock that was recovered just now not all know. Of those that are lost, the highest epoch.
+  std::sort(tails.begin(), tails.end(), [](const LockTail& a, const LockTail& b) {
+    const bool a_lost = (a.tail & kLostTail) != 0;
+    const bool b_lost = (b.tail & kLostTail) != 0;
+    return a_lost != b_lost ? a_lost : a.tail < b.tail;
+  });
   const bool stands_still = used && !*used;
   const bool inside = stands_still && gate_.enter_after(*deaths);
   Status written = Status::ok;

@@ -65,7 +65,7 @@ Result<RecoveryPlan> Mutexes::decide(const std::map<NodeId, std::vector<LockRepo
   std::map<std::uint64_t, std::uint64_t> tails;
   if (const Status status = directory_.read_tails(&tails); !ok(status)) return status;
   const auto kept_before = [&](std::uint64_t offset) { return !directory_.has_moved(offset) || tails.contains(offset); };
-  RecoveryPlan plan = plan_recovery(reports, tails, kept_before);
+  RecoveryPlan plan = plan_recovery(reports, tails, kept_before, gate_.deaths());
   NETVM_CHECK(!plan.conflict, "the mutex at offset %#llx is at two nodes at once", printable(plan.conflict.value_or(0)));
   {
     const Guard guard(census_.guard);
@@ -106,8 +106,9 @@ void Mutexes::resume() {
 
 void Mutexes::found_lost(LockState& state, const LockSlot& slot, std::uint64_t tail) {
   // Of which this node made itself the tail: fails only where the keeper dies, too, or the job ends.
-  if (tail == 0) (void)directory_.write_tail(slot, kLostTail | epoch_of_lost(tail));
-  mark_lost(state, epoch_of_lost(tail));
+  const std::uint64_t epoch = epoch_of_lost(tail);
+  if (tail == 0) (void)directory_.write_tail(slot, kLostTail | epoch);
+  mark_lost(state, epoch);
 }
 
 void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
@@ -115,9 +116,9 @@ void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
   {
     const Guard guard(state.guard);
     NETVM_CHECK(state.token != Token::here, "the mutex at offset %#llx is lost, and here", printable(state.offset));
-    state.lost = true;
-    state.epoch = std::max(state.epoch, epoch);
-    epoch = state.epoch;
+    // A node that knew sooner may have recovered it meanwhile, and told this one: then it lives, and only who waits is told of the death.
+    state.lost = epoch >= state.epoch;
+    if (state.lost) state.epoch = epoch;
     if (state.has_successor) successor = state.successor.id();
     state.has_successor = false;
     trim(state);
@@ -131,12 +132,15 @@ void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
 
 void Mutexes::handle_lost(LockState& state, const LockMessage& message) {
   Guard guard(state.guard);
+  // The second answer to one who asked twice (try_lock): a thread of this node may recover the lock by now.
+  const bool asks = state.asked || (state.extra != nullptr && state.extra->prober != nullptr);
+  if (state.token != Token::requested || !asks) return;
   if (message.epoch >= state.epoch) {
     guard.unlock();
     return mark_lost(state, message.epoch);
   }
   // It has been recovered since: who asked asks anew.
-  if (state.token != Token::requested || !state.asked) return;
+  if (!state.asked) return;
   state.asked = false;
   end_line(state);
   elect_or_forget(state, guard);
@@ -164,6 +168,7 @@ Result<bool> Mutexes::recover(LockState& state, std::uint64_t who) {
     const Result<std::uint64_t> tail = slot ? directory_.revive_tail(*slot) : Result<std::uint64_t>(slot.status());
     const Result<bool> recovered = tail ? hold_recovered(state, *tail, who) : Result<bool>(tail.status());
     if (!recovered) {
+      if (recovered.status() == Status::cancelled) ended_.store(true);  // others may have found this node in the tail
       {
         const Guard guard(state.guard);
         state.lost = true;

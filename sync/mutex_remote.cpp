@@ -78,11 +78,19 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   LockWaiter* waiter = pool_.take(who);
   Status status = Status::ok;
   bool got = false;
-  if (probe(state, waiter, last) && gate_.enter_for(state.offset)) {
+  const bool is_free = probe(state, waiter, last);
+  const bool inside = is_free && gate_.enter_for(state.offset);
+  Guard guard(state.guard);
+  end_probe(state);
+  if (waiter->state.load(std::memory_order_relaxed) == State::failed) {  // relaxed: under the guard
+    // The lock was lost meanwhile: the token, if there is one again, is not for this thread to ask for.
+    guard.unlock();
+    if (inside) gate_.leave();
+    status = waiter->status;
+  } else if (inside) {
+    guard.unlock();
     got = claim_behind(state, waiter, last, &status);
   } else {
-    Guard guard(state.guard);
-    if (state.lost) status = Status::owner_dead;
     elect_or_forget(state, guard);
   }
   pool_.give_back(waiter);
@@ -103,11 +111,14 @@ bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
     });
   }
   guard.lock();
-  state.extra->prober = nullptr;  // cancelled: a late answer finds nobody
-  trim(state);
   if (prober->state.load(std::memory_order_relaxed) != State::answered) return false;  // relaxed: under the guard
   prober->state.store(State::waiting, std::memory_order_relaxed);                      // relaxed: under the guard
   return prober->answer_free;
+}
+
+void Mutexes::end_probe(LockState& state) {
+  state.extra->prober = nullptr;  // a late answer finds nobody
+  trim(state);
 }
 
 // The gate was entered; it is left here.
@@ -134,11 +145,16 @@ bool Mutexes::claim_behind(LockState& state, LockWaiter* waiter, NodeId last, St
   gate_.leave();
   (void)probe(state, waiter, last);
   guard.lock();
+  end_probe(state);
   switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
     case State::granted:
       return true;
     case State::failed:
       *status = waiter->status;
+      return false;
+    case State::elected:  // the request met a lock that had been lost, and recovered since
+      state.remove(waiter);
+      elect_or_forget(state, guard);
       return false;
     default:
       state.remove(waiter);
@@ -202,6 +218,8 @@ void Mutexes::handle_request(LockState& state, NodeId from, const LockMessage& m
     guard.unlock();
     return nic_.send(from, nic::MessageKind::sync_lock, encode_lock(LockMessageType::lost, message.offset, epoch));
   }
+  // This node gave up at a home that has died, where its swap had happened all the same: who found it there asks anew after the round.
+  if (state.token == Token::absent && !gate_.deaths_if_open()) return;
   NETVM_CHECK(!state.has_successor && state.token != Token::absent,
               "node %u asks this node for the mutex at offset %#llx, which %s: two nodes think they follow this one", from.value,
               printable(state.offset), state.has_successor ? "has a successor already" : "is not here");

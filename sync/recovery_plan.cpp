@@ -42,7 +42,7 @@ std::vector<NodeId> order_of(const Lock& lock) {
 }  // namespace
 
 RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& reports, const std::map<std::uint64_t, std::uint64_t>& tails,
-                           const std::function<bool(std::uint64_t)>& kept_before) {
+                           const std::function<bool(std::uint64_t)>& kept_before, std::uint32_t deaths) {
   RecoveryPlan plan;
   std::map<std::uint64_t, Lock> locks;
   for (const auto& [offset, tail] : tails) {
@@ -73,7 +73,7 @@ RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& repo
     if (!lock.used && kept_before(offset)) continue;
     const bool recovered = lock.holder && lock.holder_epoch > lock.lost_epoch;  // some have not heard of it
     if (!lock.holder || (lock.lost && !recovered)) {
-      const std::uint64_t epoch = lock.lost ? lock.epoch : lock.epoch + kLostEpochs;
+      const std::uint64_t epoch = lock.lost ? lock.epoch : std::max(lock.epoch + kLostEpochs, deaths * kLostEpochs);
       plan.tails[offset] = kLostTail | epoch;
       for (const NodeId node : lock.known_to) plan.verdicts[node].push_back({offset, epoch, {}, LockVerdict::Fate::lost});
       continue;

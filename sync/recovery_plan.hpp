@@ -45,9 +45,10 @@ struct RecoveryPlan {
 };
 
 /// `reports`: by survivor, each lock at most once. `tails`: of the locks that this keeper kept before, those that are not 0. `kept_before`: whether it
-/// kept the lock with that offset before; of one that it did not, nobody knows whether the dead had used it.
+/// kept the lock with that offset before; of one that it did not, nobody knows whether the dead had used it. `deaths`: so many nodes have died in all; each may
+/// have ended a life of the lock of which no survivor knows.
 [[nodiscard]] RecoveryPlan plan_recovery(const std::map<NodeId, std::vector<LockReport>>& reports,
                                          const std::map<std::uint64_t, std::uint64_t>& tails,
-                                         const std::function<bool(std::uint64_t)>& kept_before);
+                                         const std::function<bool(std::uint64_t)>& kept_before, std::uint32_t deaths = 1);
 
 }  // namespace netvm::sync

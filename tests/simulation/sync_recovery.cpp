@@ -1,5 +1,5 @@
 // pitfall 13: nodes that die at any moment among others that contend for mutexes. The survivors exclude each other, nobody waits for ever, a mutex whose token
-// died is refused to all of them for ever, and one whose token a survivor had goes on.
+// died is refused to all of them until one of them recovers it, and one whose token a survivor had goes on.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -85,7 +85,7 @@ class Mortals {
     CHECK_FALSE(guarded.inside.has_value());
     CHECK_FALSE(guarded.must_end);
     CHECK_FALSE(guarded.had_ended);
-    CHECK(sync.epoch_of(kLock + which) >= guarded.epoch);
+    CHECK(sync.epoch_of(kLock + which) >= guarded.epoch);  // of all lives
     if (!guarded.known.empty()) CHECK(world_.node(node).hook->covers(guarded.known));
     guarded.epoch = sync.epoch_of(kLock + which);
     guarded.inside = node;
@@ -97,6 +97,15 @@ class Mortals {
     guarded.inside.reset();
     CHECK(sync.unlock(kLock + which, who) == Status::ok);
     return dead_[node] ? Status::cancelled : Status::ok;
+  }
+
+  /// A thread has recovered it: what was written under it before, it need not know.
+  void revived(std::size_t which) {
+    Guarded& guarded = locks_[which];
+    CHECK((!guarded.inside || dead_[*guarded.inside]));
+    guarded.inside.reset();
+    guarded.known.clear();
+    guarded.must_end = guarded.had_ended = false;
   }
 
  private:
@@ -191,6 +200,77 @@ TEST_CASE("pitfall 13: nodes die at any moment; the others exclude each other, g
     total.ended += outcome.ended;
   });
   MESSAGE(total.lived, " mutexes went on, ", total.ended, " ended with a node");
+}
+
+/// Who is told that a mutex is lost recovers it, while two nodes die soon after each other. How often that was done.
+std::uint64_t run_recoveries(std::uint64_t seed) {
+  SplitMix64 random(mix64(seed ^ 0x4ec0));
+  const SyncWorldOptions options = some_options(random);
+  const std::size_t locks = 1 + random.below(3);
+  Mortals mortals(seed, options, locks);
+  SimSyncWorld& world = mortals.world();
+  const auto first = static_cast<std::uint32_t>(random.below(options.nodes));
+  const std::uint32_t second = (first + 1 + static_cast<std::uint32_t>(random.below(options.nodes - 1))) % options.nodes;
+  std::uint32_t watcher = 0;
+  while (watcher == first || watcher == second) ++watcher;
+  const Nanos when = static_cast<Nanos>(random.below(400)) * kMicro / 2;
+  const Nanos between = static_cast<Nanos>(random.below(600)) * kMicro;
+  world.start(watcher, 80, [&] {
+    world.pause(watcher, when);
+    mortals.kill(first);
+    world.pause(watcher, between);
+    mortals.kill(second);
+  });
+  std::uint64_t recovered = 0;
+  world.start_all([&](std::uint32_t node, std::uint32_t local) {
+    SplitMix64 mine(mix64(seed) + node * 100 + local);
+    const std::uint64_t who = local + 1;
+    sync::Sync& sync = *world.node(node).sync;
+    const auto use = [&](std::size_t which, Nanos stay, Nanos deadline) {
+      Status status = Status::timeout;
+      if (mine.below(4) == 0) {
+        const Result<bool> got = sync.try_lock(kLock + which, who);
+        if (!got) status = got.status();
+        if (got && *got) status = Status::ok;
+      } else {
+        status = sync.lock(kLock + which, who, deadline);
+      }
+      if (mortals.is_dead(node)) return;
+      if (status == Status::owner_dead) {
+        if (mine.below(3) == 0) world.pause(node, static_cast<Nanos>(mine.below(60)) * kMicro);
+        const Result<bool> mended = sync.recover(kLock + which, who);
+        if (mortals.is_dead(node)) return;
+        REQUIRE(mended.has_value());
+        if (!*mended) return;
+        ++recovered;
+        mortals.revived(which);
+        status = Status::ok;
+      }
+      if (status == Status::ok) status = mortals.enter_and_leave(node, who, which, stay);
+      CHECK((status == Status::ok || status == Status::timeout || status == Status::cancelled));
+    };
+    for (int round = 0; round < 30 && !mortals.is_dead(node); ++round) {
+      const Nanos deadline = mine.below(4) == 0 ? world.env(node).now() + static_cast<Nanos>(mine.below(50)) * kMicro : kForever;
+      use(mine.below(locks), static_cast<Nanos>(mine.below(4)) * 5 * kMicro, deadline);
+      if (mine.below(3) == 0) world.pause(node, static_cast<Nanos>(mine.below(20)) * kMicro);
+    }
+    // When all is told, and recovered: nobody takes a mutex for lost that lives.
+    if (!mortals.is_dead(node)) world.pause(node, 5 * kMilli);
+    for (std::size_t which = 0; which < locks && !mortals.is_dead(node); ++which) use(which, 0, kForever);
+    if (!mortals.is_dead(node)) world.pause(node, 5 * kMilli);
+    for (std::size_t which = 0; which < locks && !mortals.is_dead(node); ++which) CHECK(mortals.visit(node, who, which, 0, kForever) == Status::ok);
+  });
+  const Simulator::Report report = world.run();
+  REQUIRE_MESSAGE(report.end == Simulator::End::all_done, report.text);
+  CHECK_FALSE(world.hooks_broken());
+  return recovered;
+}
+
+TEST_CASE("a mutex that was recovered lives for all, whatever they heard of a death before or after, and whoever dies next") {
+  std::uint64_t recovered = 0;
+  for_each_seed(100, [&](std::uint64_t seed) { recovered += run_recoveries(seed); });
+  MESSAGE(recovered, " mutexes recovered");
+  CHECK(recovered > 0);
 }
 
 /// Node 0 holds; 1, 2 and 3 queue up behind it in this order; `victim` dies; then node 0 unlocks. Who got it, in order.
