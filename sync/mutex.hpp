@@ -153,7 +153,9 @@ class Mutexes final : public nic::MessageHandler {
     return tail != 0 && tail <= nic_.nodes() && gate_.is_long_dead(NodeId{static_cast<std::uint32_t>(tail - 1)});
   }
   // Of one that nobody alive knows: each death before may have ended a life of it.
-  [[nodiscard]] std::uint64_t epoch_of_lost(std::uint64_t tail) const { return tail == 0 ? gate_.deaths() * kLostEpochs : tail & ~kLostTail; }
+  [[nodiscard]] std::uint64_t epoch_of_lost(std::uint64_t tail) const {
+    return tail == 0 ? gate_.deaths() * kLostEpochs : tail & ~kLostTail;
+  }
   // Its tail says so, or nobody knows better: then it says so from now on.
   void found_lost(LockState& state, const LockSlot& slot, std::uint64_t tail);
   // Its token died with a node, which left it with at most this epoch: all who wait are told.
