@@ -50,6 +50,8 @@ TEST_CASE("recovery: without a token a lock that was used is lost, and all who k
   CHECK(plan.tails.at(kLock) == (kLostTail | (9 + kLostEpochs)));
   // Nobody but the table knows it.
   CHECK(plan_recovery({}, {{kLock, 2}}, kAll).tails.at(kLock) == (kLostTail | kLostEpochs));
+  // The death before may have ended a life of it, too.
+  CHECK(plan_recovery({}, {{kLock, 2}}, kAll, 2).tails.at(kLock) == (kLostTail | (2 * kLostEpochs)));
 }
 
 TEST_CASE("recovery: a lock that is lost stays lost, with its epoch") {
