@@ -199,9 +199,13 @@ constexpr std::array kInfos{
                 "On which nodes the threads of a pthreads program run (netvm-cc): cyclic, one node after the other; block or block:N, N "
                 "threads (as "
                 "--threads says) to a node, then the next; or a list of nodes that are taken in turn, such as 0,1,1,3."},
-    SettingInfo{"NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
-                "How long a thread spins before it sleeps, counted anew whenever it was of use to another node; up to 8 times as long after "
-                "sleeps that this would have spared. auto is 0 where the application threads of this host's nodes outnumber its cores, and else 200."},
+    SettingInfo{
+        "NETVM_SPIN", "--spin", "auto|MICROSECONDS", "auto",
+        "How long a thread spins before it sleeps, counted anew whenever it was of use to another node; up to 8 times as long after "
+        "sleeps that this would have spared. auto is 0 where the application threads of this host's nodes outnumber its cores, and else "
+        "200. "
+        "Give 0 where other programs compute on the same cores: who spins there is served last, and auto knows of the job's own threads "
+        "only."},
     SettingInfo{"NETVM_BIND", "--bind", "on|off", "on",
                 "Bind each application thread and each engine to a core of its own, where there are enough cores for all of them."},
     SettingInfo{"NETVM_START_TIMEOUT", "--start-timeout", "SECONDS", "30",
@@ -215,7 +219,8 @@ constexpr std::array kInfos{
         "Over a network that may lose packets: how long another node may be silent while an answer is due before it is given up, from "
         "1 to 86400."},
     SettingInfo{"NETVM_WATCHDOG", "--watchdog", "SECONDS", "0",
-                "Report waits for a mutex, another synchronisation object or an event counter that last longer than that: who waits for "
+                "Report waits for a mutex, another synchronisation object, an event counter or another node's answer that last longer than "
+                "that: who waits for "
                 "what, who holds it or how it stands, and whether waits for mutexes form a circle (of others nobody can say who will end "
                 "them); and "
                 "threads that spin on a variable which its protocol may never show them changed. 0: never."},
