@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace netvm::dsm {
 
@@ -17,7 +18,7 @@ void AllocationHome::handle(NodeId from, const AllocationMessage& message) {
       return usage(from, message);
     case AllocationKind::quiesced:
     case AllocationKind::detached:
-      return step_done(message);
+      return step_done(from, message);
     default:
       return;
   }
@@ -30,8 +31,14 @@ void AllocationHome::reply(NodeId to, const AllocationMessage& request, Allocati
 }
 
 void AllocationHome::allocate(NodeId from, const AllocationMessage& message) {
-  const Result<Allocation> result = allocator_.allocate(message.request);
+  if (dead_.contains(from)) return;  // it waited for room
+  const AllocRequest& request = message.request;
   AllocationMessage answer;
+  if (request.placement == Placement::at_node && request.dead.contains(NodeId{request.home})) {
+    answer.status = Status::invalid;
+    return reply(from, message, answer, "placement at node " + std::to_string(request.home) + ": that node has died");
+  }
+  const Result<Allocation> result = allocator_.allocate(request);
   if (result) {
     answer.offset = result->offset;
     answer.extent = result->extent;
@@ -74,25 +81,45 @@ void AllocationHome::usage(NodeId from, const AllocationMessage& message) {
 
 void AllocationHome::begin_step(Retirement& retirement, AllocationKind step) {
   retirement.step = step;
-  retirement.awaited = nic_.nodes();
   AllocationMessage order;
   order.kind = step;
   order.extent = retirement.extent;
   const std::vector<std::byte> wire = encode(order);
-  for (std::uint32_t node = 0; node < nic_.nodes(); ++node) nic_.send(NodeId{node}, nic::MessageKind::dsm_allocator, wire);
+  for (std::uint32_t node = 0; node < nic_.nodes(); ++node) {
+    if (!dead_.contains(NodeId{node})) retirement.awaited.add(NodeId{node});
+  }
+  retirement.awaited.for_each([&](NodeId node) { nic_.send(node, nic::MessageKind::dsm_allocator, wire); });
 }
 
-void AllocationHome::step_done(const AllocationMessage& message) {
+void AllocationHome::step_done(NodeId from, const AllocationMessage& message) {
   const auto it = retirements_.find(message.extent.serial);
   if (it == retirements_.end()) return;
   Retirement& retirement = it->second;
   const auto expected = retirement.step == AllocationKind::quiesce ? AllocationKind::quiesced : AllocationKind::detached;
-  if (message.kind != expected || --retirement.awaited != 0) return;
+  if (message.kind != expected) return;
+  retirement.awaited.remove(from);
+  go_on(it);
+}
+
+void AllocationHome::go_on(std::map<std::uint64_t, Retirement>::iterator it) {
+  Retirement& retirement = it->second;
+  if (!retirement.awaited.empty()) return;
   if (retirement.step == AllocationKind::quiesce) return begin_step(retirement, AllocationKind::detach);
   const Status status = allocator_.finish_retirement(retirement.extent.serial);
   NETVM_CHECK(ok(status), "an extent was retired twice");
   retirements_.erase(it);
   for (const Waiting& waiting : std::exchange(waiting_, {})) allocate(waiting.from, waiting.message);
+}
+
+void AllocationHome::declare_dead(NodeId node) {
+  dead_.add(node);
+  std::vector<std::uint64_t> held_up;
+  for (auto& [serial, retirement] : retirements_) {
+    if (!retirement.awaited.contains(node)) continue;
+    retirement.awaited.remove(node);
+    held_up.push_back(serial);
+  }
+  for (const std::uint64_t serial : held_up) go_on(retirements_.find(serial));
 }
 
 }  // namespace netvm::dsm

@@ -5,6 +5,7 @@
 //             messages on their way have arrived, changes not flushed yet never will be (else they would land in a home's frame that was dropped already)
 //   detach    every node drops rights, state and frames of the pages
 //   then the pages are free. Allocations that found no room meanwhile are tried again.
+// Of a node that has died nothing is awaited, and nothing is allocated for it.
 // Threads: message handlers of node 0 only, which run one at a time. Never blocks.
 #pragma once
 
@@ -14,6 +15,7 @@
 
 #include "dsm/allocation_wire.hpp"
 #include "dsm/allocator.hpp"
+#include "dsm/node_set.hpp"
 #include "nic/nic.hpp"
 
 namespace netvm::dsm {
@@ -23,12 +25,13 @@ class AllocationHome {
   AllocationHome(PageRange shared, nic::Nic& nic) : allocator_(shared), nic_(nic) {}
 
   void handle(NodeId from, const AllocationMessage& message);
+  void declare_dead(NodeId node);
 
  private:
   struct Retirement {
     Extent extent;
     AllocationKind step = AllocationKind::quiesce;
-    std::uint32_t awaited = 0;  // answers to this step
+    NodeSet awaited;  // to answer this step
   };
   struct Waiting {
     NodeId from;
@@ -39,12 +42,14 @@ class AllocationHome {
   void free(NodeId from, const AllocationMessage& message);
   void describe(NodeId from, const AllocationMessage& message);
   void usage(NodeId from, const AllocationMessage& message);
-  void step_done(const AllocationMessage& message);
+  void step_done(NodeId from, const AllocationMessage& message);
+  void go_on(std::map<std::uint64_t, Retirement>::iterator retirement);
   void begin_step(Retirement& retirement, AllocationKind step);
   void reply(NodeId to, const AllocationMessage& request, AllocationMessage answer, std::string_view text = {});
 
   Allocator allocator_;
   nic::Nic& nic_;
+  DeadNodes dead_;
   std::map<std::uint64_t, Retirement> retirements_;  // by serial
   std::deque<Waiting> waiting_;                      // allocations that wait for a retirement
 };

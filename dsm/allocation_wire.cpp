@@ -17,7 +17,8 @@ namespace {
 
 bool valid(const AllocRequest& request, std::uint32_t nodes) {
   return request.requester < nodes && request.home < nodes && request.protocol < protocols().size() &&
-         request.placement <= Placement::at_node && request.unit_shift <= kMaxUnitShift && request.name.back() == '\0';
+         request.placement <= Placement::at_node && request.unit_shift <= kMaxUnitShift && request.name.back() == '\0' &&
+         request.dead.fits(nodes);
 }
 
 bool valid(const Extent& extent, std::uint32_t nodes, PageRange shared) {
@@ -26,7 +27,8 @@ bool valid(const Extent& extent, std::uint32_t nodes, PageRange shared) {
   const bool inside = shared.contains(extent.pages.first) && extent.pages.count <= shared.end() - first;
   return inside && extent.owner < nodes && extent.home < nodes && extent.protocol < protocols().size() &&
          extent.placement <= Placement::at_node && extent.slot_bytes <= Allocator::kMaxSlot && extent.unit_shift <= kMaxUnitShift &&
-         first % extent.unit_pages() == 0 && extent.pages.count % extent.unit_pages() == 0 && extent.name.back() == '\0';
+         first % extent.unit_pages() == 0 && extent.pages.count % extent.unit_pages() == 0 && extent.name.back() == '\0' &&
+         extent.dead.fits(nodes);
 }
 
 }  // namespace
@@ -35,8 +37,8 @@ bool decode(std::span<const std::byte> wire, std::uint32_t nodes, PageRange shar
   if (wire.size() < sizeof(AllocationMessage)) return false;
   AllocationMessage decoded;
   std::memcpy(static_cast<void*>(&decoded), wire.data(), sizeof(decoded));
-  const bool kinds =
-      decoded.kind >= AllocationKind::allocate && decoded.kind <= AllocationKind::drained && decoded.status <= Status::invalid;
+  const bool kinds = decoded.kind >= AllocationKind::allocate && decoded.kind <= AllocationKind::died && decoded.status <= Status::invalid;
+  if (decoded.kind == AllocationKind::died && decoded.id >= nodes) return false;
   if (!kinds || !valid(decoded.request, nodes) || !valid(decoded.extent, nodes, shared)) return false;
   *message = decoded;
   const auto rest = wire.subspan(sizeof(AllocationMessage));

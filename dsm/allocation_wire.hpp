@@ -14,7 +14,7 @@
 namespace netvm::dsm {
 
 enum class AllocationKind : std::uint8_t {
-  // to node 0, answered by `reply` with the same id
+  // to node 0, answered by `reply` with the same id; describe to any node, when node 0 is dead
   allocate = 1,
   free,
   describe,
@@ -28,16 +28,20 @@ enum class AllocationKind : std::uint8_t {
   // between any two nodes: whoever gets `drain` has handled everything that its sender sent before
   drain,
   drained,
+  // to any node, answered by `reply`: the home of the page at `offset`, as far as it is known there
+  home,
+  // a node to itself, in the order of its messages: node `id` has died
+  died,
 };
 
 struct AllocationMessage {
   AllocationKind kind{};
   Status status = Status::ok;
-  std::uint8_t found = 0;  // reply to describe: `extent` is valid
+  std::uint8_t found = 0;  // reply to describe: `extent` is valid; to home: `used` is
   std::uint8_t reserved = 0;
-  std::uint32_t id = 0;         // of a request
-  std::uint64_t offset = 0;     // allocate's reply, free; describe: the page
-  std::uint64_t used = 0;       // usage's reply
+  std::uint32_t id = 0;         // of a request; died: the node
+  std::uint64_t offset = 0;     // allocate's reply, free; describe, home: the page
+  std::uint64_t used = 0;       // usage's reply; home's: the node
   std::uint64_t available = 0;  // usage's reply
   AllocRequest request;
   Extent extent;

@@ -27,10 +27,12 @@ std::uint32_t Allocator::slot_for(std::uint64_t bytes, std::uint64_t alignment) 
 Allocator::SlabKey Allocator::key_of(const AllocRequest& request, std::uint32_t slot_bytes) {
   const bool own = request.placement == Placement::first_touch;
   const bool fixed = request.placement == Placement::at_node;
-  return {slot_bytes, own ? request.requester : 0, fixed ? request.home : 0, request.protocol, request.placement};
+  return {slot_bytes, own ? request.requester : 0, fixed ? request.home : 0, request.protocol, request.placement, request.dead};
 }
 
-Allocator::SlabKey Allocator::key_of(const Extent& slab) { return {slab.slot_bytes, slab.owner, slab.home, slab.protocol, slab.placement}; }
+Allocator::SlabKey Allocator::key_of(const Extent& slab) {
+  return {slab.slot_bytes, slab.owner, slab.home, slab.protocol, slab.placement, slab.dead};
+}
 
 std::uint64_t Allocator::slot_offset(const Extent& slab, std::uint64_t slot) {
   const std::uint64_t per_page = slab.slots_per_page();
@@ -90,6 +92,7 @@ Allocator::Live& Allocator::add_extent(const AllocRequest& request, PageRange pa
   live.extent.home = key.home;
   live.extent.protocol = request.protocol;
   live.extent.placement = request.placement;
+  live.extent.dead = request.dead;
   live.extent.unit_shift = slot_bytes == 0 ? request.unit_shift : std::uint8_t{0};
   if (slot_bytes == 0) live.extent.name = request.name;
   if (slot_bytes != 0) live.used_slots.assign((slots_of(live.extent) + 63) / 64, 0);

@@ -2,7 +2,7 @@
 //
 // Invariants
 //  1. Every page is free, in a live extent, or in a retiring one (freed, but some node may still have state of it). Free neighbours are merged.
-//  2. A small object (up to kMaxSlot) lies inside one page of a slab; a slab holds objects of one slot size, protocol, placement and home only,
+//  2. A small object (up to kMaxSlot) lies inside one page of a slab; a slab holds objects of one slot size, protocol, placement, home and dead nodes only,
 //     and with first touch those of one node only, so that nodes that allocate for themselves do not share pages by accident.
 //  3. A freed slot is not handed out again before its whole slab was retired: only then is it known to be zero on every node.
 //     (Nodes recycle their own small objects before they come back here: allocation_service.hpp.)
@@ -33,6 +33,7 @@ struct AllocRequest {
   std::uint8_t unit_shift = 0;    ///< as in Extent; slabs ignore it
   std::uint8_t reserved[5] = {};  ///< no padding: requests travel as bytes
   AllocationName name = {};       ///< slabs ignore it
+  DeadNodes dead = {};            ///< what is allocated must have homes that live
 };
 
 struct Allocation {
@@ -76,6 +77,7 @@ class Allocator {
     std::uint32_t slot_bytes, owner, home;
     std::uint8_t protocol;
     Placement placement;
+    DeadNodes dead;
     friend auto operator<=>(const SlabKey&, const SlabKey&) = default;
   };
   struct Live {

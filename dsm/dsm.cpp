@@ -49,26 +49,50 @@ Dsm::Impl::~Impl() { nic_.set_message_handler(nic::MessageKind::dsm_protocol, nu
 
 // ---- Impl: extents -------------------------------------------------------------------------------------------------------------
 
-std::optional<RegionDirectory::Found> Dsm::Impl::extent_of(PageId page) {
-  if (auto known = regions_.find(page)) return known;
-  const std::optional<Extent> extent = service_.describe(page);
-  if (!extent) return std::nullopt;
+Result<RegionDirectory::Found> Dsm::Impl::extent_of(PageId page) {
+  if (auto known = regions_.find(page)) return *known;
+  const Result<Extent> extent = service_.describe(page);
+  if (!extent) return extent.status();
   return RegionDirectory::Found{*extent, regions_.add(*extent)};
+}
+
+bool Dsm::Impl::must_know(PageId page, Status status) {
+  if (status != Status::peer_dead) return ok(status);
+  const std::string sentence = fmt::format(
+      "node 0 has died, which kept the table of what is allocated, and no node that lives has met the memory at {:#x}: the job ends; what "
+      "a "
+      "living node has allocated or used goes on",
+      reinterpret_cast<std::uintptr_t>(vm_.app_address(page.value * kPageSize)));
+  if (config_.end_job) config_.end_job(sentence);
+  NETVM_CHECK(false, "%s", sentence.c_str());
+  return false;
+}
+
+std::optional<Extent> Dsm::Impl::known_extent(PageId page) {
+  const auto found = regions_.find(page);
+  return found ? std::optional(found->extent) : std::nullopt;
+}
+
+std::optional<NodeId> Dsm::Impl::known_home(PageId page) {
+  const PageEntry& entry = table_[page];
+  return entry.home_known() ? std::optional(entry.home()) : std::nullopt;
 }
 
 std::optional<PageId> Dsm::Impl::head_of(PageId page) {
   const PageEntry& entry = table_[page];
   if (entry.attached()) return PageId{page.value >> entry.unit_shift() << entry.unit_shift()};
   const auto found = extent_of(page);
-  if (!found) return std::nullopt;
+  if (!must_know(page, found.status())) return std::nullopt;
   return found->extent.head_of(page);
 }
 
 bool Dsm::Impl::attach(PageId head, PageEntry& entry) {
   const auto found = extent_of(head);
-  if (!found) return false;
+  if (!must_know(head, found.status())) return false;
   const Extent& extent = found->extent;
-  if (!entry.home_known() && Homes::computable(extent)) entry.learn_home(Homes::compute(head, extent, nic_.nodes()));
+  if (!entry.home_known()) {
+    if (const auto home = homes_.computed(head, extent)) entry.learn_home(*home);
+  }
   table_.attach({head, extent.unit_pages()}, extent.protocol, found->region, extent.unit_shift);
   use(extent.protocol);
   protocols_[extent.protocol]->on_attach({head, 1});
@@ -242,6 +266,7 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   request.placement = options.placement;
   request.home = options.placement == Placement::at_node ? options.home.value : 0;
   request.name = make_allocation_name(options.name);
+  request.dead = impl_->service_.dead();
   if (const auto kept = impl_->small_objects_.take(request)) return *kept;
   const Result<Allocation> allocation = impl_->service_.allocate(request, why);
   if (!allocation) return allocation.status();
@@ -251,6 +276,7 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
 }
 
 void Dsm::declare_dead(NodeId node) {
+  impl_->service_.declare_dead(node);
   impl_->dead_.store(node.value);
   for (const unsigned i : Impl::Numbers(impl_->in_use_.load())) impl_->require_outlives(i);
 }
@@ -258,9 +284,9 @@ void Dsm::declare_dead(NodeId node) {
 Status Dsm::free(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
   const auto found = impl_->extent_of(PageId{offset / kPageSize});
-  if (!found) return Status::invalid;
+  if (!found) return found.status();
   if (found->extent.is_slab()) {
-    switch (impl_->small_objects_.free(found->extent, offset)) {
+    switch (impl_->small_objects_.free(found->extent, offset, impl_->service_.dead())) {
       case SmallObjects::Fate::invalid:
         return Status::invalid;
       case SmallObjects::Fate::keep:
@@ -292,18 +318,18 @@ bool Dsm::bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes) {
 Result<std::uint64_t> Dsm::size_of(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
   const auto found = impl_->extent_of(PageId{offset / kPageSize});
-  if (!found) return Status::invalid;
+  if (!found) return found.status();
   return found->extent.is_slab() ? std::uint64_t{found->extent.slot_bytes} : found->extent.pages.count * kPageSize;
 }
 
 Result<NodeId> Dsm::home_of(std::uint64_t offset) {
   if (!impl_->inside_shared(offset, 1)) return Status::invalid;
   const auto found = impl_->extent_of(PageId{offset / kPageSize});
-  if (!found) return Status::invalid;
+  if (!found) return found.status();
   const PageId head = found->extent.head_of(PageId{offset / kPageSize});
   const PageEntry& entry = impl_->table_[head];
   if (entry.home_known()) return entry.home();
-  if (Homes::computable(found->extent)) return Homes::compute(head, found->extent, impl_->nic_.nodes());
+  if (const auto home = impl_->homes_.computed(head, found->extent)) return *home;
   return Status::unmapped;
 }
 

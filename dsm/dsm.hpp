@@ -97,9 +97,10 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
 
   // ---- allocation: any thread of any node, at any time; blocks (node 0 keeps the map) ---------------------------------------
   /// Returns the global offset of zeroed memory. On failure *why says how much was asked, what is left, and what to do.
-  /// E_EXHAUSTED: the range is full; E_INVALID: zero bytes, bad alignment, unknown protocol, no such home.
+  /// E_EXHAUSTED: the range is full; E_INVALID: zero bytes, bad alignment, unknown protocol, no such home, or one that has died; E_PEER_DEAD: node 0 has
+  /// died, and it kept the map.
   Result<std::uint64_t> allocate(std::uint64_t bytes, const AllocOptions& options, std::string* why);
-  /// The memory may be handed out again (zeroed). Nobody may use it any more; E_INVALID if `offset` was not allocated.
+  /// The memory may be handed out again (zeroed). Nobody may use it any more; E_INVALID if `offset` was not allocated; E_PEER_DEAD as above.
   Status free(std::uint64_t offset);
   /// Bytes allocated and still free, as node 0 sees them.
   struct Usage {
@@ -115,12 +116,13 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   /// the lock tells before it does, the same each time; more than one range may be bound. False if no allocation is there. May block.
   bool bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes);
 
-  /// A node has died and the job goes on without it: ends it nevertheless (DsmConfig::end_job) if a protocol in use, now or later, cannot. Any thread.
+  /// A node has died and the job goes on without it: nobody waits for its answers, and new memory gets homes that live. Ends the job nevertheless (DsmConfig::end_job) if a protocol in use, now or later, cannot. Any thread.
   void declare_dead(NodeId node);
 
   /// Home of a page, if this node knows it yet.
   Result<NodeId> home_of(std::uint64_t offset);
-  /// Of the allocation that lies there: at least what was asked for. E_INVALID: none does.
+  /// Of the allocation that lies there: at least what was asked for. E_INVALID: none does. E_PEER_DEAD: node 0 has died, and nobody
+  /// who lives has met one.
   Result<std::uint64_t> size_of(std::uint64_t offset);
   /// What the program called it; empty if that is nothing or this node has not met it. Does not block.
   [[nodiscard]] std::string name_of(std::uint64_t offset) const;
@@ -148,6 +150,7 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   void on_barrier_arrive(sync::Bytes& out) override;
   void on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;
+  void on_death(NodeId node) override;
 
   [[nodiscard]] std::vector<RegionReport> report() const;
   /// Of those in use.

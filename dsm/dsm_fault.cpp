@@ -70,6 +70,7 @@ Departure Dsm::Impl::on_evict(PageId page) noexcept {
 
 std::vector<PageId> Dsm::Impl::take_for_read_ahead(const Extent& extent, PageId head, std::int64_t step, std::uint64_t count) {
   std::vector<PageId> taken;
+  const DeadNodes dead = dead_.load() != kNobody ? service_.dead() : DeadNodes{};  // what was theirs is gone, but perhaps nobody wants it
   for (std::uint64_t i = 1; i <= count; ++i) {
     const PageId unit{head.value + static_cast<std::uint64_t>(step) * i * extent.unit_pages()};
     PageEntry& entry = table_[unit];
@@ -77,7 +78,7 @@ std::vector<PageId> Dsm::Impl::take_for_read_ahead(const Extent& extent, PageId 
     if (!entry.lock.try_lock()) continue;
     const bool known = entry.attached() || attach(unit, entry);
     if (known && entry.access() == Access::none &&
-        (!protocols_[extent.protocol]->has_homes() || envs_[extent.protocol]->look_up_home(unit))) {
+        (!protocols_[extent.protocol]->has_homes() || (envs_[extent.protocol]->look_up_home(unit) && !dead.contains(entry.home())))) {
       taken.push_back(unit);
     } else {
       entry.lock.unlock(env_);

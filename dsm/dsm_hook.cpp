@@ -127,6 +127,8 @@ void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::b
   }
 }
 
+void Dsm::on_death(NodeId node) { impl_->service_.note_dead(node); }
+
 bool Dsm::splits_barriers() {
   for (const unsigned i : impl_->in_use()) {
     if (!impl_->protocols_[i]->splits_barriers()) return false;

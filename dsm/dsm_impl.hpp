@@ -33,12 +33,15 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   [[nodiscard]] bool needs_drain(const Extent& extent) const override;
   void withdraw(const Extent& extent) override;
   void detach(const Extent& extent) override;
+  [[nodiscard]] std::optional<Extent> known_extent(PageId page) override;
+  [[nodiscard]] std::optional<NodeId> known_home(PageId page) override;
 
   // ---- messages of protocols -------------------------------------------------------------------------------------------------
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
 
   // ---- ExtentSource ------------------------------------------------------------------------------------------------------
   bool meet(PageId page) override { return extent_of(page).has_value(); }
+  std::optional<NodeId> ask_home(PageId page) override { return service_.ask_home(page); }
 
   // ---- PageOwner ---------------------------------------------------------------------------------------------------------
   Departure on_evict(PageId page) noexcept override;
@@ -47,8 +50,10 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   std::vector<PageRange> withdraw_units(const Extent& extent);
   void deliver(unsigned protocol, NodeId from, std::span<const std::byte> body);
 
-  /// The live extent of a page: what this node knows, else node 0's answer. Blocks.
-  std::optional<RegionDirectory::Found> extent_of(PageId page);
+  /// The live extent of a page: what this node knows, else node 0's answer, else what another knows (AllocationService::describe()). Blocks.
+  Result<RegionDirectory::Found> extent_of(PageId page);
+  /// A page that is used now must belong to an allocation. False if it does not; ends the job if nobody who lives can tell.
+  bool must_know(PageId page, Status status);
   /// The head of the coherence unit that the page lies in; none if it belongs to no allocation. Blocks where this node has not met the page.
   std::optional<PageId> head_of(PageId page);
   /// The unit becomes its protocol's here. Its long lock is held. False if it belongs to no allocation. Blocks.

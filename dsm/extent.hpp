@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "dsm/dsm.hpp"
+#include "runtime/dead_nodes.hpp"
 #include "runtime/ids.hpp"
 
 namespace netvm::dsm {
@@ -43,6 +44,7 @@ struct Extent {
   std::uint8_t unit_shift = 0;    ///< log2 of the pages of a coherence unit
   std::uint8_t reserved[1] = {};  ///< no padding: extents travel as bytes
   AllocationName name = {};       ///< of slabs none
+  DeadNodes dead = {};            ///< when it was allocated: none of them is a home of its pages, or arbitrates their first touch
 
   [[nodiscard]] bool is_slab() const { return slot_bytes != 0; }
   [[nodiscard]] std::uint64_t unit_pages() const { return std::uint64_t{1} << unit_shift; }

@@ -18,27 +18,29 @@ std::uint64_t Homes::claim_offset(PageId page) const {
   return config_.layout.claims_offset + (page.value - config_.layout.shared.first.value) / nic_.nodes() * sizeof(std::uint64_t);
 }
 
-NodeId Homes::compute(PageId page, const Extent& extent, std::uint32_t nodes) {
+std::optional<NodeId> Homes::computed(PageId page, const Extent& extent) const {
+  const std::uint32_t living = extent.dead.living(nic_.nodes());
   const std::uint64_t index = (page.value - extent.pages.first.value) >> extent.unit_shift;
   switch (extent.placement) {
     case Placement::at_node:
       return NodeId{extent.home};
     case Placement::block: {
-      const std::uint64_t per_node = (extent.units() + nodes - 1) / nodes;
-      return NodeId{static_cast<std::uint32_t>(index / per_node)};
+      const std::uint64_t per_node = (extent.units() + living - 1) / living;
+      return extent.dead.living_at(index / per_node);
     }
     case Placement::cyclic:
       // Slabs are short: their pages are dealt out by page number, so that not all begin at node 0.
-      return NodeId{static_cast<std::uint32_t>((extent.is_slab() ? page.value : index) % nodes)};
+      return extent.dead.living_at((extent.is_slab() ? page.value : index) % living);
     case Placement::first_touch:
       break;
   }
-  NETVM_CHECK(false, "the home of page %llu follows from no rule", static_cast<unsigned long long>(page.value));
-  return NodeId{};
+  const NodeId keeper = arbiter(page);
+  if (!extent.dead.contains(keeper)) return std::nullopt;
+  return extent.dead.living_from(keeper, nic_.nodes());
 }
 
 Result<NodeId> Homes::find(PageId page, const Extent& extent) {
-  if (computable(extent)) return compute(page, extent, nic_.nodes());
+  if (const auto home = computed(page, extent)) return *home;
   nic::AtomicArgs claim;
   claim.op = nic::AtomicOp::compare_swap;
   claim.compare = 0;
@@ -56,7 +58,7 @@ NodeId Homes::claimed_by(PageId page, std::uint64_t claim) const {
 }
 
 Result<std::optional<NodeId>> Homes::look_up(PageId page, const Extent& extent) {
-  if (computable(extent)) return std::optional(compute(page, extent, nic_.nodes()));
+  if (const auto home = computed(page, extent)) return home;
   std::uint64_t claim = 0;
   const Status status = nic_.read(config_.system[arbiter(page).value], claim_offset(page), &claim, sizeof claim);
   if (!ok(status)) return status;
@@ -65,7 +67,7 @@ Result<std::optional<NodeId>> Homes::look_up(PageId page, const Extent& extent) 
 }
 
 void Homes::forget_claims(const Extent& extent) {
-  if (computable(extent)) return;
+  if (extent.placement != Placement::first_touch) return;
   for (std::uint64_t p = extent.pages.first.value; p != extent.pages.end(); p += extent.unit_pages()) {
     const PageId page{p};
     if (arbiter(page) != nic_.node()) continue;

@@ -4,6 +4,9 @@
 // NIC compare_swap; everybody else learns the winner from the same operation, once. Of each `nodes` consecutive pages every node arbitrates one; which
 // one is scattered, so that the heads of larger coherence units do not all fall to the same node.
 //
+// Nodes that were dead when the extent was allocated have no part in it: the living ones alone are dealt its pages; and a page whose arbiter is among the dead
+// lives at the next node behind the arbiter that is not, whoever touches it.
+//
 // Pages in this interface are heads of coherence units; homes are dealt out by units.
 //
 // Invariants
@@ -34,10 +37,8 @@ class Homes {
   /// The same without claiming: none if nobody has claimed the page yet. Blocks.
   Result<std::optional<NodeId>> look_up(PageId page, const Extent& extent);
 
-  /// Whether placement alone says it, without asking anybody.
-  [[nodiscard]] static bool computable(const Extent& extent) { return extent.placement != Placement::first_touch; }
-  /// Requires computable().
-  [[nodiscard]] static NodeId compute(PageId page, const Extent& extent, std::uint32_t nodes);
+  /// The home, where no claim decides it: what was allocated says it, without asking anybody.
+  [[nodiscard]] std::optional<NodeId> computed(PageId page, const Extent& extent) const;
 
   /// The node that keeps the page's claim.
   [[nodiscard]] NodeId arbiter(PageId page) const;

@@ -85,9 +85,14 @@ NodeId ProtocolEnv::home_of(PageId page) {
   if (e.home_known()) return e.home();
   const auto found = parts_.regions.find(page);
   NETVM_CHECK(found.has_value(), "page %llu belongs to no allocation that this node knows", number(page));
-  const Result<NodeId> home = parts_.homes.find(page, found->extent);
-  if (!home) stop(home.status(), "asking for a page's home");
-  if (!Homes::computable(found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
+  Result<NodeId> home = parts_.homes.find(page, found->extent);
+  if (home.status() == Status::peer_dead) {
+    // Nobody can claim it any more. Whether it was claimed, and written, only one who knows the home can tell.
+    if (const auto known = parts_.extents.ask_home(page)) home = *known;
+  }
+  must(home.status(), "which node is the home of a page that was allocated before, and that no living node knows to be used",
+       parts_.homes.arbiter(page));
+  if (!parts_.homes.computed(page, found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
   e.learn_home(*home);
   return *home;
 }
@@ -98,8 +103,9 @@ bool ProtocolEnv::look_up_home(PageId page) {
   const auto found = parts_.regions.find(page);
   if (!found) return false;
   const Result<std::optional<NodeId>> home = parts_.homes.look_up(page, found->extent);
+  if (home.status() == Status::peer_dead) return false;  // whoever needs the page will ask for it
   if (!home) stop(home.status(), "looking up a page's home");
-  if (!Homes::computable(found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
+  if (!parts_.homes.computed(page, found->extent)) count_one_sided(parts_.homes.arbiter(page), sizeof(std::uint64_t));
   if (!home->has_value()) return false;
   e.learn_home(**home);
   return true;

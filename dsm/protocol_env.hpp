@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -44,6 +45,8 @@ class ExtentSource {
   virtual ~ExtentSource() = default;
   /// Makes the page's extent known here if it lives. Blocks.
   virtual bool meet(PageId page) = 0;
+  /// The page's home as far as another living node knows it, where the one that would has died. Blocks.
+  virtual std::optional<NodeId> ask_home(PageId page) = 0;
 };
 
 /// What all protocols of a node share; owned by Dsm.

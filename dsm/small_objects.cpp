@@ -16,7 +16,7 @@ std::optional<std::uint64_t> SmallObjects::take(const AllocRequest& request) {
   if (slot_bytes == 0) return std::nullopt;
   const std::uint32_t home = request.placement == Placement::at_node ? request.home : 0;
   const std::scoped_lock guard(lock_);
-  const auto it = kept_.find({slot_bytes, request.protocol, request.placement, home});
+  const auto it = kept_.find({slot_bytes, request.protocol, request.placement, home, request.dead});
   if (it == kept_.end() || it->second.empty()) return std::nullopt;
   const Kept kept = it->second.back();
   it->second.pop_back();
@@ -31,14 +31,14 @@ void SmallObjects::note_allocated(const Extent& slab, std::uint64_t offset) {
   slots[slot_of(slab, offset)] = Slot::in_use;
 }
 
-SmallObjects::Fate SmallObjects::free(const Extent& slab, std::uint64_t offset) {
+SmallObjects::Fate SmallObjects::free(const Extent& slab, std::uint64_t offset, const DeadNodes& dead) {
   const std::uint64_t slot = slot_of(slab, offset);
   if (slot == UINT64_MAX) return Fate::invalid;
   const std::scoped_lock guard(lock_);
   const auto it = slots_.find(slab.serial);
   if (it == slots_.end() || it->second[slot] == Slot::not_ours) return Fate::give;
   if (it->second[slot] != Slot::in_use) return Fate::invalid;
-  const bool full = kept_[kind_of(slab)].size() >= kMaxKept;
+  const bool full = slab.dead != dead || kept_[kind_of(slab)].size() >= kMaxKept;
   it->second[slot] = full ? Slot::not_ours : Slot::zeroing;
   return full ? Fate::give : Fate::keep;
 }

@@ -36,7 +36,8 @@ class SmallObjects {
     invalid,  ///< not an object, or freed already
   };
   /// The program frees what lies at that offset of the slab.
-  Fate free(const Extent& slab, std::uint64_t offset);
+  /// Kept is what later requests may be given, which come with those dead nodes.
+  Fate free(const Extent& slab, std::uint64_t offset, const DeadNodes& dead);
   /// The object is zeros and may be taken.
   void keep(const Extent& slab, std::uint64_t offset);
 
@@ -46,13 +47,14 @@ class SmallObjects {
  private:
   static constexpr std::size_t kMaxKept = 256;  // of a kind
   enum class Slot : std::uint8_t { not_ours, in_use, zeroing, kept };
-  using Kind = std::tuple<std::uint32_t, std::uint8_t, Placement, std::uint32_t>;  // slot size, protocol, placement, home
+  using Kind =
+      std::tuple<std::uint32_t, std::uint8_t, Placement, std::uint32_t, DeadNodes>;  // slot size, protocol, placement, home, dead nodes
   struct Kept {
     std::uint64_t offset;
     std::uint64_t serial;
     std::uint64_t slot;
   };
-  static Kind kind_of(const Extent& slab) { return {slab.slot_bytes, slab.protocol, slab.placement, slab.home}; }
+  static Kind kind_of(const Extent& slab) { return {slab.slot_bytes, slab.protocol, slab.placement, slab.home, slab.dead}; }
   static std::uint64_t slot_of(const Extent& slab, std::uint64_t offset);  // UINT64_MAX: no object begins there
 
   SpinLock lock_;

@@ -65,6 +65,8 @@ class CoherenceHook {
   virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) = 0;
   /// The merge of all nodes' contributions, before any of this node's threads leaves. May block.
   virtual void on_barrier_leave(std::span<const std::byte> sum) = 0;
+  /// This node has learnt that another has died; comes before anybody is told of it. Any context; must not block.
+  virtual void on_death(NodeId) {}
 };
 
 }  // namespace netvm::sync

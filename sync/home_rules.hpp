@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 
+#include "runtime/dead_nodes.hpp"
 #include "runtime/ids.hpp"
 
 namespace netvm::sync {
@@ -26,20 +27,23 @@ struct MemoryRange {
 };
 
 /// `stride`: bytes of one element. Elements go to the node; or in turn to all, from node 0 on; or the first 1/N of them to node 0, and so on.
+/// Nodes that were dead when it was made have no part in that.
 struct HomeRule {
   enum class Kind : std::uint8_t { by_hash = 0, at = 1, cyclic = 2, block = 3 };
   Kind kind = Kind::by_hash;
   NodeId node{};  ///< of `at`
   std::uint64_t stride = 8;
+  DeadNodes dead = {};
 
   /// Where a rule set for that memory puts what lies at the offset, in there. Not of by_hash.
   [[nodiscard]] NodeId home_of(const MemoryRange& memory, std::uint64_t offset, std::uint32_t nodes) const {
     if (kind == Kind::at) return node;
     const std::uint64_t element = (offset - memory.offset) / stride;
-    if (kind == Kind::cyclic) return NodeId{static_cast<std::uint32_t>(element % nodes)};
+    const std::uint32_t living = dead.living(nodes);
+    if (kind == Kind::cyclic) return dead.living_at(element % living);
     const std::uint64_t elements = (memory.bytes + stride - 1) / stride;
-    const std::uint64_t share = (elements + nodes - 1) / nodes;
-    return NodeId{static_cast<std::uint32_t>(element / share)};
+    const std::uint64_t share = (elements + living - 1) / living;
+    return dead.living_at(element / share);
   }
 };
 

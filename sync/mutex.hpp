@@ -207,7 +207,7 @@ class Mutexes final : public nic::MessageHandler {
 
   // Chosen homes: mutex_place.cpp.
   // False: nodes have died meanwhile.
-  Result<bool> try_to_place(const MemoryRange& memory, const HomeRule& rule);
+  Result<bool> try_to_place(const MemoryRange& memory, HomeRule rule);
   // Nobody of this node asks for what lies there, until the placer says so. Something that is on its way between nodes, if there is; then nothing has
   // happened. Else the tails of the tokens that are here, and of those that are lost.
   std::optional<SyncId> hold_still(NodeId placer, const MemoryRange& memory, std::vector<LockTail>* tails);

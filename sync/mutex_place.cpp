@@ -35,10 +35,11 @@ Status Mutexes::place(const MemoryRange& memory, const HomeRule& rule) {
   }
 }
 
-Result<bool> Mutexes::try_to_place(const MemoryRange& memory, const HomeRule& rule) {
+Result<bool> Mutexes::try_to_place(const MemoryRange& memory, HomeRule rule) {
   // In the middle of a recovery nobody knows yet what is lost.
   const std::optional<std::uint32_t> deaths = gate_.deaths_if_open();
   if (!deaths) return false;
+  for (const NodeId node : gate_.dead()) rule.dead.add(node);  // enter_after() finds out if there are more by then
   std::vector<LockTail> tails;
   if (hold_still(nic_.node(), memory, &tails)) return Status::invalid;
   Placed placed{.bytes = memory.bytes,
@@ -46,7 +47,8 @@ Result<bool> Mutexes::try_to_place(const MemoryRange& memory, const HomeRule& ru
                 .number = 0,
                 .node = rule.node.value,
                 .placer = nic_.node().value,
-                .kind = static_cast<std::uint8_t>(rule.kind)};
+                .kind = static_cast<std::uint8_t>(rule.kind),
+                .dead = rule.dead};
   const auto used = ask_all(LockMessageType::hold_still, memory.offset, std::as_bytes(std::span(&memory.bytes, 1)));
   {
     const Guard guard(census_.guard);
@@ -103,7 +105,7 @@ void Mutexes::settle(const Placed& placed, const MemoryRange& memory) {
       if (last.placed.number >= placed.number) return;
       last = {placed, memory};
     }
-    directory_.place(memory, {static_cast<HomeRule::Kind>(placed.kind), NodeId{placed.node}, placed.stride});
+    directory_.place(memory, {static_cast<HomeRule::Kind>(placed.kind), NodeId{placed.node}, placed.stride, placed.dead});
     each_in(memory, [](LockState& state) {
       const Guard guard(state.guard);
       state.slot = 0;

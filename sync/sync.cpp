@@ -19,7 +19,8 @@ class Sync::Impl {
         collectives(config.arity, nic, hook, stats, mutexes.waits()),
         recovery(
             mutexes, nic,
-            [this](NodeId dead) {
+            [this, &hook](NodeId dead) {
+              hook.on_death(dead);
               objects.on_death(dead);
               mutexes.on_death();
               collectives.give_up();

@@ -45,7 +45,8 @@ std::optional<Placed> decode_placed(std::span<const std::byte> payload, std::uin
   Placed placed;
   if (payload.size() != sizeof placed) return std::nullopt;
   std::memcpy(&placed, payload.data(), sizeof placed);
-  const bool known = placed.kind <= static_cast<std::uint8_t>(HomeRule::Kind::block) && placed.node < nodes && placed.placer < nodes;
+  const bool known = placed.kind <= static_cast<std::uint8_t>(HomeRule::Kind::block) && placed.node < nodes && placed.placer < nodes &&
+                     placed.dead.fits(nodes);
   const bool clean = std::ranges::all_of(placed.reserved, [](std::uint8_t byte) { return byte == 0; });
   if (!known || !clean || placed.stride == 0 || placed.aborted > 1 || placed.passed_on > 1) return std::nullopt;
   return placed;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/dead_nodes.hpp"
 #include "sync/coherence_hook.hpp"
 
 namespace netvm::sync {
@@ -61,8 +62,9 @@ struct Placed {
   std::uint8_t aborted = 0;
   std::uint8_t passed_on = 0;  ///< by another node, as the placer has died: to be answered by nobody
   std::uint8_t reserved[5] = {};
+  DeadNodes dead = {};  ///< of the rule
 };
-static_assert(sizeof(Placed) == 40);
+static_assert(sizeof(Placed) == 40 + sizeof(DeadNodes));
 
 /// A decoded message; cargo and payload point into the body.
 struct LockMessage {

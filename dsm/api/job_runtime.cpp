@@ -342,6 +342,11 @@ void Runtime::require(Status status, std::string_view what) {
   boot->abort_job(fmt::format("node {}: {} failed: {}", boot->node().value, what, describe(status)));
 }
 
+bool Runtime::is_dead(std::uint32_t node) const {
+  const std::lock_guard hold(dead_mutex);
+  return std::find(dead.begin(), dead.end(), node) != dead.end();
+}
+
 std::string Runtime::deaths() const {
   const std::lock_guard hold(dead_mutex);
   if (dead.empty()) return "a node of the job has died";

@@ -95,6 +95,7 @@ struct Runtime {
   template <class T>
   std::vector<T> exchange(const T& mine);
 
+  [[nodiscard]] bool is_dead(std::uint32_t node) const;
   /// "node 1 has died", "the nodes 1 and 3 have died"; where nobody is known to: "a node of the job has died".
   [[nodiscard]] std::string deaths() const;
 

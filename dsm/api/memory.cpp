@@ -66,6 +66,13 @@ struct Outcome {
   std::array<char, 500> why{};
 };
 
+[[noreturn]] void throw_table_lost(std::string_view call) {
+  throw NodeDied(fmt::format(
+      "netvm: {}: node 0 has died, and it kept the job's table of allocated memory: nothing can be allocated or freed any more. "
+      "Memory whose homes live goes on: allocate what is needed before, and let node 0 do what is least likely to kill it",
+      call));
+}
+
 // Of 0 objects there is memory to be freed, too, as of new T[0].
 constexpr std::size_t at_least_a_byte(std::size_t bytes) { return std::max<std::size_t>(bytes, 1); }
 
@@ -139,6 +146,7 @@ void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions
   Runtime& rt = Runtime::current("allocate()");
   std::string why;
   const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
+  if (offset.status() == Status::peer_dead) throw_table_lost("allocate()");
   if (offset) why = place_new(rt, *offset, bytes, object_bytes, options.placement);
   if (!why.empty()) throw AllocationError("netvm: " + why);
   return rt.address_of(*offset);
@@ -163,7 +171,8 @@ void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOpt
                                       bytes, outcome.bytes));
   }
   if (outcome.failed != 0) throw AllocationError(std::string("netvm: ") + outcome.why.data());
-  if (!options.name.empty()) static_cast<void>(rt.dsm->size_of(outcome.offset));  // asks: messages of every node name it from now on
+  // Asks: messages of every node name it from now on, and node 0 may die.
+  if (!options.name.empty() || rt.boot->outlives_nodes()) static_cast<void>(rt.dsm->size_of(outcome.offset));
   return rt.address_of(outcome.offset);
 }
 
@@ -306,7 +315,10 @@ void Job::free(void* memory) {
   if (memory == nullptr) return;
   std::uint64_t offset = 0;
   if (!runtime_->offset_of(memory, &offset)) offset = UINT64_MAX;
-  if (const auto bytes = runtime_->dsm->size_of(offset)) {
+  const auto bytes = runtime_->dsm->size_of(offset);
+  // Before the objects in there are forgotten. Small ones may be this node's own to keep.
+  if (bytes.status() == Status::peer_dead || (bytes && *bytes >= kPageSize && runtime_->is_dead(0))) throw_table_lost("free()");
+  if (bytes) {
     const auto use = runtime_->sync->free_memory(offset, *bytes, detail::this_thread_id());
     if (!use) runtime_->require(use.status(), "asking all nodes whether memory is in use");
     if (*use) {
@@ -318,7 +330,9 @@ void Job::free(void* memory) {
           fmt::ptr(memory), (*use)->node.value, kind, fmt::ptr(runtime_->address_of(at))));
     }
   }
-  if (offset == UINT64_MAX || runtime_->dsm->free(offset) != Status::ok) {
+  const Status status = offset == UINT64_MAX ? Status::invalid : runtime_->dsm->free(offset);
+  if (status == Status::peer_dead) throw_table_lost("free()");
+  if (status != Status::ok) {
     throw Error(fmt::format("netvm: free({}): no memory of allocate() begins there (freed twice, or a pointer into the middle?)",
                             fmt::ptr(memory)));
   }

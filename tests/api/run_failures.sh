@@ -55,7 +55,13 @@ for ((death = 1; death <= deaths; death++)); do
   expect 137 dies_at_any_moment 'the others go on$' -n 3 --on-death=continue --shm $shm --protocol hlrc
   [ $failed -eq 0 ] || echo "DEATH_SEED=$DEATH_SEED"
 done
-for protocol in hlrc scope lease; do expect 137 memory_after_a_death 'the others go on$' -n 3 --on-death=continue --protocol $protocol; done
+for protocol in hlrc scope lease; do
+  for scenario in memory_after_a_death node_zero_dies new_memory_after_a_death; do
+    expect 137 $scenario 'the others go on$' -n 3 --on-death=continue --protocol $protocol --address-space 64M
+  done
+done
+expect any node_zero_alone_knew 'node 1: node 0 has died, which kept the table of what is allocated, and no node that lives has met' -n 3 --on-death=continue
+expect any first_touch_after_a_death 'node 1 has died, and what it had is needed .which node is the home of a page' -n 3 --on-death=continue
 for protocol in sc-fixed sc-dynamic sc-directory erc lrc update self entry; do
   expect any memory_after_a_death "node 1 has died, and the program has memory under $protocol, which needs every node" -n 3 --on-death=continue --protocol $protocol
 done

@@ -1,16 +1,18 @@
 // A whole job of which a node is killed at a random moment, in the middle of operations on every kind of object that guard memory. Those who live are told,
-// or go on; nobody holds what another one holds; nobody waits for ever; what was lost or broken can be made again.
+// or go on; nobody holds what another one holds; nobody waits for ever; what was lost or broken can be made again. And deaths at one moment, of nodes that memory needs.
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <random>
 #include <shared_mutex>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -237,8 +239,167 @@ void dies_at_any_moment(Job& job) {
   if (job.node() == 0) std::fputs("the others go on\n", stderr);
 }
 
+// ---- memory and the allocation table --------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kWords = 64 * 512;  // 64 pages: every node is the arbiter, or the home, of some
+
+/// Returns when this node knows that a node has died.
+void await_death(Job& job) {
+  for (;;) {
+    try {
+      job.barrier();
+    } catch (const NodeDied&) {
+      return;
+    }
+  }
+}
+
+[[noreturn]] void die() {
+  kill(getpid(), SIGKILL);
+  for (;;) pause();
+}
+
+/// Words that survivors tell each other by, without any object's help: at each node, what others gave it.
+struct Told {
+  std::uint64_t value;
+  void tell(int node, std::uint64_t what) { static_cast<void>(swap(node, &value, what)); }
+  std::uint64_t wait(const Job& job) {
+    for (;; usleep(1000)) {
+      if (const std::uint64_t what = fetch_add(job.node(), &value, 0); what != 0) return what;
+    }
+  }
+};
+
+bool right(const std::uint64_t* words) {
+  bool all = true;
+  for (std::size_t i = 0; i < kWords; ++i) all = all && words[i] == i;
+  return all;
+}
+
+/// Node 0, which has the table of what is allocated, dies: what living nodes are home of, and have met, goes on, and nobody waits for an answer.
+void node_zero_dies(Job& job) {
+  auto* told = job.symmetric_all<Told>(2);
+  auto* words = job.allocate_all<std::uint64_t>(kWords, {.placement = Placement::at(1)});
+  auto* guard = job.allocate_all<netvm::mutex>(1, {.placement = Placement::at(1)});
+  std::uint64_t* own = nullptr;  // nobody else has met it
+  if (job.node() == 1) {
+    own = job.allocate<std::uint64_t>(kWords, {.placement = Placement::at(1)});
+    const std::scoped_lock hold(*guard);
+    for (std::size_t i = 0; i < kWords; ++i) words[i] = own[i] = i;
+  }
+  job.barrier();
+  if (job.node() == 0) die();
+  if (job.node() == 1) {
+    told[0].tell(2, reinterpret_cast<std::uintptr_t>(own));
+    // Whether it asks before it knows of the death or after.
+    const auto says_why = [](auto&& call) {
+      try {
+        call();
+      } catch (const NodeDied& error) {
+        return std::string_view(error.what()).find("node 0 has died, and it kept the job's table") != std::string_view::npos;
+      }
+      return false;
+    };
+    EXPECT(says_why([&] {
+      for (;;) job.free(job.allocate<char>(100'000));
+    }));
+    EXPECT(says_why([&] { job.free(own); }));
+    told[1].tell(2, 1);
+    return;
+  }
+  own = reinterpret_cast<std::uint64_t*>(told[0].wait(job));
+  await_death(job);
+  {
+    const std::scoped_lock hold(*guard);
+    EXPECT(right(words));
+    EXPECT(right(own));
+  }
+  static_cast<void>(told[1].wait(job));
+  std::fputs("the others go on\n", stderr);
+}
+
+/// The same, and memory is used that only node 0 knew.
+void node_zero_alone_knew(Job& job) {
+  auto* told = job.symmetric_all<Told>(1);
+  if (job.node() == 0) {
+    told->tell(1, reinterpret_cast<std::uintptr_t>(job.allocate<std::uint64_t>(kWords, {.placement = Placement::at(1)})));
+    die();
+  }
+  const auto* words = reinterpret_cast<const std::uint64_t*>(job.node() == 1 ? told->wait(job) : 0);
+  await_death(job);
+  if (job.node() == 1) std::fprintf(stderr, "read %d\n", static_cast<int>(words[0]));
+}
+
+/// What is allocated after a death has homes that live, whatever the placement; what was touched before is found, though who arbitrated it is dead.
+void new_memory_after_a_death(Job& job) {
+  auto* told = job.symmetric_all<Told>(8);
+  auto* guard = job.allocate_all<netvm::mutex>(1, {.placement = Placement::at(0)});
+  auto* touched = job.allocate_all<std::uint64_t>(kWords);
+  job.barrier();
+  if (job.node() == 0) {
+    const std::scoped_lock hold(*guard);
+    for (std::size_t i = 0; i < kWords; ++i) touched[i] = i;
+  }
+  job.barrier();
+  if (job.node() == 1) die();
+  await_death(job);
+  const Placement placements[] = {Placement::first_touch(), Placement::cyclic(), Placement::block()};
+  if (job.node() == 2) {
+    for (int i = 0; i < 4; ++i) {
+      const auto* words = i == 3 ? touched : reinterpret_cast<std::uint64_t*>(told[i].wait(job));
+      const std::scoped_lock hold(*guard);
+      EXPECT(right(words));
+    }
+    return told[7].tell(0, 1);
+  }
+  try {
+    static_cast<void>(job.allocate<char>(100'000, {.placement = Placement::at(1)}));
+    EXPECT(!"memory at a dead node");
+  } catch (const AllocationError& error) {
+    EXPECT(std::string_view(error.what()).find("placement at node 1: that node has died") != std::string_view::npos);
+  }
+  for (int i = 0; i < 3; ++i) {
+    auto* words = job.allocate<std::uint64_t>(kWords, {.placement = placements[i]});
+    auto* small = job.allocate<std::uint64_t>(200, {.placement = placements[i]});
+    auto* locks = job.allocate<netvm::mutex>(64, {.placement = placements[i]});
+    {
+      const std::scoped_lock hold(*guard);
+      for (std::size_t word = 0; word < kWords; ++word) words[word] = word;
+      small[0] = 1;
+    }
+    told[i].tell(2, reinterpret_cast<std::uintptr_t>(words));
+    for (int lock = 0; lock < 64; ++lock) {
+      const std::scoped_lock hold(locks[lock]);
+    }
+    job.free(small);
+    job.free(locks);
+  }
+  // Most of the address space, twice: the second waits until all who live have let the first go.
+  for (int i = 0; i < 2; ++i) job.free(job.allocate<char>(std::size_t{32} << 20));
+  static_cast<void>(told[7].wait(job));
+  std::fputs("the others go on\n", stderr);
+}
+
+/// Memory of before, touched after: whether the dead node had written there nobody can know.
+void first_touch_after_a_death(Job& job) {
+  auto* words = job.allocate_all<std::uint64_t>(kWords);
+  job.barrier();
+  if (job.node() == 1) die();
+  await_death(job);
+  if (job.node() == 0) {
+    for (std::size_t i = 0; i < kWords; ++i) words[i] = i;
+    std::fputs("wrote\n", stderr);
+  }
+}
+
 }  // namespace
 
-std::vector<Scenario> death_scenarios() { return {{"dies_at_any_moment", dies_at_any_moment}}; }
+std::vector<Scenario> death_scenarios() {
+  return {{"dies_at_any_moment", dies_at_any_moment},
+          {"node_zero_dies", node_zero_dies},
+          {"node_zero_alone_knew", node_zero_alone_knew},
+          {"new_memory_after_a_death", new_memory_after_a_death},
+          {"first_touch_after_a_death", first_touch_after_a_death}};
+}
 
 }  // namespace netvm::test
