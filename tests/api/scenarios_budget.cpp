@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -28,9 +29,10 @@ std::uint64_t budget() {
   return (*unit == 'K' ? number << 10 : *unit == 'M' ? number << 20 : number) / kPage;
 }
 
-/// How many pages of an open file from this one on are in memory.
+/// How many pages of an open file from this one on are in memory. 0 if it is open no more: it was the look of another thread of this node.
 std::uint64_t data_pages(const std::string& path, std::uint64_t from) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);  // of our own: the runtime's offset stays
+  if (fd < 0 && errno == ENOENT) return 0;
   EXPECT(fd >= 0);
   std::uint64_t pages = 0;
   auto at = static_cast<off_t>(from * kPage);
