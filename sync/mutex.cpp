@@ -244,7 +244,9 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   Bytes payload;
   hook_.append_grant(id, to, asked->successor_request, payload);
   const std::uint64_t question = asked->successor_probe;
-  const bool is_bare = !id.is_object() && line != 0 && payload.empty() && question == 0 && epoch < GrantLines::kMostEpoch;
+  // After a death a waiter may be failed and its line lent again while somebody still means to grant: then grants name the mutex that they are for.
+  const bool may_be_bare = gate_.deaths() == 0 && epoch < GrantLines::kMostEpoch;
+  const bool is_bare = may_be_bare && !id.is_object() && line != 0 && payload.empty() && question == 0;
   if (!is_bare || !nic_.try_notify({to, CounterId{static_cast<std::uint32_t>(line - 1)}}, epoch)) {
     Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
     body.insert(body.end(), payload.begin(), payload.end());
@@ -363,7 +365,8 @@ void Mutexes::request_token(LockState& state, LockWaiter* waiter) {
 Status Mutexes::came_to_nothing(LockState& state, Status status) {
   if (status == Status::cancelled) ended_.store(true);
   if (!gate_.is_dead(directory_.home_of(state.offset))) {
-    fail_waiters(state, status);
+    Guard guard(state.guard);
+    fail_waiters(state, status, guard);
     return status;
   }
   Guard guard(state.guard);
@@ -384,26 +387,25 @@ void Mutexes::send_request(LockState& state, NodeId predecessor, const Ride* rid
   nic_.send(predecessor, nic::MessageKind::sync_lock, body);
 }
 
-void Mutexes::fail_waiters(LockState& state, Status status) {
+// In one go with what the caller has found under the guard: a thread that knew before might recover the lock in between.
+void Mutexes::fail_waiters(LockState& state, Status status, Guard& guard) {
   std::vector<LockWaiter*> failed;
-  {
-    const Guard guard(state.guard);
-    state.token = Token::absent;
-    state.asked = false;
-    end_line(state);
-    while (state.has_waiters()) {
-      failed.push_back(state.first());
-      state.remove(failed.back());
-      failed.back()->status = status;
-      set_state(*failed.back(), State::failed);
-    }
-    LockWaiter* const prober = state.extra == nullptr ? nullptr : state.extra->prober;
-    if (prober != nullptr && prober->state.load(std::memory_order_relaxed) != State::failed) {  // relaxed: under the guard
-      prober->status = status;
-      set_state(*prober, State::failed);
-      failed.push_back(prober);
-    }
+  state.token = Token::absent;
+  state.asked = false;
+  end_line(state);
+  const auto fail = [&](LockWaiter* waiter) {
+    waiter->status = status;
+    set_state(*waiter, State::failed);
+    failed.push_back(waiter);
+  };
+  while (state.has_waiters()) {
+    LockWaiter* const waiter = state.first();
+    state.remove(waiter);
+    fail(waiter);
   }
+  LockWaiter* const prober = state.extra == nullptr ? nullptr : state.extra->prober;
+  if (prober != nullptr && prober->state.load(std::memory_order_relaxed) != State::failed) fail(prober);  // relaxed: under the guard
+  guard.unlock();
   for (LockWaiter* waiter : failed) waiter->announce(nic_.env());
 }
 

@@ -139,7 +139,8 @@ class Mutexes final : public nic::MessageHandler {
   void look_at_line(LockState& state, LockWaiter* waiter, std::unique_lock<SpinLock>& guard);
   // The waiter does not look at its line any more, if that is lent to the request yet. Ends the guard.
   void watch_line(LockState& state, LockWaiter* waiter, std::unique_lock<SpinLock>& guard);
-  void fail_waiters(LockState& state, Status status);
+  // There is no token here, and none has been asked for. Ends the guard.
+  void fail_waiters(LockState& state, Status status, std::unique_lock<SpinLock>& guard);
   // An atomic at the home failed. Ok if the home is known to be dead: somebody is elected to ask the one that takes its place; else all waiters fail, and it
   // is returned.
   Status came_to_nothing(LockState& state, Status status);

@@ -113,17 +113,15 @@ void Mutexes::found_lost(LockState& state, const LockSlot& slot, std::uint64_t t
 
 void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
   std::optional<NodeId> successor;
-  {
-    const Guard guard(state.guard);
-    NETVM_CHECK(state.token != Token::here, "the mutex at offset %#llx is lost, and here", printable(state.offset));
-    // A node that knew sooner may have recovered it meanwhile, and told this one: then it lives, and only who waits is told of the death.
-    state.lost = epoch >= state.epoch;
-    if (state.lost) state.epoch = epoch;
-    if (state.has_successor) successor = state.successor.id();
-    state.has_successor = false;
-    trim(state);
-  }
-  fail_waiters(state, Status::owner_dead);
+  Guard guard(state.guard);
+  NETVM_CHECK(state.token != Token::here, "the mutex at offset %#llx is lost, and here", printable(state.offset));
+  // A node that knew sooner may have recovered it meanwhile, and told this one: then it lives, and only who waits is told of the death.
+  state.lost = epoch >= state.epoch;
+  if (state.lost) state.epoch = epoch;
+  if (state.has_successor) successor = state.successor.id();
+  state.has_successor = false;
+  trim(state);
+  fail_waiters(state, Status::owner_dead, guard);
   // It asked this node before this node knew.
   if (successor) nic_.send(*successor, nic::MessageKind::sync_lock, encode_lock(LockMessageType::lost, state.offset, epoch));
   const SyncId id{state.offset};
@@ -169,11 +167,9 @@ Result<bool> Mutexes::recover(LockState& state, std::uint64_t who) {
     const Result<bool> recovered = tail ? hold_recovered(state, *tail, who) : Result<bool>(tail.status());
     if (!recovered) {
       if (recovered.status() == Status::cancelled) ended_.store(true);  // others may have found this node in the tail
-      {
-        const Guard guard(state.guard);
-        state.lost = true;
-      }
-      fail_waiters(state, Status::owner_dead);
+      Guard guard(state.guard);
+      state.lost = true;
+      fail_waiters(state, Status::owner_dead, guard);
     }
     gate_.leave();
     if (recovered.status() == Status::peer_dead) continue;  // another keeps it, once the gate is open again

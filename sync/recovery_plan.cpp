@@ -18,10 +18,11 @@ struct Lock {
   bool used = false;
 };
 
-/// The queued nodes: behind the holder first, then each run whose first was behind a node that died.
+/// The queued nodes: behind the holder first, then each run whose first was behind a node that died. Several may name one predecessor: those who asked it in a
+/// life of the lock that has ended, and have heard of the next one, but not of that end.
 std::vector<NodeId> order_of(const Lock& lock) {
-  std::map<NodeId, NodeId> behind;  // predecessor -> node
-  for (const auto& [node, predecessor] : lock.queued_behind) behind[predecessor] = node;
+  std::multimap<NodeId, NodeId> behind;  // predecessor -> node
+  for (const auto& [node, predecessor] : lock.queued_behind) behind.emplace(predecessor, node);
   std::vector<NodeId> order;
   const auto follow = [&](NodeId from) {
     for (auto next = behind.find(from); next != behind.end(); next = behind.find(from)) {

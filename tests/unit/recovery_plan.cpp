@@ -39,6 +39,25 @@ TEST_CASE("recovery: who was queued behind the dead is queued behind the rest, i
   CHECK(plan.tails == std::map<std::uint64_t, std::uint64_t>{{kLock, 2 + 1}});
 }
 
+// 1 and 2 asked 0 in the life that has ended, 3 in this one.
+TEST_CASE("recovery: nobody is left out where several are queued behind one node") {
+  const Reports reports{{NodeId{0}, {at(Place::here)}},
+                        {NodeId{1}, {queued(0)}},
+                        {NodeId{2}, {queued(1)}},
+                        {NodeId{3}, {queued(0)}},
+                        {NodeId{4}, {queued(0)}}};
+  const RecoveryPlan plan = plan_recovery(reports, {{kLock, 4}}, kAll);
+  std::map<std::uint32_t, std::uint32_t> asks;
+  for (const auto& [node, verdicts] : plan.verdicts) {
+    REQUIRE(verdicts.size() == 1);
+    CHECK(verdicts[0].fate == Fate::ask);
+    CHECK(asks.emplace(verdicts[0].predecessor.value, node.value).second);  // each has one behind it
+  }
+  CHECK(asks.size() == 4);
+  CHECK(asks.contains(0));
+  CHECK_FALSE(asks.contains(static_cast<std::uint32_t>(plan.tails.at(kLock)) - 1));
+}
+
 TEST_CASE("recovery: without a token a lock that was used is lost, and all who know it are told") {
   const Reports reports{{NodeId{0}, {at(Place::away, 9)}}, {NodeId{1}, {queued(2)}}};
   const RecoveryPlan plan = plan_recovery(reports, {{kLock, 2}}, kAll);
