@@ -65,18 +65,19 @@ Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) 
 }
 
 Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline, const std::atomic<bool>* give_up) {
+  Object& object = named(offset);
   Waiter* waiter = nullptr;
   {
     const std::lock_guard guard(waiting_guard_);
     waiter = find_waiter(ticket);
-    if (waiter == nullptr) return Status::invalid;
+    if (waiter == nullptr || waiter->object != object.id()) return Status::invalid;  // used up, or a place in another queue
     const bool woken = waiter->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
     if (woken && waiter->grant == nullptr) {                                                   // by a thread of this node: all is here
       recycle(waiter);
       return Status::ok;
     }
   }
-  return await(named(offset), waiter, who, deadline, give_up);
+  return await(object, waiter, who, deadline, give_up);
 }
 
 Result<std::uint64_t> Objects::wake(std::uint64_t offset, std::uint64_t who, std::uint64_t most) {

@@ -260,6 +260,7 @@ void misuse_of_objects(Job& job) {
     shared_mutex guard;
     condition_variable changed;
     flag events[1000];
+    wait_queue queues[2];
   };
   auto* shared = job.allocate_all<Shared>();
   flag elsewhere;
@@ -279,6 +280,9 @@ void misuse_of_objects(Job& job) {
     EXPECT(error_of([&] { std::construct_at(&shared->guard), static_cast<void>(shared->guard.try_lock()); }) ==
            std::errc::resource_deadlock_would_occur);
     shared->guard.unlock();
+    const wait_queue::ticket place = shared->queues[0].enqueue();
+    EXPECT(error_of([&] { static_cast<void>(shared->queues[1].wait_for(place, 1ms)); }) == std::errc::invalid_argument);
+    EXPECT(!shared->queues[0].wait_for(place, 1ms));
     for (flag& event : shared->events) event.set();
     for (flag& event : shared->events) EXPECT(event.is_set());
   }
