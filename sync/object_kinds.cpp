@@ -70,7 +70,7 @@ Status Objects::wait(std::uint64_t offset, std::uint64_t who, std::uint64_t tick
   {
     const std::lock_guard guard(waiting_guard_);
     waiter = find_waiter(ticket);
-    if (waiter == nullptr || waiter->object != object.id()) return Status::invalid;  // used up, or a place in another queue
+    if (waiter == nullptr || waiter->object != object.id()) return Status::invalid;            // used up, or a place in another queue
     const bool woken = waiter->state.load(std::memory_order_relaxed) == Waiter::State::woken;  // relaxed: under the guard
     if (woken && waiter->grant == nullptr) {                                                   // by a thread of this node: all is here
       recycle(waiter);
