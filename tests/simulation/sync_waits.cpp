@@ -154,10 +154,14 @@ TEST_CASE("watchdog: waits for what has been posted are told, with the node that
     REQUIRE(nic.post_triggered(here, 1, nic::TriggeredOperation::notify(away, 1), &done));
     CHECK(nic.wait(done) == Status::ok);
   };
-  const std::pair<Post, std::string> cases[] = {{blocking, "an operation at node 0, which has not answered"},
-                                                {pair, "what a queue pair has posted to node 0, which has not answered"},
-                                                {trigger, "an operation that is still to be triggered"}};
-  for (const auto& [post, what] : cases) {
+  struct Case {
+    Post post;
+    std::string what;
+  };
+  const Case cases[] = {{blocking, "an operation at node 0, which has not answered"},
+                        {pair, "what a queue pair has posted to node 0, which has not answered"},
+                        {trigger, "an operation that is still to be triggered"}};
+  for (const Case& one : cases) {
     std::vector<nic::RemoteCounter> counters(2);
     nic::SimNetworkOptions network;
     network.lossy = true;
@@ -169,7 +173,7 @@ TEST_CASE("watchdog: waits for what has been posted are told, with the node that
           CHECK(world.node(node).sync->barrier() == Status::ok);
           world.pause(node, 10 * kMilli);
           if (node == 1) {
-            post(nic, counters[0], counters[1]);
+            one.post(nic, counters[0], counters[1]);
             CHECK(nic.waits().empty());
           } else {
             CHECK(nic.notify(counters[1], 1) == Status::ok);
@@ -177,7 +181,7 @@ TEST_CASE("watchdog: waits for what has been posted are told, with the node that
         },
         network);
     REQUIRE(!lines.empty());
-    CHECK_MESSAGE(lines[0].starts_with("a thread of node 1 has waited 0.0 s for " + what), lines[0]);
+    CHECK_MESSAGE(lines[0].starts_with("a thread of node 1 has waited 0.0 s for " + one.what), lines[0]);
     CHECK(std::count_if(lines.begin(), lines.end(), [](const std::string& line) { return line.find("has waited") != std::string::npos; }) ==
           1);
   }
