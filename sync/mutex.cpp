@@ -253,11 +253,11 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
     nic_.send(to, nic::MessageKind::sync_lock, body);
   }
   if (question != 0) nic_.send(to, nic::MessageKind::sync_lock, encode_lock(LockMessageType::busy, state.offset, question));
-  gate_.leave();
   extras_.give_back(asked);
 
   guard.lock();
   elect_or_forget(state, guard);
+  gate_.leave();  // not before: after a recovery the state may be another thread's, who has made the token again
 }
 
 LockExtra* Mutexes::take_request(LockState& state) {

@@ -15,10 +15,10 @@ using Token = LockState::Token;
 namespace {
 LockReport report_of(const LockState& state) {
   LockReport report{state.offset, state.epoch, state.predecessor.id(), LockReport::Place::away};
-  if (state.lost) {
-    report.place = LockReport::Place::lost;
-  } else if (state.token == Token::here) {
+  if (state.token == Token::here) {
     report.place = LockReport::Place::here;
+  } else if (state.lost) {
+    report.place = LockReport::Place::lost;
   } else if (state.asked) {
     report.place = LockReport::Place::queued;
   }
@@ -188,6 +188,7 @@ Result<bool> Mutexes::hold_recovered(LockState& state, std::uint64_t tail, std::
     return false;
   }
   state.epoch = std::max(state.epoch, tail & ~kLostTail) + 1;
+  state.lost = false;  // a thread that asked the home before this one may have found it so since
   state.token = Token::here;
   state.holder = who;
   state.stay = 0;
