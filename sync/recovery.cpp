@@ -40,11 +40,15 @@ void Recovery::learn(NodeId node) {
 void Recovery::run() {
   for (;;) {
     const Nodes dead = mutexes_.gate().dead();
-    for (const NodeId node : dead) nic_.declare_dead(node);
-    const bool complete = round(dead);
-    if (complete && mutexes_.gate().open(static_cast<std::uint32_t>(dead.size()))) {
-      mutexes_.resume();
-      recovered_();
+    // Who learnt of the last death may have been slow to ask for this run, and the one before has done its work: the gate is open.
+    if (dead != recovered_from_) {
+      for (const NodeId node : dead) nic_.declare_dead(node);
+      const bool complete = round(dead);
+      if (complete && mutexes_.gate().open(static_cast<std::uint32_t>(dead.size()))) {
+        recovered_from_ = dead;
+        mutexes_.resume();
+        recovered_();
+      }
     }
     const std::lock_guard guard(lock_);
     if (!stopping_.load() && mutexes_.gate().dead() != dead) continue;

@@ -70,6 +70,7 @@ class Recovery final : public nic::MessageHandler {
   SpinLock lock_;
   std::vector<Heard> heard_;  // by node; under lock_
   bool running_ = false;      // under lock_
+  Nodes recovered_from_;      // of the last round that was complete; run()'s
   WaitWord arrivals_;
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint64_t> dropped_{0};

@@ -55,6 +55,13 @@ class ClockHook final : public sync::CoherenceHook {
   }
   [[nodiscard]] bool broken() const { return broken_.load(); }
 
+  /// A thread that learns of a death may be kept from going on until others have dealt with it (two rounds of recovery for one death, the second with the
+  /// gate open, made two tokens of one).
+  void on_death(NodeId /*node*/) override {
+    if (!dawdles_ || !env_.can_park()) return;
+    for (std::uint64_t n = env_.random() % 4 == 0 ? env_.random() % 4000 : 0; n > 0; --n) env_.relax();
+  }
+
   /// How often something was placed for others.
   [[nodiscard]] std::uint64_t releases() const { return releases_.load(); }
 
