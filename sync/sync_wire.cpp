@@ -94,7 +94,7 @@ std::optional<WakeMessage> decode_wake(std::span<const std::byte> body) {
   if (!message.object.is_object()) return std::nullopt;
   message.value = header.value;
   message.waiters.resize(header.waiters);
-  std::memcpy(message.waiters.data(), rest.data(), header.waiters * sizeof(std::uint64_t));
+  if (header.waiters != 0) std::memcpy(message.waiters.data(), rest.data(), header.waiters * sizeof(std::uint64_t));
   message.payload = rest.subspan(header.waiters * sizeof(std::uint64_t));
   return message;
 }
