@@ -30,6 +30,7 @@
 #include "nic/redirect_table.hpp"
 #include "nic/request_table.hpp"
 #include "nic/sequence_window.hpp"
+#include "nic/spin_budget.hpp"
 #include "nic/transmitter.hpp"
 #include "nic/wire.hpp"
 #include "runtime/fork_guard.hpp"
@@ -263,6 +264,7 @@ struct Nic::Impl final : PacketSink {
   void park(ParkOn word, Nanos deadline);
   [[nodiscard]] bool work_pending() const;
   std::uint64_t note_processor();  // where the calling thread runs, for those who wait; plus 1
+  bool leave_processor();          // the calling thread goes on where no other node's thread was last, if it may
 
   NicConfig config;
   Env& env;
@@ -322,6 +324,7 @@ struct Nic::Impl final : PacketSink {
   PageRange allowed;  // where regions may be created; under `control`
   std::unique_ptr<std::atomic<std::uint64_t>[]>
       processors_seen;  // by node: its DeviceHeader::processor when shares_processor() last found it here
+  ProcessorMoves moves;
   std::unique_ptr<std::atomic<std::uint64_t>[]> errors_returned;  // by counter: of its error half, what counter_wait() has returned
 
   class Waiting;  // nic_waits.hpp

@@ -6,7 +6,9 @@
 // sleeper when the sender looked) may have something better to do: its own wait is over, or another thread holds the driver's role and has
 // looked at the rings already. So whoever ends a wait looks once more and passes on what it leaves behind (stop_waiting()).
 #include <algorithm>
+#include <array>
 #include <mutex>
+#include <span>
 
 #include "nic/nic_impl.hpp"
 #include "nic/nic_waits.hpp"
@@ -120,7 +122,25 @@ std::uint64_t Nic::Impl::note_processor() {
   return here;
 }
 
-// Who has done neither since this was asked last is busy with something else, or has long been elsewhere.
+bool Nic::Impl::leave_processor() {
+  const Nanos now = env.now();
+  if (!moves.due(now)) return false;
+  constexpr std::size_t kMostTaken = 64;  // of more nodes on one machine some are not looked at
+  std::array<int, kMostTaken> taken{};
+  std::size_t count = 0;
+  for (std::uint32_t node = 0; node < config.nodes && count < taken.size(); ++node) {
+    Device* const found = direct(NodeId{node});
+    if (found == nullptr) continue;
+    const std::uint64_t noted = found->header().processor.load(std::memory_order_relaxed) & kProcessorMask;  // relaxed: a hint
+    if (noted != 0) taken[count++] = static_cast<int>(noted) - 1;
+  }
+  if (!env.move_from(std::span(taken).first(count))) return false;
+  moves.moved(now);
+  (void)note_processor();
+  return true;
+}
+
+// Who has done neither since this was asked last is busy with something else, or has long been elsewhere. Of two that meet the higher one moves, once it waits.
 bool Nic::shares_processor() {
   const std::uint64_t here = impl_->note_processor();
   if (here == 0) return false;
@@ -128,7 +148,8 @@ bool Nic::shares_processor() {
     Device* const other = impl_->direct(NodeId{node});
     if (other == nullptr || other == &impl_->device) continue;
     const std::uint64_t noted = other->header().processor.load(std::memory_order_relaxed);  // relaxed: a hint
-    if ((noted & kProcessorMask) == here && impl_->processors_seen[node].exchange(noted) != noted) return true;
+    if ((noted & kProcessorMask) != here || impl_->processors_seen[node].exchange(noted) == noted) continue;
+    return node > config_.node.value || !impl_->leave_processor();
   }
   return false;
 }

@@ -49,6 +49,32 @@ class SpinHistory {
   std::atomic<Nanos> budget_;
 };
 
+/// When a thread that finds another node's on its processor may ask to be moved: not every time, and ever more seldom while the system keeps putting it back.
+/// Threads: any.
+class ProcessorMoves {
+ public:
+  static constexpr Nanos kFirstPause = 1'000'000;
+  static constexpr Nanos kLongestPause = 64 * kFirstPause;
+
+  /// True: now, and the caller tries; who succeeds says so.
+  [[nodiscard]] bool due(Nanos now) {
+    Nanos next = next_.load(std::memory_order_relaxed);  // relaxed, all: a limit, which orders nothing
+    return now >= next && next_.compare_exchange_strong(next, now + kFirstPause, std::memory_order_relaxed);
+  }
+  void moved(Nanos now) {
+    const Nanos pause = pause_.load(std::memory_order_relaxed);
+    const Nanos since = now - moved_.exchange(now, std::memory_order_relaxed);
+    const Nanos longer = since > 2 * pause ? kFirstPause : std::min(2 * pause, kLongestPause);
+    pause_.store(longer, std::memory_order_relaxed);
+    next_.store(now + longer, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<Nanos> next_{0};
+  std::atomic<Nanos> moved_{0};
+  std::atomic<Nanos> pause_{kFirstPause};
+};
+
 /// Of one wait.
 class SpinBudget {
  public:

@@ -63,6 +63,9 @@ class Env {
 
   /// The processor on which the caller runs at this moment; -1 if there is no such thing.
   [[nodiscard]] virtual int processor() const { return -1; }
+  /// Has the system go on with the calling thread on a processor that is none of these, now; later it moves it as it likes. Some microseconds. False: there is
+  /// none that the thread may use.
+  virtual bool move_from(std::span<const int> /*processors*/) { return false; }
 
   /// Runs the task at the given moment, in a context that must not block (the engine's thread, or the simulator's loop).
   virtual void at(Nanos when, std::function<void()> task) = 0;

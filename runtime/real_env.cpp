@@ -270,6 +270,21 @@ std::uintptr_t RealEnv::context() const {
 
 int RealEnv::processor() const { return ::sched_getcpu(); }
 
+// A thread whose affinity leaves out where it runs is moved before the call returns.
+bool RealEnv::move_from(std::span<const int> processors) {
+  const int saved_errno = errno;
+  cpu_set_t allowed;
+  bool moved = false;
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+    cpu_set_t others = allowed;
+    for (const int processor : processors) CPU_CLR(processor, &others);
+    moved = CPU_COUNT(&others) != 0 && ::sched_setaffinity(0, sizeof(others), &others) == 0;
+    if (moved) (void)::sched_setaffinity(0, sizeof(allowed), &allowed);
+  }
+  errno = saved_errno;
+  return moved;
+}
+
 void RealEnv::relax() {
   constexpr std::uint32_t kPausesBeforeYield = 8;
   thread_local std::uint32_t pauses = 0;

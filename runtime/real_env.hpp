@@ -37,6 +37,7 @@ class RealEnv final : public Env {
   [[nodiscard]] std::uintptr_t context() const override;
   [[nodiscard]] Nanos spin_budget() const override { return options_.spin_budget; }
   [[nodiscard]] int processor() const override;
+  bool move_from(std::span<const int> processors) override;
   void at(Nanos when, std::function<void()> task) override;
   void spawn(std::function<void()> task) override;
 

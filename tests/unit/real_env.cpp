@@ -2,6 +2,7 @@
 #include "runtime/real_env.hpp"
 
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,4 +224,22 @@ TEST_CASE("random words of several threads are all different, and follow a given
   const std::uint64_t word = first.random();
   CHECK(word == second.random());
   CHECK(word != third.random());
+}
+
+TEST_CASE("a thread asks to go on elsewhere, and may then go where it could before") {
+  RealEnv env;
+  cpu_set_t before;
+  REQUIRE(sched_getaffinity(0, sizeof(before), &before) == 0);
+  std::vector<int> all;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &before)) all.push_back(i);
+  }
+  CHECK_FALSE(env.move_from(all));
+  if (all.size() > 1) {
+    const std::array<int, 1> here{env.processor()};
+    CHECK(env.move_from(here));
+  }
+  cpu_set_t after;
+  REQUIRE(sched_getaffinity(0, sizeof(after), &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
 }

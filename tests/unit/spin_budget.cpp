@@ -2,6 +2,7 @@
 #include "nic/spin_budget.hpp"
 
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -172,28 +173,85 @@ TEST_CASE("two nodes that tell each other at once do not sleep in turns for ever
   CHECK(meet(kBudget, 900, 1000, false) < 30);  // a wake-up that takes less than the budget: no need to learn
 }
 
-TEST_CASE("who waits does not spin where a thread of another node was, and says where it is itself") {
+TEST_CASE("who is put back again and again asks to be moved ever more seldom") {
+  constexpr Nanos kFirst = ProcessorMoves::kFirstPause;
+  ProcessorMoves moves;
+  Nanos now = 100 * kFirst;
+  REQUIRE(moves.due(now));
+  CHECK_FALSE(moves.due(now + kFirst - 1));  // it could not be moved
+  now += kFirst;
+  REQUIRE(moves.due(now));
+  moves.moved(now);
+  for (Nanos pause = kFirst; pause < ProcessorMoves::kLongestPause; pause *= 2) {
+    CHECK_FALSE(moves.due(now + pause - 1));
+    now += pause;
+    REQUIRE(moves.due(now));
+    moves.moved(now);
+  }
+  now += ProcessorMoves::kLongestPause;
+  REQUIRE(moves.due(now));
+  moves.moved(now);
+  CHECK_FALSE(moves.due(now + ProcessorMoves::kLongestPause - 1));
+  now += 3 * ProcessorMoves::kLongestPause;
+  REQUIRE(moves.due(now));
+  moves.moved(now);
+  CHECK(moves.due(now + kFirst));
+}
+
+namespace {
+
+// A thread of one node waits where it finds noted that one of the other node was.
+void wait_beside(std::uint32_t waiting, bool bound, bool* moved) {
   constexpr Nanos kForAnHour = 3'600'000'000'000;
   test::NicWorldOptions options;
   options.spin = kForAnHour;
   options.engines = false;
   test::ThreadNicWorld world(test::WorldKind::direct, options);
+  Nic& nic = world.nic(waiting);
+  const auto noted = [&world](std::uint32_t node) { return world.device(node).header().processor.load() % (1U << 16); };
   WaitWord word;
   std::atomic<bool> come{false};
-  std::atomic<bool> may_move{false};
+  std::atomic<bool> is_set_up{false};
   std::thread waiter([&] {
-    const int here = world.nic(0).env().processor();
-    may_move.store(!bind_this_thread(here));
-    if (may_move.load()) return;  // nothing to be tested
-    world.device(1).header().processor.store((std::uint64_t{1} << 16) + static_cast<std::uint64_t>(here) + 1);
-    CHECK(world.nic(0).wait_until(word, [&] { return come.load(); }) == Status::ok);
-    CHECK(world.device(0).header().processor.load() % (1U << 16) == static_cast<std::uint64_t>(here) + 1);
+    cpu_set_t all;
+    REQUIRE(sched_getaffinity(0, sizeof(all), &all) == 0);
+    const int here = nic.env().processor();
+    REQUIRE(bind_this_thread(here));
+    world.device(1 - waiting).header().processor.store((std::uint64_t{1} << 16) + static_cast<std::uint64_t>(here) + 1);
+    if (!bound) REQUIRE(sched_setaffinity(0, sizeof(all), &all) == 0);
+    is_set_up.store(true);
+    CHECK(nic.wait_until(word, [&] { return come.load(); }) == Status::ok);
+    cpu_set_t after;
+    REQUIRE(sched_getaffinity(0, sizeof(after), &after) == 0);
+    if (!bound) CHECK(CPU_EQUAL(&all, &after));
   });
-  for (int i = 0; i < 60'000 && !word.has_waiters() && !may_move.load(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  CHECK((word.has_waiters() || may_move.load()));  // it sleeps
+  const auto looks = [&] {
+    return word.has_waiters() || (is_set_up.load() && noted(waiting) != 0 && noted(waiting) != noted(1 - waiting));
+  };
+  for (int i = 0; i < 60'000 && !looks(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  *moved = !word.has_waiters();
+  CHECK(looks());
+  CHECK(noted(waiting) != 0);
   come.store(true);
-  word.announce(world.nic(0).env());
+  word.announce(nic.env());
   waiter.join();
+}
+
+}  // namespace
+
+TEST_CASE("who waits does not spin where a thread of another node was, and says where it is itself") {
+  bool moved = true;
+  wait_beside(0, true, &moved);
+  CHECK_FALSE(moved);
+  wait_beside(1, true, &moved);
+  CHECK_FALSE(moved);
+}
+
+TEST_CASE("of two nodes' threads on one processor the higher one goes elsewhere, if it may") {
+  if (Topology::of_this_host().processors().size() < 2) return;
+  bool moved = false;
+  wait_beside(1, false, &moved);
+  CHECK(moved);
 }
 
 }  // namespace netvm::nic
