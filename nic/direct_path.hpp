@@ -11,6 +11,8 @@
 //  2. False means that nothing has happened that may not happen again: the caller sends packets.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -159,6 +161,17 @@ class DirectPath {
     if (!ok(outcome.status)) [[unlikely]]
       return outcome.status;
     return outcome.old_value;
+  }
+  /// See look_at(). By the usual way or not at all.
+  static void look(const Nic& nic, const RemoteRegion& from, std::uint64_t offset, std::size_t bytes) {
+    if (from.node.value >= nic.hot_.nodes) return;
+    const DirectTarget& target = nic.hot_.targets[from.node.value];
+    if (target.open() == nullptr) return;
+    std::array<std::byte, kPageSize> nowhere;
+    for (std::size_t n = 0; bytes > 0; offset += n, bytes -= n) {
+      n = std::min(bytes, nowhere.size());
+      if (!BasicFirmware<Translation>::template try_long<LockFor::read>(target.view, from, offset, nowhere.data(), n)) return;
+    }
   }
 
  private:

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "nic/direct_path.hpp"
+#include "nic/look_at.hpp"
 #include "nic/nic_impl.hpp"
 
 namespace netvm::nic {
@@ -137,6 +138,10 @@ Status Nic::write_segments(const RemoteRegion& to, std::span<const Segment> segm
 
 Result<std::uint64_t> Nic::atomic(const RemoteRegion& on, std::uint64_t offset, const AtomicArgs& args) {
   return DirectPath<ShadowTranslation>::atomic(*this, on, offset, args);
+}
+
+void look_at(Nic& nic, const RemoteRegion& from, std::uint64_t offset, std::size_t bytes) {
+  DirectPath<ShadowTranslation>::look(nic, from, offset, bytes);
 }
 
 // ---- posted verbs ---------------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "nic/look_at.hpp"
 #include "tests/support/nic_world.hpp"
 
 using namespace netvm;
@@ -57,6 +58,31 @@ TEST_CASE("a node reaches its own regions the same way, resident or not, whateve
       CHECK(world.nic(0).atomic(own, 40'000, {AtomicOp::fetch_add, 3}).value() == 0);
       CHECK(world.nic(0).atomic(own, 40'000, {AtomicOp::swap, 9}).value() == 3);
     });
+  });
+}
+
+TEST_CASE("a look at bytes changes nothing and counts nothing, whatever it is at") {
+  on_every_world([](NicWorld& world) {
+    const RemoteRegion region = world.whole(1);
+    RemoteRegion forged = region;
+    forged.key ^= 4;
+    RemoteRegion nowhere = region;
+    nowhere.node = NodeId{2};
+    world.run([&] {
+      const std::vector<std::byte> data = pattern(3 * kPageSize, 3);
+      CHECK(ok(world.nic(0).write(region, 0, data.data(), data.size())));
+      const std::uint64_t before = world.stats(0).get(Stat::one_sided_ops);
+      look_at(world.nic(0), region, 0, data.size());
+      look_at(world.nic(0), region, 100, 0);
+      look_at(world.nic(0), region, 5000, 5000);
+      look_at(world.nic(0), region, region.length - 8, 16);
+      look_at(world.nic(0), region, 20 * kPageSize, kPageSize);  // not resident
+      look_at(world.nic(0), forged, 0, kPageSize);
+      look_at(world.nic(0), nowhere, 0, kPageSize);
+      CHECK(world.stats(0).get(Stat::one_sided_ops) == before);
+      CHECK(std::equal(data.begin(), data.end(), world.frame(1)));
+    });
+    CHECK(world.nothing_dropped());
   });
 }
 
