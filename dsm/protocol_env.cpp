@@ -10,6 +10,7 @@
 #include "dsm/regions.hpp"
 #include "dsm/sharing_map.hpp"
 #include "dsm/twin_pool.hpp"
+#include "nic/look_at.hpp"
 #include "runtime/check.hpp"
 
 namespace netvm::dsm {
@@ -198,6 +199,13 @@ void ProtocolEnv::fetch_pages(PageRange pages, NodeId from) {
       parts_.nic.read(parts_.config.shared[from.value], offset_of(pages.first), frame(pages.first), pages.count * kPageSize);
   must(status, "reading a page from its copy", from);
   count_transfer(pages, from, true);
+}
+
+void ProtocolEnv::look_at(PageId page, NodeId from) {
+  nic::look_at(parts_.nic, parts_.config.shared[from.value], offset_of(page), kPageSize);
+  // What is going to be overwritten, too, for writing. (A prefetch that finds too many others under way is dropped.)
+  volatile std::byte* const here = frame(page);
+  for (std::size_t at = 0; at < kPageSize; at += kCacheLine) here[at] = here[at];
 }
 
 void ProtocolEnv::read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to) {

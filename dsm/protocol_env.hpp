@@ -142,6 +142,8 @@ class ProtocolEnv final {
   void fetch_pages(PageRange pages, NodeId from);
   /// The same without waiting: the completion ends when the bytes are here. The caller keeps the pages pinned until then.
   void post_fetch(PageRange pages, NodeId from, nic::Completion* completion);
+  /// For a thread that waits for leave to fetch the unit (pinned) from there: brings the beginning of both frames near (nic/look_at.hpp). A hint.
+  void look_at(PageId page, NodeId from);
   /// Reads bytes of the page's frame at its home, which is known and another node, from `offset` in the unit. Blocks.
   void read_bytes(PageId page, std::uint64_t offset, std::span<std::byte> to);
   /// Writes this node's frame (pinned) of the page over the frame at `to`; blocks until placed.
@@ -168,6 +170,18 @@ class ProtocolEnv final {
   void wait_until(WaitWord& word, Changed&& changed, const char* what) {
     const Status status = parts_.nic.wait_until(word, changed);
     if (!ok(status)) stop(status, what);
+  }
+  /// The same; meanwhile() runs once, unless it is over before: for what can be done while another node is at work.
+  template <class Changed, class Meanwhile>
+  void wait_until(WaitWord& word, Changed&& changed, const char* what, Meanwhile&& meanwhile) {
+    int looks = 0;
+    const auto look = [&] {
+      if (changed()) return true;
+      if (++looks != 2) return false;  // the first look comes before others know that this thread polls
+      meanwhile();
+      return changed();
+    };
+    wait_until(word, look, what);
   }
 
   // ---- statistics ------------------------------------------------------------------------------------------------------

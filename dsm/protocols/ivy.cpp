@@ -1,11 +1,13 @@
 // The owner of a page has its current bytes, keeps the list of the other copies, and answers requests one after the other. A write request takes the
-// ownership along: the new owner gets bytes and copyset, invalidates the copies, and only then lets its thread write. Bytes go from
-// the owner's frame into the requester's (one-sided), and the grant behind them on the same channel.
+// ownership along: the new owner gets bytes and copyset, invalidates the copies, and only then lets its thread write. A grant says
+// whether bytes go with it: the requester reads them from the granter's frame (one-sided; decision 0002).
 //
 // Invariants
 //  1. A page has one owner, or its ownership is on its way in one grant. One writer and no readers, or readers only; every copy with rights, but the
 //     owner's, is in the owner's copyset.
-//  2. The owner's frame is current. A copy in the copyset is current, or its bytes and grant are on the way.
+//  2. The owner's frame is current. A copy in the copyset is current, or its grant is on the way and its bytes lie in the granter's frame. They stay there until
+//     they have been read, even if the ownership goes on: that frame changes only after a later grant to its node, and who gives that one has waited, or its
+//     owner before it, for every reader's acknowledgement (invariant 4), and has installed its own right.
 //  3. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
 //     the ownership away. What asks for the ownership after that one goes to that one.
 //  4. An invalidation may overtake the grant of the copy that it means (they come from two nodes). It waits until that copy has been there.
@@ -45,6 +47,7 @@ struct Ivy::Record {
   bool voided = false;           // the grant to read that this node waits for is not to be used
   NodeId hint = kNobody;         // where the ownership is or was going, as far as this node knows; this node: here
   NodeId asked = kNobody;        // hint, when this node's request went out
+  NodeId granter = kNobody;      // who has granted what this node waits for
   NodeId invalidator = kNobody;  // whose invalidation waits (invariants 4 and 7)
   NodeSet copyset;               // of an owner: the other copies; while it invalidates: those that have not answered
   std::vector<Request> waiting;  // invariant 3
@@ -75,6 +78,7 @@ Ivy::Record& Ivy::record_of(PageId page, PageEntry& entry) {
 void Ivy::acquire(PageId page, bool write) {
   PageEntry& entry = env_.entry(page);
   (void)env_.home_of(page);
+  NodeId source = kNobody;  // who probably has the bytes
   {
     const std::scoped_lock latch(entry.latch);
     const Phase phase = load(entry).phase;
@@ -86,15 +90,19 @@ void Ivy::acquire(PageId page, bool write) {
       // Who invalidates is before this node in the order of owners: it must not wait for a copy that is kept for a thread that wants more.
       if (record.invalidator != kNobody) give_up_copy(page, entry, record);
       ask(page, entry, record, write);
+      if (load(entry).phase != Phase::SM) source = record.asked;
     }
   }
-  await_grant(page, "the grant of a page");
+  await_grant(page, "the grant of a page", source);
   install({&page, 1});
 }
 
-void Ivy::await_grant(PageId page, const char* what) {
+void Ivy::await_grant(PageId page, const char* what, NodeId source) {
   env_.wait_until(
-      word_of(page), [&entry = env_.entry(page)] { return load(entry).granted; }, what);
+      word_of(page), [&entry = env_.entry(page)] { return load(entry).granted; }, what,
+      [&] {
+        if (source != kNobody) env_.look_at(page, source);
+      });
 }
 
 // Nobody need be asked; but to write, the copies of others must go first. Whether that is done already.
@@ -114,6 +122,8 @@ bool Ivy::acquire_as_owner(PageId page, PageEntry& entry, Record& record, bool w
   store(entry, copy);
   return true;
 }
+
+NodeId Ivy::granter_of(PageId page) { return reinterpret_cast<const Record*>(env_.entry(page).data)->granter; }
 
 void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write, sc::Outbox* together) {
   Copy copy = load(entry);
@@ -146,23 +156,26 @@ void Ivy::on_read_ahead(std::span<const PageId> units) {
       asked.push_back(page);
     }
   }
-  requests.leave(env_, false);
+  requests.leave(env_);
   for (std::span<const PageId> left(asked); !left.empty();) {
     await_grant(left.front(), "the grant of a page that is read ahead");
     // A grant to read that was not used became one to write (invariant 8).
-    const Phase phase = load(env_.entry(left.front())).phase;
-    const std::size_t run = sc::length_of_run(env_, left, [this, phase](PageId page) {
+    const Copy first = load(env_.entry(left.front()));
+    const NodeId granter = granter_of(left.front());
+    const std::size_t run = sc::length_of_run(env_, left, [&](PageId page) {
       const Copy copy = load(env_.entry(page));
-      return copy.granted && copy.phase == phase;
+      return copy.granted && copy.phase == first.phase && copy.with_data == first.with_data && granter_of(page) == granter;
     });
     install(left.first(run));
     left = left.subspan(run);
   }
 }
 
-// Neighbours that wait for the same, and have been granted it; from the grant on nobody else touches their rights.
+// Neighbours that wait for the same, and have been granted it by one node; from the grant on nobody else touches their rights.
 void Ivy::install(std::span<const PageId> run) {
-  const bool write = load(env_.entry(run.front())).phase != Phase::IS;
+  const Copy first = load(env_.entry(run.front()));
+  const bool write = first.phase != Phase::IS;
+  if (first.with_data) env_.fetch_pages({run.front(), env_.unit(run.back()).end() - run.front().value}, granter_of(run.front()));
   env_.set_access(run, write ? Access::write : Access::read);
   const auto now = static_cast<std::uint64_t>(env_.env().now());
   Grants grants;
@@ -171,14 +184,13 @@ void Ivy::install(std::span<const PageId> run) {
     const std::scoped_lock latch(entry.latch);
     Record& record = record_of(page, entry);
     const Copy copy = load(entry);
-    if (copy.with_data) env_.count(page, Stat::pages_fetched);
     record.blank = record.blank && !write;
     record.dropped = false;
     record.borrowed = !write;
     store(entry, {write ? Phase::M : Phase::S, false, false, false, copy.losses, false, now});
     settle(page, entry, record, grants);
   }
-  grants.leave(env_, true);
+  grants.leave(env_);
 }
 
 // ---- messages -------------------------------------------------------------------------------------------------------------
@@ -195,7 +207,7 @@ void Ivy::on_message(NodeId from, std::span<const std::byte> body) {
     const std::scoped_lock latch(env_.entry(PageId{message.page}).latch);
     on_one(from, message, more, grants);
   }
-  grants.leave(env_, true);
+  grants.leave(env_);
 }
 
 void Ivy::on_run(NodeId from, const Message& run) {
@@ -211,7 +223,7 @@ void Ivy::on_run(NodeId from, const Message& run) {
     }
     for (std::uint32_t i = 0; i <= run.more; ++i) on_one(from, run.at(i), {}, grants);
   }
-  grants.leave(env_, true);
+  grants.leave(env_);
 }
 
 void Ivy::on_one(NodeId from, const Message& message, std::span<const std::byte> more, Grants& grants) {
@@ -316,6 +328,7 @@ void Ivy::share(PageId page, PageEntry& entry, Record& record, const Request& re
   if (load(entry).phase == Phase::M) lose(page, entry, Access::read);
   record.copyset.add(request.node);
   const std::uint8_t flags = record.blank ? std::uint8_t{0} : sc::kWithData;
+  if (flags != 0) (void)env_.try_pin({page, 1}, false);  // or who reads it would have to go the slow way
   grants.add(env_, request.node, {Kind::grant, flags, 0, request.node, page.value, 0});
 }
 
@@ -323,6 +336,7 @@ void Ivy::hand_over(PageId page, PageEntry& entry, Record& record, const Request
   lose(page, entry, Access::none);
   const bool data = !record.blank && needs_data(request.has_copy, record.copyset.contains(request.node));
   record.copyset.remove(request.node);
+  if (data) (void)env_.try_pin({page, 1}, false);  // as in share()
   const auto flags = static_cast<std::uint8_t>(sc::kExclusive | (data ? sc::kWithData : 0));
   sc::Outgoing grant{request.node, {Kind::grant, flags, 0, request.node, page.value, 0}, {}};
   record.copyset.append_to(grant.more);
@@ -342,6 +356,7 @@ void Ivy::on_grant(PageId page, PageEntry& entry, NodeId from, const Message& me
               number(page), static_cast<unsigned>(copy.phase));
   copy.with_data = (message.flags & sc::kWithData) != 0;
   store(entry, copy);
+  record.granter = from;
   NodeSet copies;
   const bool well = NodeSet::decode(more, env_.nodes(), &copies) && !copies.contains(env_.node()) && (exclusive || copies.empty());
   NETVM_CHECK(well, "%s: node %u granted page %llu with a malformed copyset of %zu bytes", name(), from.value, number(page), more.size());

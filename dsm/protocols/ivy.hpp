@@ -61,7 +61,9 @@ class Ivy : public Protocol {
   void acquire(PageId page, bool write);
   bool acquire_as_owner(PageId page, PageEntry& entry, Record& record, bool write);
   void ask(PageId page, PageEntry& entry, Record& record, bool write, sc::Outbox* together = nullptr);
-  void await_grant(PageId page, const char* what);
+  void await_grant(PageId page, const char* what, NodeId source = sc::kNobody);
+  /// Of a page that has been granted to a thread of this node, which asks.
+  [[nodiscard]] NodeId granter_of(PageId page);
   void install(std::span<const PageId> run);
 
   // messages

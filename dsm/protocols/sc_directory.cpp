@@ -57,6 +57,7 @@ void ScDirectory::send(NodeId to, const Message& message) { env_.send(to, std::a
 void ScDirectory::acquire(PageId page, bool write) {
   PageEntry& entry = env_.entry(page);
   const NodeId home = env_.home_of(page);
+  bool has_copy = false;
   {
     const std::scoped_lock latch(entry.latch);
     Copy copy = load(entry);
@@ -69,7 +70,7 @@ void ScDirectory::acquire(PageId page, bool write) {
       return store(entry, copy);
     }
     if (home == env_.node() && grant_at_home(page, entry, write)) return;
-    const bool has_copy = copy.phase == Phase::S;
+    has_copy = copy.phase == Phase::S;
     copy.phase = !write ? Phase::IS : has_copy ? Phase::SM : Phase::IM;
     store(entry, copy);
     env_.count(page, Stat::remote_faults);
@@ -83,7 +84,10 @@ void ScDirectory::acquire(PageId page, bool write) {
     }
   }
   env_.wait_until(
-      word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page");
+      word_of(page), [&entry] { return load(entry).granted; }, "the grant of a page",
+      [&] {
+        if (!has_copy && home != env_.node()) env_.look_at(page, home);
+      });
   install(page, entry, write, home);
 }
 
@@ -143,7 +147,7 @@ void ScDirectory::on_read_ahead(std::span<const PageId> units) {
     requests.add(env_, home, {Kind::get_shared, 0, 0, env_.node(), page.value, 0});
     asked.push_back(page);
   }
-  requests.leave(env_, false);
+  requests.leave(env_);
   for (std::span<const PageId> left(asked); !left.empty();) {
     const PageId first = left.front();
     const NodeId home = env_.entry(first).home();
@@ -166,7 +170,7 @@ void ScDirectory::install_run(std::span<const PageId> run, NodeId home) {
     const std::scoped_lock latch(entry.latch);
     confirmations.add(env_, home, {Kind::confirm, 0, 0, {}, page.value, settle_right(entry, false)});
   }
-  confirmations.leave(env_, false);
+  confirmations.leave(env_);
 }
 
 void ScDirectory::on_grant(PageId page, PageEntry& entry, const Message& message) {
@@ -197,7 +201,7 @@ void ScDirectory::on_message(NodeId from, std::span<const std::byte> body) {
     must_write_back = on_one(from, message, nullptr);
   }
   // The frame stays as it is: nobody is granted the page before the home has heard of the write-back.
-  if (must_write_back) sc::push_pages(env_, entry.home(), {Kind::written_back, 0, 0, {}, page.value, message.transaction});
+  if (must_write_back) sc::push_page(env_, entry.home(), {Kind::written_back, 0, 0, {}, page.value, message.transaction});
 }
 
 void ScDirectory::on_run(NodeId from, const Message& run) {
@@ -207,7 +211,7 @@ void ScDirectory::on_run(NodeId from, const Message& run) {
     if (run.kind == Kind::get_shared) share_together(run);
     for (std::uint32_t i = 0; i <= run.more; ++i) (void)on_one(from, run.at(i), &grants);
   }
-  grants.leave(env_, false);
+  grants.leave(env_);
 }
 
 // Latch held. Returns whether the caller must write the page back, once it is free.

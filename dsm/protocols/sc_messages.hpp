@@ -7,7 +7,7 @@
 //   home -> sharer      invalidate                                            answered by invalidated
 // sc-fixed, sc-dynamic
 //   requester -> manager or probable owner -> ... -> owner                    get_shared, get_exclusive; `node` is the requester
-//   owner -> requester  grant; before it the bytes (kWithData). With kExclusive the ownership, and after the message the copyset
+//   owner -> requester  grant (kWithData: read the bytes from the granter's frame first). With kExclusive the ownership, and after the message the copyset
 //   new owner -> sharer invalidate                                            answered by invalidated
 //   any -> requester    chased: the read met too many nodes that are not the owner any more
 //   to itself           resume: a right has been kept for long enough

@@ -31,9 +31,12 @@ struct Push {
 Nanos kept_until(const Copy& copy, Nanos least, Env& env) {
   const Nanos hold = std::max(hold_time(copy.losses), least);
   if (hold == 0) return 0;
+  const auto given = static_cast<Nanos>(copy.number);
+  const Nanos now = env.now();
+  if (now >= given + hold) return 0;
   const auto jitter = static_cast<Nanos>(env.random() % static_cast<std::uint64_t>(hold / 2));
-  const Nanos until = static_cast<Nanos>(copy.number) + hold / 2 + jitter;
-  return env.now() >= until ? 0 : until;
+  const Nanos until = given + hold / 2 + jitter;
+  return now >= until ? 0 : until;
 }
 
 void note_lowered(ProtocolEnv& env, PageId page, Access to) {
@@ -47,22 +50,17 @@ void note_lowered(ProtocolEnv& env, PageId page, Access to) {
   if (to == Access::none) env.count(page, Stat::invalidations);
 }
 
-void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<const std::byte> more) {
-  const PageRange pages{PageId{message.page}, std::uint64_t{message.more} * message.stride + 1};
-  const auto post = [&env, pages, to, message](std::span<const std::byte> rest) {
-    env.post_put(pages, to, &(new Push(pages.first, to))->completion);
-    env.send(to, std::as_bytes(std::span(&message, 1)), rest);
+void push_page(ProtocolEnv& env, NodeId to, const Message& message) {
+  const PageId page{message.page};
+  const auto post = [&env, page, to, message] {
+    env.post_put({page, 1}, to, &(new Push(page, to))->completion);
+    env.send(to, std::as_bytes(std::span(&message, 1)));
   };
-  if (const FramePins pins = env.try_pin(pages, false); pins.holds()) return post(more);
-  // Something was evicted meanwhile. There may never be room for all of a run at once.
-  if (message.more != 0) {
-    for (std::uint32_t i = 0; i <= message.more; ++i) push_pages(env, to, message.at(i));
-    return;
-  }
-  // Bringing it in would block the handler that calls.
-  (void)env.spawn([&env, pages, post, rest = std::vector<std::byte>(more.begin(), more.end())] {
-    const FramePins pins = env.pin(pages, false);
-    post(rest);
+  if (const FramePins pins = env.try_pin({page, 1}, false); pins.holds()) return post();
+  // It was evicted meanwhile: bringing it in would block the handler that calls.
+  (void)env.spawn([&env, page, post] {
+    const FramePins pins = env.pin({page, 1}, false);
+    post();
   });
 }
 
@@ -73,18 +71,13 @@ void Outbox::add(ProtocolEnv& env, NodeId to, const Message& message) {
   add({to, message, {}});
 }
 
-void Outbox::leave(ProtocolEnv& env, bool pushes) {
-  if (!first_) return;
-  leave(env, *std::exchange(first_, {}), pushes);
-  for (const Outgoing& outgoing : std::exchange(others_, {})) leave(env, outgoing, pushes);
-}
-
-void Outbox::leave(ProtocolEnv& env, const Outgoing& outgoing, bool pushes) {
-  if (pushes && (outgoing.message.flags & kWithData) != 0) {
-    push_pages(env, outgoing.to, outgoing.message, outgoing.more);
-  } else {
+void Outbox::leave(ProtocolEnv& env) {
+  const auto send = [&env](const Outgoing& outgoing) {
     env.send(outgoing.to, std::as_bytes(std::span(&outgoing.message, 1)), outgoing.more);
-  }
+  };
+  if (!first_) return;
+  send(*std::exchange(first_, {}));
+  for (const Outgoing& outgoing : std::exchange(others_, {})) send(outgoing);
 }
 
 }  // namespace netvm::dsm::sc

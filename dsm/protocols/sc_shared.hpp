@@ -36,10 +36,9 @@ inline constexpr Nanos kQuick = 4'000;
 /// The right of a page that was in S, E or M has been lowered for another node's sake: the page is in S or I. Latch held.
 void note_lowered(ProtocolEnv& env, PageId page, Access to);
 
-/// Writes this node's frames of the message's units over those at `to` and then sends it; it arrives when the bytes are there (nic.hpp, invariant 2).
-/// Returns at once. The frames must stay as they are until the message has arrived, unless the receiver makes no use
-/// of them (ivy.cpp, invariant 8). If a page was evicted, a task brings it in first.
-void push_pages(ProtocolEnv& env, NodeId to, const Message& message, std::span<const std::byte> more = {});
+/// Writes this node's frame of the message's unit over that at `to` and then sends it; it arrives when the bytes are there (nic.hpp, invariant 2).
+/// Returns at once. The frame must stay as it is until the message has arrived. If a page was evicted, a task brings it in first.
+void push_page(ProtocolEnv& env, NodeId to, const Message& message);
 
 /// A message that leaves when no latch is held, and what goes behind it.
 struct Outgoing {
@@ -58,12 +57,10 @@ class Outbox {
       first_.emplace(std::move(outgoing));
     }
   }
-  /// Sends them, pages before those that are to bring bytes (`pushes`: kWithData means that), and is empty.
-  void leave(ProtocolEnv& env, bool pushes);
+  /// Sends them, and is empty.
+  void leave(ProtocolEnv& env);
 
  private:
-  static void leave(ProtocolEnv& env, const Outgoing& outgoing, bool pushes);
-
   std::optional<Outgoing> first_;  // mostly there is one: it takes no memory from the heap
   std::vector<Outgoing> others_;
 };
