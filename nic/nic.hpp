@@ -212,6 +212,8 @@ class Nic final {
   /// thread calls it again and again the engine stands by: it then looks by itself only now and then (kLongestStandBy), so who stops
   /// calling leaves the next packet to the engine with that delay, once.
   bool drive();
+  /// The same, by who will not come again soon: the engine goes on as it did.
+  bool drive_once();
   static constexpr Nanos kLongestStandBy = 1'000'000;
   /// One turn of the engine: drives; with nothing to do for `spin` it parks until a packet or the deadline (absolute).
   void engine_turn(Nanos spin, Nanos deadline);
@@ -282,7 +284,6 @@ class Nic final {
   void stand_by(Nanos wait, Nanos deadline);
   void announce_poll();
   void withdraw_poll();
-  bool drive_in_wait();
   // Whether a thread of another node that has waited, or let others go on, since this was asked last did so where this one is now: what this one waits for
   // may need the very processor on which it would spin.
   [[nodiscard]] bool shares_processor();
@@ -331,7 +332,7 @@ Status Nic::wait_until(WaitWord& word, Changed&& changed, Nanos deadline) {
     if (look_for(changed)) return come();
   }
   for (;;) {
-    const bool progressed = drive_in_wait();
+    const bool progressed = drive_once();
     if (changed()) return come();
     if (stopping()) return Status::cancelled;
     if (progressed) {

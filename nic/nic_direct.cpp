@@ -117,8 +117,9 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
 bool Nic::try_notify(const RemoteCounter& counter, std::uint64_t increment) {
   if (!impl_->is_node(counter.node)) return false;
   Device* const target = impl_->direct(counter.node);
-  (void)impl_->note_processor();
-  return target != nullptr && ok(impl_->notify_direct(*target, counter, increment, NotifyMode::own, Status::ok));
+  const bool told = target != nullptr && ok(impl_->notify_direct(*target, counter, increment, NotifyMode::own, Status::ok));
+  (void)impl_->note_processor();  // whom it has woken reads this later than the counter
+  return told;
 }
 
 Status Nic::write_vector(const RemoteRegion& to, std::span<const Segment> segments) { return write_segments(to, segments, Blocking{}); }

@@ -276,7 +276,7 @@ void CounterEvents::start(Triggered& triggered) {
 
 void CounterEvents::look(CounterId id) {
   counters_.mark(id);
-  (void)nic_.drive_in_wait();
+  (void)nic_.drive_once();
   if (counters_.any_marked()) counters_.ring(env_);  // another thread drives, or this one does and has yet to come to it
 }
 
@@ -315,7 +315,7 @@ void CounterEvents::run_tasks() {
       run_handler(std::move(run));
       continue;
     }
-    if (counters_.any_marked() && !nic_.drive_in_wait()) env_.relax();  // somebody else does
+    if (counters_.any_marked() && !nic_.drive_once()) env_.relax();  // somebody else does
     {
       const std::lock_guard guard(lock_);
       if (stopped_ || (ready_.empty() && looking_ > 1)) {

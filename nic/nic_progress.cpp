@@ -30,7 +30,7 @@ bool Nic::drive() {
   return impl_->drive();
 }
 
-bool Nic::drive_in_wait() { return impl_->drive(); }
+bool Nic::drive_once() { return impl_->drive(); }
 
 bool Nic::Impl::drive() {
   if (forked.load(std::memory_order_relaxed)) [[unlikely]]  // relaxed: set before any thread of this process could run

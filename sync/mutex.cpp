@@ -55,8 +55,11 @@ Status Mutexes::lock(LockState& state, std::uint64_t who, Nanos deadline, const 
   Guard guard(state.guard);
   if (state.idle()) [[likely]] {
     state.holder = who;
+    const bool looks = look_is_due(state);
     guard.unlock();
     stats_.add(Stat::lock_acquires);
+    if (looks) [[unlikely]]
+      (void)nic_.drive_once();
     return Status::ok;
   }
   if (state.holder == who) return Status::invalid;
@@ -244,9 +247,7 @@ void Mutexes::grant_to_successor(LockState& state, Guard& guard) {
   Bytes payload;
   hook_.append_grant(id, to, asked->successor_request, payload);
   const std::uint64_t question = asked->successor_probe;
-  // After a death a waiter may be failed and its line lent again while somebody still means to grant: then grants name the mutex that they are for.
-  const bool may_be_bare = gate_.deaths() == 0 && epoch < GrantLines::kMostEpoch;
-  const bool is_bare = may_be_bare && !id.is_object() && line != 0 && payload.empty() && question == 0;
+  const bool is_bare = !id.is_object() && line != 0 && payload.empty() && question == 0 && epoch < GrantLines::kMostEpoch;
   if (!is_bare || !nic_.try_notify({to, CounterId{static_cast<std::uint32_t>(line - 1)}}, epoch)) {
     Bytes body = encode_lock(LockMessageType::grant, state.offset, epoch, cargo);
     body.insert(body.end(), payload.begin(), payload.end());

@@ -124,6 +124,14 @@ class Mutexes final : public nic::MessageHandler {
   // A stay of at most so many unlocks is short: the token was fetched for them alone, and flushing at once costs its node little.
   static constexpr std::uint8_t kShortStay = 2;
 
+  // Whether the thread that takes an idle token once more shall look whether another node has asked for it: the engine would have to find a processor first,
+  // and who only locks and unlocks looks at no ring. Under its guard.
+  [[nodiscard]] bool look_is_due(LockState& state) const {
+    if (++state.cohort <= cohort_limit_) [[likely]]
+      return false;
+    state.cohort = 0;
+    return true;
+  }
   Result<LockSlot> slot_of(LockState& state);
   // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered. If it comes to nothing, everybody
   // in the queue fails, or somebody is elected to ask the home that takes the dead one's place.

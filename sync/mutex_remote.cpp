@@ -25,8 +25,10 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
     Guard guard(state.guard);
     if (state.idle()) {
       state.holder = who;
+      const bool looks = look_is_due(state);
       guard.unlock();
       stats_.add(Stat::lock_acquires);
+      if (looks) (void)nic_.drive_once();
       return true;
     }
     if (state.lost) return Status::owner_dead;

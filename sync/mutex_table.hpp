@@ -111,7 +111,8 @@ struct alignas(kCacheLine) LockState {
   bool migrates : 1 = false;    ///< the last stay of the token was a short one: the next probably is, too
   std::uint8_t stay = 0;        ///< unlocks since the token came, as far as they matter
   std::uint32_t slot = 0;       ///< where the tail lies: LockSlot::number; 0: not known
-  std::uint16_t cohort = 0;     ///< hand-overs inside this node since another one waits
+  std::uint16_t cohort =
+      0;  ///< hand-overs inside this node since another one waits, and locks of the idle token since somebody looked whether one does
   ShortNodeId successor;
   ShortNodeId predecessor;
   std::uint64_t offset = 0;

@@ -166,6 +166,7 @@ struct SyncWorldOptions {
   std::uint64_t table_slots = 1024;
   std::uint32_t arity = 8;
   std::uint32_t cohort = 16;
+  bool engines = true;  ///< between real threads: what comes is seen though no thread of the node looks for it
   bool dawdle = true;   ///< hooks take a while, drawn from the seed
   bool silent = false;  ///< hooks tell nothing: payloads are empty
   Nanos watchdog = 0;
@@ -306,7 +307,7 @@ class SimSyncWorld {
   bool ended_well_ = false;
 };
 
-/// Each node with an engine thread; body(node, local) runs on threads of its own.
+/// Each node with an engine thread, as a rule; body(node, local) runs on threads of its own.
 class ThreadSyncWorld {
  public:
   explicit ThreadSyncWorld(const SyncWorldOptions& options, Nanos spin = 0) : options_(options), env_({spin, true, 0}) {
@@ -320,6 +321,7 @@ class ThreadSyncWorld {
     connect_all(
         options, nodes_, [this](NodeId) -> Env& { return env_; }, [this](NodeId n) -> nic::Fabric& { return *fabrics_[n.value]; });
     for (auto& node : nodes_) {
+      if (!options.engines) break;
       engines_.emplace_back([this, &node] {
         while (!stop_.load()) node->nic->engine_turn(0, env_.now() + 100'000'000);
       });

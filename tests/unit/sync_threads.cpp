@@ -4,6 +4,7 @@
 #include <atomic>
 #include <vector>
 
+#include "runtime/cpu.hpp"
 #include "runtime/random.hpp"
 #include "sync/objects.hpp"
 #include "tests/support/sync_world.hpp"
@@ -89,6 +90,36 @@ TEST_CASE("mutexes between real threads: deadlines and try_lock at random") {
     CHECK(guarded.entries == entered);
     CHECK(entered != 0);
   }
+}
+
+TEST_CASE("who only locks and unlocks sees that another node asks, without an engine") {
+  SyncWorldOptions options{.nodes = 2, .threads = 1, .mode = ShmMode::direct};
+  options.engines = false;
+  ThreadSyncWorld world(options);
+  std::atomic<bool> begun{false};
+  std::atomic<bool> had_it{false};
+  std::atomic<bool> ended{false};
+  std::uint64_t failures = 0;
+  std::uint64_t rounds = 0;
+  constexpr std::uint64_t kMostRounds = 100'000'000;  // some seconds: then it has failed
+  world.run_all([&](std::uint32_t node, std::uint32_t) {
+    sync::Sync& sync = *world.node(node).sync;
+    if (node == 0) {
+      for (; !had_it.load() && rounds < kMostRounds; ++rounds) {
+        if (sync.lock(kLock, 1) != Status::ok || sync.unlock(kLock, 1) != Status::ok) ++failures;
+        begun.store(true);
+      }
+      ended.store(true);
+    } else {
+      while (!begun.load()) cpu_pause();
+      CHECK(sync.lock(kLock, 1, world.env().now() + 60'000'000'000) == Status::ok);
+      had_it.store(true);
+      CHECK(sync.unlock(kLock, 1) == Status::ok);
+    }
+    while (!ended.load()) (void)world.node(node).nic->drive();
+  });
+  CHECK(failures == 0);
+  CHECK(rounds < kMostRounds);
 }
 
 TEST_CASE("objects between real threads: semaphore, reader-writer lock, barrier, wait queue and flag at once, with deadlines") {
