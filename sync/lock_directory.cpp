@@ -14,6 +14,11 @@ constexpr std::uint64_t kSlotBytes = 16;
 constexpr std::uint64_t kTailInSlot = 8;
 }  // namespace
 
+Result<std::uint64_t> outcome_of(const nic::Completion& atomic) {
+  if (!ok(atomic.status())) return atomic.status();
+  return atomic.old_value();
+}
+
 LockDirectory::LockDirectory(const SyncConfig& config, nic::Nic& nic)
     : config_(config), nic_(nic), dead_(nic.nodes(), false), rules_(nic.nodes()) {
   NETVM_CHECK(config.tables.size() == nic.nodes(), "%zu lock tables for %u nodes", config.tables.size(), nic.nodes());
@@ -73,7 +78,7 @@ Status LockDirectory::write_tail_under(const MemoryRange& memory, const HomeRule
   const std::uint64_t at = SyncId{offset}.address();
   const bool chosen = rule.kind != HomeRule::Kind::by_hash;
   const NodeId home = chosen ? rule.home_of(memory, at, static_cast<std::uint32_t>(dead_.size())) : hashed_home_of(offset);
-  const Result<LockSlot> slot = find(offset, living(home, offset));
+  const Result<LockSlot> slot = find(offset, living(home, offset), nullptr);
   return slot ? write_tail(*slot, tail) : slot.status();
 }
 
@@ -81,16 +86,23 @@ Status LockDirectory::write_tail(const LockSlot& slot, std::uint64_t tail) {
   return nic_.atomic(config_.tables[slot.home.value], tail_at(slot), {.op = nic::AtomicOp::swap, .operand = tail}).status();
 }
 
-Result<LockSlot> LockDirectory::find(std::uint64_t offset) { return find(offset, home_of(offset)); }
+Result<std::uint64_t> LockDirectory::ask(NodeId home, std::uint64_t at, const nic::AtomicArgs& args, Patience* patience) {
+  if (patience == nullptr) return nic_.atomic(config_.tables[home.value], at, args);
+  const auto answer = std::make_shared<nic::Completion>();
+  nic_.post_atomic(config_.tables[home.value], at, args, answer.get());
+  const Status status = nic_.wait(*answer, patience->deadline);
+  if (answer->done()) return outcome_of(*answer);
+  if (status == Status::timeout) patience->late = answer;
+  return status;
+}
 
-Result<LockSlot> LockDirectory::find(std::uint64_t offset, NodeId home) {
+Result<LockSlot> LockDirectory::find(std::uint64_t offset, NodeId home, Patience* patience) {
   const std::uint64_t key = offset + 1;
   const std::uint64_t start = mix64(key);  // not of the same number as home_of(): else all of a home's keys would share low bits
   for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
     const std::uint64_t place = (start + probe) & (config_.table_slots - 1);
     const std::uint64_t at = config_.table_offset + place * kSlotBytes;
-    const Result<std::uint64_t> old =
-        nic_.atomic(config_.tables[home.value], at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = 0});
+    const Result<std::uint64_t> old = ask(home, at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = 0}, patience);
     if (!old) return old.status();
     if (*old == 0 || *old == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
   }
@@ -101,9 +113,9 @@ std::uint64_t LockDirectory::tail_at(const LockSlot& slot) const {
   return config_.table_offset + (slot.number - 1) * kSlotBytes + kTailInSlot;
 }
 
-Result<std::uint64_t> LockDirectory::swap_tail(const LockSlot& slot) {
-  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot),
-                     {.op = nic::AtomicOp::masked_cas, .operand = nic_.node().value + 1, .compare = 0, .compare_mask = kLostTail});
+Result<std::uint64_t> LockDirectory::swap_tail(const LockSlot& slot, Patience* patience) {
+  return ask(slot.home, tail_at(slot),
+             {.op = nic::AtomicOp::masked_cas, .operand = nic_.node().value + 1, .compare = 0, .compare_mask = kLostTail}, patience);
 }
 
 Result<std::uint64_t> LockDirectory::revive_tail(const LockSlot& slot) {
@@ -111,9 +123,9 @@ Result<std::uint64_t> LockDirectory::revive_tail(const LockSlot& slot) {
                      {.op = nic::AtomicOp::masked_cas, .operand = nic_.node().value + 1, .compare = kLostTail, .compare_mask = kLostTail});
 }
 
-Result<std::uint64_t> LockDirectory::compare_swap_tail(const LockSlot& slot, std::uint64_t expected) {
-  return nic_.atomic(config_.tables[slot.home.value], tail_at(slot),
-                     {.op = nic::AtomicOp::compare_swap, .operand = nic_.node().value + 1, .compare = expected});
+Result<std::uint64_t> LockDirectory::compare_swap_tail(const LockSlot& slot, std::uint64_t expected, Patience* patience) {
+  return ask(slot.home, tail_at(slot), {.op = nic::AtomicOp::compare_swap, .operand = nic_.node().value + 1, .compare = expected},
+             patience);
 }
 
 }  // namespace netvm::sync

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "nic/nic.hpp"
@@ -18,6 +19,16 @@
 #include "sync/sync.hpp"
 
 namespace netvm::sync {
+
+/// How long somebody waits for the answer of a home. What has been asked cannot be taken back: where the time is over first (E_TIMEOUT), the answer is still to
+/// come, in `late`, and what it says holds.
+struct Patience {
+  Nanos deadline = kForever;
+  std::shared_ptr<nic::Completion> late = {};
+};
+
+/// Of one that is done.
+[[nodiscard]] Result<std::uint64_t> outcome_of(const nic::Completion& atomic);
 
 /// Where a mutex's tail lies.
 struct LockSlot {
@@ -33,12 +44,12 @@ class LockDirectory {
   [[nodiscard]] NodeId home_of(std::uint64_t offset) const { return living(first_home_of(offset), offset); }
   /// Whether the node that kept it first is dead: what its table said is not known.
   [[nodiscard]] bool has_moved(std::uint64_t offset) const;
-  /// Finds or claims the slot. Blocks. E_EXHAUSTED: the home's table is full.
-  Result<LockSlot> find(std::uint64_t offset);
-  /// Puts this node at the queue's end, unless the lock is lost, and returns the tail before. Blocks.
-  Result<std::uint64_t> swap_tail(const LockSlot& slot);
-  /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks.
-  Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected);
+  /// Finds or claims the slot. Blocks, with `patience` no longer than that says. E_EXHAUSTED: the home's table is full.
+  Result<LockSlot> find(std::uint64_t offset, Patience* patience = nullptr) { return find(offset, home_of(offset), patience); }
+  /// Puts this node at the queue's end, unless the lock is lost, and returns the tail before. Blocks, likewise.
+  Result<std::uint64_t> swap_tail(const LockSlot& slot, Patience* patience = nullptr);
+  /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks, likewise.
+  Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected, Patience* patience = nullptr);
 
   /// Makes this node the only one in the queue of a lock that is lost; returns the tail before. Blocks.
   Result<std::uint64_t> revive_tail(const LockSlot& slot);
@@ -63,7 +74,8 @@ class LockDirectory {
   [[nodiscard]] NodeId hashed_home_of(std::uint64_t offset) const;
   [[nodiscard]] NodeId first_home_of(std::uint64_t offset) const;
   [[nodiscard]] NodeId living(NodeId home, std::uint64_t offset) const;
-  Result<LockSlot> find(std::uint64_t offset, NodeId home);
+  Result<LockSlot> find(std::uint64_t offset, NodeId home, Patience* patience);
+  Result<std::uint64_t> ask(NodeId home, std::uint64_t at, const nic::AtomicArgs& args, Patience* patience);
 
   SyncConfig config_;
   nic::Nic& nic_;

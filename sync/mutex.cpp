@@ -1,5 +1,6 @@
 #include "sync/mutex.hpp"
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -104,8 +105,8 @@ Status Mutexes::wait_for_grant(LockState& state, LockWaiter* waiter, Nanos deadl
         if (ok(waited) && gate_.enter_for(state.offset)) {
           set_state(*waiter, State::waiting);
           guard.unlock();
-          request_token(state, waiter);
-          gate_.leave();
+          // A stop request does not end a wait for the home: it is no long one.
+          request_token(state, waiter, waiter->give_up == nullptr ? deadline : std::min(deadline, nic_.env().now() + kPatience));
           continue;
         }
         if (ok(waited)) {
@@ -321,22 +322,45 @@ std::uint64_t Mutexes::epoch_of(std::uint64_t offset) const {
 
 // ---- asking for the token ----------------------------------------------------------------------------------------------
 
-Result<LockSlot> Mutexes::slot_of(LockState& state) {
+Result<LockSlot> Mutexes::slot_of(LockState& state, Patience* patience) {
   {
     const Guard guard(state.guard);
     if (state.slot != 0) return LockSlot{directory_.home_of(state.offset), state.slot};
   }
-  const Result<LockSlot> slot = directory_.find(state.offset);
+  const Result<LockSlot> slot = directory_.find(state.offset, patience);
   if (!slot) return slot;
   const Guard guard(state.guard);
   state.slot = slot->number;
   return slot;
 }
 
-void Mutexes::request_token(LockState& state, LockWaiter* waiter) {
+void Mutexes::request_token(LockState& state, LockWaiter* waiter, Nanos deadline) {
   stats_.add(Stat::lock_remote);
-  const Result<LockSlot> slot = slot_of(state);
-  const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot) : Result<std::uint64_t>(slot.status());
+  Patience patience{deadline};
+  Patience* const limit = deadline == kForever ? nullptr : &patience;
+  const Result<LockSlot> slot = slot_of(state, limit);
+  const Result<std::uint64_t> tail = slot ? directory_.swap_tail(*slot, limit) : Result<std::uint64_t>(slot.status());
+  if (patience.late == nullptr) {
+    swapped(state, slot, tail, waiter);
+    return gate_.leave();
+  }
+  settle_late(patience, [this, &state, slot](const Result<std::uint64_t>& answer) {
+    if (slot) return swapped(state, slot, answer, nullptr);
+    const Result<LockSlot> found = slot_of(state);  // finding it twice is finding it once
+    swapped(state, found, found ? directory_.swap_tail(*found) : Result<std::uint64_t>(found.status()), nullptr);
+  });
+}
+
+void Mutexes::settle_late(const Patience& patience, std::function<void(const Result<std::uint64_t>&)> settle) {
+  // Never refused: only the destructor closes the group, after the last call.
+  (void)caretakers_.spawn([this, late = patience.late, settle = std::move(settle)] {
+    (void)nic_.wait(*late);
+    settle(outcome_of(*late));
+    gate_.leave();
+  });
+}
+
+void Mutexes::swapped(LockState& state, const Result<LockSlot>& slot, const Result<std::uint64_t>& tail, LockWaiter* waiter) {
   if (!tail) return (void)came_to_nothing(state, tail.status());
   if (is_lost(state, *tail)) return found_lost(state, *slot, *tail);
   Guard guard(state.guard);
@@ -350,7 +374,7 @@ void Mutexes::request_token(LockState& state, LockWaiter* waiter) {
   state.predecessor = predecessor;
   state.asked = true;
   guard.unlock();
-  if (GrantLine* const line = SyncId{state.offset}.is_object() ? nullptr : lines_.take(); line != nullptr) {
+  if (GrantLine* const line = waiter == nullptr || SyncId{state.offset}.is_object() ? nullptr : lines_.take(); line != nullptr) {
     guard.lock();
     line->before = nic_.counter_value(line->counter);
     LockExtra& extra = extra_of(state);
@@ -360,7 +384,7 @@ void Mutexes::request_token(LockState& state, LockWaiter* waiter) {
     waiter->place.store(&nic_.counter_word(line->counter), std::memory_order_relaxed);  // relaxed: under the guard
     guard.unlock();
   }
-  send_request(state, predecessor, waiter->ride);
+  send_request(state, predecessor, waiter == nullptr ? nullptr : waiter->ride);
 }
 
 Status Mutexes::came_to_nothing(LockState& state, Status status) {

@@ -11,11 +11,14 @@
 //     that the request named, if that node is reached directly (grant_line.hpp); whoever made the request looks there, and when it gives up a handler does.
 //  5. An offset that nobody of this node asked for has no state; a message about it, or one that fits no state, is a broken peer: reported.
 //  6. What concerns other nodes happens inside the gate (lock_gate.hpp): swaps, requests, grants. It is closed while a death is dealt with.
+//  7. A thread with a deadline waits for no other node beyond it, one of try_lock() for none beyond kPatience. A swap at a home that has not answered by then
+//     is a task's: whatever it finds is settled as if the thread had given up right behind it. A question that was not answered is forgotten (its number).
 // Threads: any, except that on_message comes from the NIC.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -132,10 +135,15 @@ class Mutexes final : public nic::MessageHandler {
     state.cohort = 0;
     return true;
   }
-  Result<LockSlot> slot_of(LockState& state);
-  // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered. If it comes to nothing, everybody
-  // in the queue fails, or somebody is elected to ask the home that takes the dead one's place.
-  void request_token(LockState& state, LockWaiter* waiter);
+  Result<LockSlot> slot_of(LockState& state, Patience* patience = nullptr);
+  // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered: it is left here. If it comes to
+  // nothing, everybody in the queue fails, or somebody is elected to ask the home that takes the dead one's place. Where the home has not answered by the
+  // deadline a task goes on with it, and the waiter is one like others.
+  void request_token(LockState& state, LockWaiter* waiter, Nanos deadline);
+  // What the swap found. `waiter`: who made it, if a thread that waits did.
+  void swapped(LockState& state, const Result<LockSlot>& slot, const Result<std::uint64_t>& tail, LockWaiter* waiter);
+  // A task waits for the answer that a thread did not wait for any more, sees to it that `settle` makes something of it, and leaves the gate.
+  void settle_late(const Patience& patience, std::function<void(const Result<std::uint64_t>&)> settle);
   void send_request(LockState& state, NodeId predecessor, const Ride* ride = nullptr);
   // The token is here from now on, with this epoch. Under its guard.
   void take_token(LockState& state, std::uint64_t epoch);
@@ -192,12 +200,15 @@ class Mutexes final : public nic::MessageHandler {
   void grant_idle(LockState& state, std::unique_lock<SpinLock>& guard);
   // token = requested without a request: the first waiter makes one; without waiters token = absent.
   void elect_or_forget(LockState& state, std::unique_lock<SpinLock>& guard);
-  Result<bool> try_remote(LockState& state, std::uint64_t who);
-  // Asks the queue's last node; true if the mutex was free there.
-  bool probe(LockState& state, LockWaiter* prober, NodeId last);
+  Result<bool> try_remote(LockState& state, std::uint64_t who, Nanos deadline);
+  // What a swap of try_remote() found for which nobody waits any more: if the tail was `expected`, this node is behind `last`, or had the token first of all.
+  void settle_try(LockState& state, const Result<LockSlot>& slot, std::uint64_t expected, std::optional<NodeId> last,
+                  const Result<std::uint64_t>& tail);
+  // Asks the queue's last node; true if the mutex was free there, false also if no answer came.
+  bool probe(LockState& state, LockWaiter* prober, NodeId last, Nanos deadline);
   // Nobody probes any more; until then what fails the waiters fails the prober, too. Under its guard.
   void end_probe(LockState& state);
-  bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status);
+  bool claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Nanos deadline, Status* status);
 
   // Questions to all nodes about some memory: mutex_freed.cpp.
   static constexpr std::uint64_t kNothing = UINT64_MAX;

@@ -130,8 +130,15 @@ void Mutexes::mark_lost(LockState& state, std::uint64_t epoch) {
 
 void Mutexes::handle_lost(LockState& state, const LockMessage& message) {
   Guard guard(state.guard);
+  const LockWaiter* const prober = state.extra == nullptr ? nullptr : state.extra->prober;
+  if (!message.payload
+           .empty()) {  // in answer to a question; who asked it may have given up since, and somebody else may wait for another answer
+    std::uint64_t question = 0;
+    std::memcpy(&question, message.payload.data(), sizeof question);
+    if (prober == nullptr || state.extra->probe_number != question) return;
+  }
   // The second answer to one who asked twice (try_lock): a thread of this node may recover the lock by now.
-  const bool asks = state.asked || (state.extra != nullptr && state.extra->prober != nullptr);
+  const bool asks = state.asked || prober != nullptr;
   if (state.token != Token::requested || !asks) return;
   if (message.epoch >= state.epoch) {
     guard.unlock();

@@ -3,8 +3,9 @@
 // try_lock never waits for a holder. It asks the queue's last node whether the mutex is free there (a round trip that a handler answers);
 // if so it puts itself behind that node and asks for the token. Should a thread over there have been faster, the answer to a second
 // question, sent right behind the request and answered behind any grant, says so: try_lock gives up, and the token, when it comes, stays at this
-// node. Where that node must flush first, it answers when it has granted.
+// node. Where that node must flush first, it answers when it has granted. An answer that has not come within kPatience is a no: its node may be stopped.
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "runtime/check.hpp"
@@ -35,7 +36,7 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
     if (state.token != Token::absent || !gate_.enter_for(offset)) return false;  // a thread of this node holds it or waits for it
     state.token = Token::requested;
   }
-  const Result<bool> got = try_remote(state, who);
+  const Result<bool> got = try_remote(state, who, nic_.env().now() + kPatience);
   if (got && *got) {
     apply_payload(state);
     stats_.add(Stat::lock_acquires);
@@ -44,14 +45,22 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
 }
 
 // The gate was entered.
-Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
+Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who, Nanos deadline) {
   stats_.add(Stat::lock_remote);
-  const Result<LockSlot> slot = slot_of(state);
-  Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, 0) : Result<std::uint64_t>(slot.status());
+  Patience patience{deadline};
+  std::uint64_t expected = 0;
+  const Result<LockSlot> slot = slot_of(state, &patience);
+  Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, expected, &patience) : Result<std::uint64_t>(slot.status());
   if (tail && is_of_before(*tail)) {
-    const std::uint64_t old = *tail;
-    tail = directory_.compare_swap_tail(*slot, old);
-    if (tail && *tail == old) tail = std::uint64_t{0};
+    expected = *tail;
+    tail = directory_.compare_swap_tail(*slot, expected, &patience);
+    if (tail && *tail == expected) tail = std::uint64_t{0};
+  }
+  if (patience.late != nullptr) {
+    settle_late(patience, [this, &state, slot, expected](const Result<std::uint64_t>& answer) {
+      settle_try(state, slot, expected, std::nullopt, answer);
+    });
+    return false;
   }
   if (!tail) {
     const Status failed = came_to_nothing(state, tail.status());
@@ -80,7 +89,7 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   LockWaiter* waiter = pool_.take(who);
   Status status = Status::ok;
   bool got = false;
-  const bool is_free = probe(state, waiter, last);
+  const bool is_free = probe(state, waiter, last, deadline);
   const bool inside = is_free && gate_.enter_for(state.offset);
   Guard guard(state.guard);
   end_probe(state);
@@ -91,7 +100,7 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
     status = waiter->status;
   } else if (inside) {
     guard.unlock();
-    got = claim_behind(state, waiter, last, &status);
+    got = claim_behind(state, waiter, last, deadline, &status);
   } else {
     elect_or_forget(state, guard);
   }
@@ -100,7 +109,25 @@ Result<bool> Mutexes::try_remote(LockState& state, std::uint64_t who) {
   return got;
 }
 
-bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
+void Mutexes::settle_try(LockState& state, const Result<LockSlot>& slot, std::uint64_t expected, std::optional<NodeId> last,
+                         const Result<std::uint64_t>& tail) {
+  if (slot && !tail) return (void)came_to_nothing(state, tail.status());
+  // What was late may have been the slot: then nothing was swapped.
+  const bool swapped = slot && *tail == expected;
+  if (swapped && !last && is_lost(state, 0)) return found_lost(state, *slot, 0);
+  Guard guard(state.guard);
+  if (!swapped) return elect_or_forget(state, guard);
+  if (!last) {
+    state.token = Token::here;
+    return token_arrived(state, guard);
+  }
+  state.predecessor = *last;
+  state.asked = true;
+  guard.unlock();
+  send_request(state, *last);
+}
+
+bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last, Nanos deadline) {
   Guard guard(state.guard);
   const std::uint64_t number = probes_.fetch_add(1, std::memory_order_relaxed) + 1;  // relaxed: only uniqueness matters
   extra_of(state).prober = prober;
@@ -108,9 +135,10 @@ bool Mutexes::probe(LockState& state, LockWaiter* prober, NodeId last) {
   guard.unlock();
   if (!gate_.is_dead(last)) {  // who dies after this look is followed by forget_questions()
     nic_.send(last, nic::MessageKind::sync_lock, encode_lock(LockMessageType::probe, state.offset, number));
-    (void)nic_.wait_until(prober->word, [prober] {
+    const auto changed = [prober] {
       return prober->state.load(std::memory_order_acquire) != State::waiting;  // acquire: partner is the release under the guard
-    });
+    };
+    (void)nic_.wait_until(prober->word, changed, deadline);
   }
   guard.lock();
   if (prober->state.load(std::memory_order_relaxed) != State::answered) return false;  // relaxed: under the guard
@@ -124,10 +152,17 @@ void Mutexes::end_probe(LockState& state) {
 }
 
 // The gate was entered; it is left here.
-bool Mutexes::claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Status* status) {
-  const std::uint64_t expected = last.value + 1;
-  const Result<LockSlot> slot = slot_of(state);  // its home may have died since
-  const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, expected) : Result<std::uint64_t>(slot.status());
+bool Mutexes::claim_behind(LockState& state, LockWaiter* waiter, NodeId last, Nanos deadline, Status* status) {
+  const std::uint64_t expected = last.value + std::uint64_t{1};
+  Patience patience{deadline};
+  const Result<LockSlot> slot = slot_of(state, &patience);  // its home may have died since
+  const Result<std::uint64_t> tail = slot ? directory_.compare_swap_tail(*slot, expected, &patience) : Result<std::uint64_t>(slot.status());
+  if (patience.late != nullptr) {
+    settle_late(patience, [this, &state, slot, expected, last](const Result<std::uint64_t>& answer) {
+      settle_try(state, slot, expected, last, answer);
+    });
+    return false;
+  }
   if (!tail) {
     *status = came_to_nothing(state, tail.status());
     gate_.leave();
@@ -145,7 +180,7 @@ bool Mutexes::claim_behind(LockState& state, LockWaiter* waiter, NodeId last, St
   guard.unlock();
   send_request(state, last);
   gate_.leave();
-  (void)probe(state, waiter, last);
+  (void)probe(state, waiter, last, deadline);
   guard.lock();
   end_probe(state);
   switch (waiter->state.load(std::memory_order_relaxed)) {  // relaxed: under the guard
@@ -326,7 +361,12 @@ void Mutexes::handle_probe(LockState* state, NodeId from, const LockMessage& mes
     is_lost = state->lost;
     epoch = state->epoch;
   }
-  if (is_lost) nic_.send(from, nic::MessageKind::sync_lock, encode_lock(LockMessageType::lost, message.offset, epoch));
+  if (is_lost) {
+    Bytes lost = encode_lock(LockMessageType::lost, message.offset, epoch);
+    const auto number = std::as_bytes(std::span(&message.epoch, 1));
+    lost.insert(lost.end(), number.begin(), number.end());
+    nic_.send(from, nic::MessageKind::sync_lock, lost);
+  }
   const LockMessageType answer = is_free ? LockMessageType::free : LockMessageType::busy;
   nic_.send(from, nic::MessageKind::sync_lock, encode_lock(answer, message.offset, message.epoch));
 }

@@ -11,10 +11,6 @@
 
 namespace netvm::sync {
 
-namespace {
-constexpr std::uint64_t kMender = LockState::kCaretaker - 1;  // who has a token without being a thread of the application
-}  // namespace
-
 void Objects::lost(SyncId object) {
   orphan(at(object));
   std::vector<std::uint64_t> told;

@@ -17,7 +17,7 @@ Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& 
     return true;
   });
   if (quick) return Status::ok;
-  const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, deadline, &initial);
+  const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, deadline, give_up, &initial);
   if (!entered) return entered.status();
   if (object.state.count == 0) return wait_in_line(object, who, deadline, give_up);  // woken: the permit is ours
   --object.state.count;
@@ -26,12 +26,18 @@ Status Objects::acquire(std::uint64_t offset, std::uint64_t who, const Initial& 
 }
 
 Result<std::uint64_t> Objects::permits(std::uint64_t offset, std::uint64_t who, const Initial& initial) {
+  const Result<Counts> now = counts(offset, who, ObjectKind::semaphore, &initial);
+  if (!now) return now.status();
+  return now->count;
+}
+
+Result<Objects::Counts> Objects::counts(std::uint64_t offset, std::uint64_t who, ObjectKind kind, const Initial* initial) {
   Object& object = named(offset);
-  const Result<Object*> entered = enter(object, who, ObjectKind::semaphore, kForever, &initial);
+  const Result<Object*> entered = enter(object, who, kind, kForever, nullptr, initial);
   if (!entered) return entered.status();
-  const std::uint64_t count = object.state.count;
+  const Counts now{object.state.count, object.state.limit};
   leave(object, who);
-  return count;
+  return now;
 }
 
 Status Objects::release(std::uint64_t offset, std::uint64_t who, std::uint64_t permits, std::uint64_t most, const Initial& initial) {
@@ -40,7 +46,7 @@ Status Objects::release(std::uint64_t offset, std::uint64_t who, std::uint64_t p
 
 // ---- wait queue --------------------------------------------------------------------------------------------------------------
 
-Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) {
+Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who, Nanos deadline) {
   Object& object = named(offset);
   std::uint64_t ticket = 0;
   const bool quick = at_rest(object, ObjectKind::wait_queue, [&](ObjectState& state) {
@@ -49,7 +55,7 @@ Result<std::uint64_t> Objects::enqueue(std::uint64_t offset, std::uint64_t who) 
     return true;
   });
   if (!quick) {
-    const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue);
+    const Result<Object*> entered = enter(object, who, ObjectKind::wait_queue, deadline);
     if (!entered) return entered.status();
     if (object.state.broken) {
       leave(object, who);
@@ -100,7 +106,7 @@ Status Objects::await_phase(std::uint64_t offset, std::uint64_t who, std::uint64
                             const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::barrier, [&](ObjectState& state) { return state.phase != phase; })) return Status::ok;
-  const Result<Object*> entered = enter(object, who, ObjectKind::barrier, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::barrier, deadline, give_up);
   if (!entered) return entered.status();
   if (object.state.phase == phase) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
@@ -126,7 +132,7 @@ Status Objects::await_latch(std::uint64_t offset, std::uint64_t who, const Initi
                             const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::latch, [](ObjectState& state) { return state.count == 0; })) return Status::ok;
-  const Result<Object*> entered = enter(object, who, ObjectKind::latch, deadline, &initial);
+  const Result<Object*> entered = enter(object, who, ObjectKind::latch, deadline, give_up, &initial);
   if (!entered) return entered.status();
   if (object.state.count != 0) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
@@ -142,7 +148,7 @@ Status Objects::set_flag(std::uint64_t offset, std::uint64_t who, bool value) {
 Status Objects::await_flag(std::uint64_t offset, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up) {
   Object& object = named(offset);
   if (at_rest(object, ObjectKind::flag, [](ObjectState& state) { return state.count != 0; })) return Status::ok;
-  const Result<Object*> entered = enter(object, who, ObjectKind::flag, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::flag, deadline, give_up);
   if (!entered) return entered.status();
   if (object.state.count == 0) return wait_in_line(object, who, deadline, give_up);
   leave(object, who);
@@ -162,7 +168,7 @@ Objects::Woken Objects::next_to_run(ObjectState& state) {
 Result<bool> Objects::begin_once(std::uint64_t offset, std::uint64_t who, const std::atomic<bool>* give_up, bool again) {
   Object& object = named(offset);
   if (!again && at_rest(object, ObjectKind::once, [](ObjectState& state) { return state.count == kOnceDone; })) return false;
-  const Result<Object*> entered = enter(object, who, ObjectKind::once);
+  const Result<Object*> entered = enter(object, who, ObjectKind::once, kForever, give_up);
   if (!entered) return entered.status();
   ObjectState& state = object.state;
   if (state.count == kOnceRuns) {

@@ -60,11 +60,20 @@ ObjectKind Objects::kind_of(std::uint64_t offset) const {
 
 // ---- the token -------------------------------------------------------------------------------------------------------------
 
-Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline, const Initial* initial,
-                                        const Ride* ride, std::optional<RideAnswer>* answer) {
-  // Who does not want to wait for others gets the token all the same: nobody has it for longer than an operation takes.
-  const bool tries = deadline != kForever && deadline <= nic_.env().now();
-  const Status status = mutexes_.lock(object, who, tries ? kForever : deadline, nullptr, ride);
+// Who does not want to wait for others waits for the token all the same: nobody has it for longer than an operation takes, unless its node stands still.
+Status Objects::take_token(Object& object, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up, const Ride* ride) {
+  if (deadline == kForever && give_up == nullptr) return mutexes_.lock(object, who, kForever, nullptr, ride);
+  const Nanos now = nic_.env().now();
+  const Nanos soon = now + kPatience;
+  const Nanos end = deadline <= now ? soon : deadline;
+  const Status status = mutexes_.lock(object, who, give_up == nullptr ? end : std::min(end, soon), nullptr, ride);
+  return status == Status::timeout && give_up != nullptr && end > soon ? mutexes_.lock(object, who, end, give_up, ride) : status;
+}
+
+Result<Objects::Object*> Objects::enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline,
+                                        const std::atomic<bool>* give_up, const Initial* initial, const Ride* ride,
+                                        std::optional<RideAnswer>* answer) {
+  const Status status = take_token(object, who, deadline, give_up, ride);
   if (!ok(status)) return status;
   ObjectState& state = object.state;
   note_deaths(object);
@@ -99,7 +108,7 @@ Result<Outcome> Objects::enter_and(Object& object, std::uint64_t who, const Chan
     hook_.on_release(object.id());
   }
   std::optional<RideAnswer> answer;
-  const Result<Object*> entered = enter(object, who, kind, kForever, initial, rides ? &ride : nullptr, &answer);
+  const Result<Object*> entered = enter(object, who, kind, kForever, nullptr, initial, rides ? &ride : nullptr, &answer);
   if (!entered) return entered.status();
   if (answer) return Outcome{answer->refused, answer->value, {}};
   if (object.state.broken && kind == ObjectKind::barrier) {  // its phase will not end
@@ -311,6 +320,8 @@ Objects::Waiter* Objects::line_up(Object& object, QueuedWaiter::Role role) {
     waiter->state.store(Waiter::State::waiting, std::memory_order_relaxed);  // relaxed: published under the guard
     waiter->id = ++waits_begun_ << kPlaceBits | waiter->place;
     waiter->object = object.id();
+    waiter->kind = object.state.kind;
+    waiter->role = role;
   }
   object.state.queue.push_back({waiter->id, nic_.node(), role});
   return waiter;
@@ -337,9 +348,17 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
   if (state() == Waiter::State::lost) {
     status = Status::owner_dead;
   } else if (state() != Waiter::State::woken && status != Status::cancelled) {
-    const Result<bool> withdrawn = withdraw(object, waiter->id, who);
+    const Nanos soon = nic_.env().now() + kPatience;
+    const Result<bool> withdrawn = withdraw(object, waiter->id, who, soon);
     status = !withdrawn ? withdrawn.status() : Status::timeout;
-    if (withdrawn && !*withdrawn) status = nic_.wait_until(waiter->word, [&] { return state() >= Waiter::State::lost; });
+    const bool is_out = withdrawn && *withdrawn;
+    if (withdrawn && !is_out)
+      status = nic_.wait_until(
+          waiter->word, [&] { return state() >= Waiter::State::lost; }, soon);
+    if (status == Status::timeout && !is_out && leave_behind(object, waiter)) {
+      stats_.add(Stat::lock_wait_ns, static_cast<std::uint64_t>(nic_.env().now() - begin));
+      return status;
+    }
     if (state() == Waiter::State::lost) status = Status::owner_dead;
   }
   if (state() == Waiter::State::woken) {
@@ -352,8 +371,8 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
   return status;
 }
 
-Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who) {
-  if (const Status status = mutexes_.lock(object, who, kForever); !ok(status)) return status;
+Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who, Nanos deadline) {
+  if (const Status status = mutexes_.lock(object, who, deadline); !ok(status)) return status;
   note_deaths(object);
   const bool was_there = object.state.remove(nic_.node(), waiter_id);
   // Others may have stood behind it only.
@@ -363,6 +382,56 @@ Result<bool> Objects::withdraw(Object& object, std::uint64_t waiter_id, std::uin
     leave(object, who);
   }
   return was_there;
+}
+
+bool Objects::leave_behind(Object& object, Waiter* waiter) {
+  {
+    const std::lock_guard guard(waiting_guard_);
+    if (waiter->state.load(std::memory_order_relaxed) >= Waiter::State::lost) return false;  // relaxed: under the guard
+  }
+  // Refused only when the job has ended for this node.
+  return menders_.spawn([this, &object, waiter] { clear_up(object, waiter); });
+}
+
+void Objects::clear_up(Object& object, Waiter* waiter) {
+  const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
+  const std::uint64_t who = kFirstHeir - waiter->place;
+  const Result<bool> withdrawn = withdraw(object, waiter->id, who, kForever);
+  if (withdrawn && !*withdrawn) (void)nic_.wait_until(waiter->word, [&] { return state() >= Waiter::State::lost; });
+  if (state() == Waiter::State::woken) {
+    if (waiter->grant != nullptr) apply(*waiter->grant);
+    pass_on(object, *waiter, who);
+  }
+  forget(waiter);
+}
+
+// As if it had come to a thread that gives it up at once. What is open, or over, for all was not for that one.
+void Objects::pass_on(Object& object, const Waiter& waiter, std::uint64_t who) {
+  switch (waiter.kind) {
+    case ObjectKind::semaphore:
+      (void)make(object, who, {.op = Change::Op::release, .amount = 1, .most = UINT64_MAX});
+      return;
+    case ObjectKind::wait_queue:
+      (void)make(object, who, {.op = Change::Op::wake, .amount = 1});
+      return;
+    case ObjectKind::rwlock: {
+      const Result<Object*> entered = enter(object, who, ObjectKind::rwlock);
+      if (!entered) return;
+      ObjectState& state = object.state;
+      if (waiter.role == QueuedWaiter::Role::writer) {
+        state.limit = 0;
+      } else if (ObjectUser& user = state.user(nic_.node()); user.shares != 0) {
+        --state.count;
+        --user.shares;
+      }
+      return leave_lock(object, who);
+    }
+    case ObjectKind::once:
+      if (waiter.value != kOnceDone) (void)end_once(SyncId{object.offset}.address(), who, false);
+      return;
+    default:
+      return;
+  }
 }
 
 Status Objects::wait_in_line(Object& object, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up, QueuedWaiter::Role role,
@@ -404,6 +473,7 @@ bool Objects::wake_local(std::uint64_t id, std::uint64_t value, const std::share
 
 void Objects::look_again(std::uint64_t offset) {
   const SyncId object = SyncId::of_object(offset);
+  mutexes_.look_again(object.offset);
   std::vector<Waiter*> told;
   {
     const std::lock_guard guard(waiting_guard_);

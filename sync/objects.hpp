@@ -9,7 +9,7 @@
 //  1. ObjectState is read and changed by the holder of the object's token alone; pack() and unpack() run while nobody of this node can be.
 //  2. A waiter that was taken out of the queue is woken exactly once, after the token was let go; should the waker die before, the state names both, and
 //     the waiter's node tells it. One that gives up takes the token and takes itself
-//     out; if it is not there, its wake-up is on its way, and it takes that.
+//     out; if it is not there, its wake-up is on its way, and it takes that. What takes longer than kPatience is left to a task, which passes the wake-up on.
 //  3. What a waker grants is said while it has the token (hooks on_release, append_grant), so what different wakers of an object say never crosses.
 //  4. What was written before an operation that lets others go is visible after every operation on the object that this one happens before: all are
 //     chained by the token, and a wake-up carries what the waker knew.
@@ -44,7 +44,7 @@ class Mutexes;
 struct Held;
 
 /// Common to all operations. `offset` names the object, `who` the calling thread, as for a mutex. `deadline` (absolute): E_TIMEOUT after it, with nothing
-/// changed; a deadline that has passed means: do not wait for others. E_INVALID: misuse, as the operation says, or the object is used as another
+/// changed, kPatience later at most; a deadline that has passed means: do not wait for others. E_INVALID: misuse, as the operation says, or the object is used as another
 /// kind (kind_of() tells). Where `give_up` is given and becomes true (and look_again() is called then), a wait ends with E_TIMEOUT, too. E_EXHAUSTED: the lock table is full. E_OWNER_DEAD, E_PEER_DEAD: a node that mattered is gone. E_CANCELLED: the job ends.
 class Objects final : public nic::MessageHandler, public TokenCargo {
  public:
@@ -71,6 +71,13 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   /// How many permits there are now.
   Result<std::uint64_t> permits(std::uint64_t offset, std::uint64_t who, const Initial& initial);
 
+  /// How an object of that kind stands: its permits, the arrivals that are missing and how many there are in a phase, what is left of a latch's count.
+  struct Counts {
+    std::uint64_t count = 0;
+    std::uint64_t limit = 0;
+  };
+  Result<Counts> counts(std::uint64_t offset, std::uint64_t who, ObjectKind kind, const Initial* initial = nullptr);
+
   // ---- reader-writer lock: in order of arrival; readers next to each other in the queue enter together ----------------------------------
   /// E_INVALID: this thread has it already, either way.
   Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
@@ -83,8 +90,8 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Result<std::uint64_t> fencing_token(std::uint64_t offset, std::uint64_t who);
 
   // ---- wait queue ------------------------------------------------------------------------------------------------------------------------
-  /// This thread waits from now on: a wake() that comes after this finds it. Must be followed by wait() or leave().
-  Result<std::uint64_t> enqueue(std::uint64_t offset, std::uint64_t who);
+  /// This thread waits from now on: a wake() that comes after this finds it. Must be followed by wait(). E_TIMEOUT: the queue could not be had in time.
+  Result<std::uint64_t> enqueue(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever);
   /// Blocks until woken. E_TIMEOUT: the deadline, or interrupt(); then this thread is no longer in the queue.
   Status wait(std::uint64_t offset, std::uint64_t who, std::uint64_t ticket, Nanos deadline = kForever,
               const std::atomic<bool>* give_up = nullptr);
@@ -168,8 +175,11 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   template <class Act>
   bool at_rest(Object& object, ObjectKind kind, Act&& act);
   // Takes the token. E_INVALID, and the token is gone again, if it is another kind of object. `ride`: goes along; its answer, if it was performed.
-  Result<Object*> enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever, const Initial* initial = nullptr,
-                        const Ride* ride = nullptr, std::optional<RideAnswer>* answer = nullptr);
+  Result<Object*> enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever,
+                        const std::atomic<bool>* give_up = nullptr, const Initial* initial = nullptr, const Ride* ride = nullptr,
+                        std::optional<RideAnswer>* answer = nullptr);
+  // The token alone, for who waits no longer than that.
+  Status take_token(Object& object, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up, const Ride* ride);
   // Takes the token, and the change is made: here, or there before it came.
   Result<Outcome> enter_and(Object& object, std::uint64_t who, const Change& change, const Initial* initial = nullptr,
                             const std::function<void()>* on_completion = nullptr);
@@ -185,8 +195,13 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   // The token is not held. The waiter is used up.
   Status await(Object& object, Waiter* waiter, std::uint64_t who, Nanos deadline, const std::atomic<bool>* give_up = nullptr,
                std::uint64_t* value = nullptr);
-  // True: it was taken out of the queue. False: it has been woken.
-  Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who);
+  // True: it was taken out of the queue. False: it has been woken. E_TIMEOUT: neither is known.
+  Result<bool> withdraw(Object& object, std::uint64_t waiter_id, std::uint64_t who, Nanos deadline);
+  // A thread that has given up, and could not get out of the queue in time, leaves its place to a task. False: no need to, it has been woken.
+  bool leave_behind(Object& object, Waiter* waiter);
+  // The task: takes the place out of the queue, or passes on what comes to it.
+  void clear_up(Object& object, Waiter* waiter);
+  void pass_on(Object& object, const Waiter& waiter, std::uint64_t who);
   void forget(Waiter* waiter);
   // All three under waiting_guard_. Null: nobody waits under this number.
   Waiter* find_waiter(std::uint64_t id);

@@ -32,6 +32,10 @@ struct Objects::Object : LockState {
   std::atomic<ObjectKind> kind{ObjectKind::none};  // as last seen here; for messages to people
 };
 
+/// Tasks that take a token, as mutexes know them: the mender, and whoever clears up behind a thread that waited there.
+inline constexpr std::uint64_t kMender = LockState::kCaretaker - 1;
+inline constexpr std::uint64_t kFirstHeir = kMender - 1;
+
 struct Objects::Table {
   static_assert(sizeof(Object) == 2 * kCacheLine);
   StateBlocks<Object> objects;
@@ -60,6 +64,8 @@ struct alignas(kCacheLine) Objects::Waiter {
   std::uint64_t value = 0;
   std::shared_ptr<Grant> grant;  // null: woken by a thread of this node
   std::uint32_t place = 0;
+  ObjectKind kind = ObjectKind::none;
+  QueuedWaiter::Role role = QueuedWaiter::Role::any;
   Waiter* next = nullptr;  // of those that are free
 };
 

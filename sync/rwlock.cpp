@@ -64,7 +64,7 @@ Status Objects::lock(std::uint64_t offset, std::uint64_t who, Nanos deadline, co
       return Status::ok;
     }
   }
-  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline, give_up);
   if (!entered) return entered.status();
   if (enter_alone(object.state)) {
     leave(object, who);
@@ -145,7 +145,7 @@ Status Objects::lock_shared(std::uint64_t offset, std::uint64_t who, Nanos deadl
       return Status::ok;
     }
   }
-  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline);
+  const Result<Object*> entered = enter(object, who, ObjectKind::rwlock, deadline, give_up);
   if (!entered) return entered.status();
   ObjectState& state = object.state;
   if (state.limit == 0 && state.queue.empty()) {

@@ -32,6 +32,10 @@ namespace netvm::sync {
 class Objects;
 class Waits;
 
+/// So long at most who tries, or whose time is over, waits for what a node answers by itself, without waiting for anybody: a node that is stopped, or very
+/// slow, answers later than that.
+inline constexpr Nanos kPatience = 500'000'000;
+
 struct SyncConfig {
   /// For each node, the region in its memory that holds the lock table, and where in it (bytes from the region's start). Zeroed.
   std::vector<nic::RemoteRegion> tables;
@@ -70,12 +74,13 @@ class Sync final {
   /// Blocks. `who` names the locking thread (unique inside the node, not 0, below 2^64 - 2): recursion and a foreign unlock are noticed.
   /// ok; E_TIMEOUT after the deadline (the request is then withdrawn or handed on: nobody is blocked by it); E_INVALID: this thread holds it already;
   /// E_EXHAUSTED: the lock table is full; E_OWNER_DEAD: see declare_dead(); E_PEER_DEAD: its home is dead, and nobody has said so yet; E_CANCELLED.
-  /// Where `give_up` is given and becomes true (and look_again() is called then), it ends with E_TIMEOUT too.
+  /// Where `give_up` is given and becomes true (and look_again() is called then), it ends with E_TIMEOUT too, after at most kPatience if a node is stopped.
+  /// What the coherence layer does before it returns ok (on_acquire) has no deadline.
   Status lock(std::uint64_t offset, std::uint64_t who, Nanos deadline = kForever, const std::atomic<bool>* give_up = nullptr);
   /// Those who wait for the mutex at this node look at their `give_up`. Does not block.
   void look_again(std::uint64_t offset);
-  /// True if this thread now holds it. Never waits for another holder; may ask the home and the node that had it last. Now and then
-  /// false though the mutex is free (several tried at once), like std::mutex::try_lock.
+  /// True if this thread now holds it. Never waits for another holder; may ask the home and the node that had it last, and waits for their answers for
+  /// kPatience at most. Now and then false though the mutex is free (several tried at once, a node has not answered), like std::mutex::try_lock.
   Result<bool> try_lock(std::uint64_t offset, std::uint64_t who);
   /// E_PERM: this thread does not hold it.
   Status unlock(std::uint64_t offset, std::uint64_t who);

@@ -31,6 +31,8 @@ bool fits(LockMessageType type, std::size_t bytes) {
     case LockMessageType::hold_still:
     case LockMessageType::revived:
       return bytes == sizeof(std::uint64_t);
+    case LockMessageType::lost:  // with the number of the question that it answers
+      return bytes == 0 || bytes == sizeof(std::uint64_t);
     case LockMessageType::use:
       return bytes % sizeof(LockTail) == 0;
     case LockMessageType::placed:

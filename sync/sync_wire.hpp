@@ -24,7 +24,8 @@ enum class LockMessageType : std::uint8_t {
   probe = 3,    ///< to the queue's last node: is the lock free at your place? epoch: the prober's number for this question
   free = 4,     ///< answer to probe
   busy = 5,     ///< answer to probe
-  lost = 6,     ///< answer to request: the token died with a node; epoch: the fencing token
+  lost =
+      6,  ///< answer to request, or in front of one to probe: the token died with a node; epoch: the fencing token. payload: the number of the probe
   in_use =
       7,  ///< to all: does anybody hold, or wait for, what lies at the offset? payload: how many bytes; epoch: the asker's number for this question
   forget = 8,       ///< to all: the memory is freed; the same

@@ -89,9 +89,10 @@ bool mutex::try_lock() {
 }
 
 bool mutex::try_lock_ns(std::int64_t ns) {
+  if (ns <= 0) return try_lock();
   const Place place = place_of(this);
   const Nanos now = place.runtime->env->now();
-  const Nanos deadline = ns <= 0 ? now : (ns >= kForever - now ? kForever : now + ns);
+  const Nanos deadline = ns >= kForever - now ? kForever : now + ns;
   const Status status = place.runtime->sync->lock(place.offset, detail::this_thread_id(), deadline);
   if (status == Status::timeout) return false;
   if (status != Status::ok) fail(status, "try_lock_for()", place);

@@ -181,10 +181,10 @@ std::uint64_t rwlock_fencing_token(const void* object) {
   return *token;
 }
 
-std::uint64_t queue_enter(const void* object) {
+std::uint64_t queue_enter(const void* object, std::int64_t limit) {
   const Call call(object, ObjectKind::wait_queue);
-  const auto ticket = call.objects->enqueue(call.offset, call.who);
-  call.check(ticket.status(), "enqueue()");
+  const auto ticket = call.objects->enqueue(call.offset, call.who, call.deadline(limit));
+  if (!call.check_timed(ticket.status(), "enqueue()")) return 0;
   return *ticket;
 }
 

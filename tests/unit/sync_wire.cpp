@@ -23,7 +23,7 @@ TEST_CASE("lock messages survive the wire") {
                           LockMessageType::busy, LockMessageType::lost}) {
     const Bytes cargo = bytes(has_cargo(type) ? 33 : 0);
     Bytes body = encode_lock(type, 0x123456789abcdef0, 42, cargo);
-    const Bytes payload = bytes(100);
+    const Bytes payload = bytes(type == LockMessageType::lost ? 8 : 100);
     body.insert(body.end(), payload.begin(), payload.end());
     const auto message = decode_lock(body);
     REQUIRE(message.has_value());
@@ -33,6 +33,10 @@ TEST_CASE("lock messages survive the wire") {
     CHECK(std::ranges::equal(message->cargo, cargo));
     CHECK(std::ranges::equal(message->payload, payload));
   }
+  Bytes lost = encode_lock(LockMessageType::lost, 1, 2);
+  CHECK(decode_lock(lost).has_value());
+  lost.push_back(std::byte{});  // the number of a question is longer
+  CHECK_FALSE(decode_lock(lost).has_value());
 }
 
 TEST_CASE("wake-ups survive the wire; those of nobody, of a mutex, or cut short are refused") {

@@ -461,7 +461,7 @@ class mutex {
   void lock();
   /// Blocks until it is this thread's (true) or a stop is requested (false).
   bool lock(const std::stop_token& stop);
-  /// Never waits for a holder.
+  /// Never waits for a holder. Where another node had it last, that node is asked: false also if it has not answered after half a second (it may be stopped).
   bool try_lock();
   /// Throws std::system_error(operation_not_permitted) if this thread does not hold it.
   void unlock();
@@ -471,6 +471,7 @@ class mutex {
   /// How often it went from one node to another, as of when it came here: rises from holder to holder. To be asked by its holder, and sent along with what
   /// must not be done by one that has lost it; after owner_dead it is above that of every holder.
   [[nodiscard]] std::uint64_t fencing_token() const;
+  /// False: the time is over, whatever other nodes do. A time of 0 is try_lock().
   template <class Rep, class Period>
   bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
     return try_lock_ns(detail::limit_of(time));

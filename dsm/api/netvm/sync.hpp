@@ -11,12 +11,14 @@
 //    to all that use the object after it. So it is under protocols that give Consistency::release and more. Under "scope" that is what
 //    the calling node itself wrote; under "entry" it is what was bound to a shared_mutex, and the others order, but move nothing: docs/sync.md.
 //  - An operation may wait for other nodes' short operations on the same object. Those that are said to block wait for something to happen, first come, first
-//    served. Operations with a time return false (or cv_status::timeout) after it, with nothing changed; a time of zero tries.
+//    served. Operations with a time return false (or cv_status::timeout) after it, with nothing changed; a time of zero tries. Whatever other nodes do, stopped
+//    ones included, these come back half a second after their time (or after a stop request) at the latest, false if by then nothing is known: docs/sync.md, Giving up.
 //  - Misuse and what cannot go on throw std::system_error: operation_not_permitted (not in shared memory, or not held), invalid_argument (a count that does not
 //    fit, or another kind of object lives at this address), resource_deadlock_would_occur, device_or_resource_busy (constructed again while threads
 //    wait), owner_dead (a node died with the object), no_lock_available (the lock table is full), operation_canceled (the job ends).
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -45,7 +47,7 @@ bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std:
 void rwlock_unlock(const void* object, bool shared);
 void rwlock_bind(const void* object, const void* first, std::size_t bytes);
 std::uint64_t rwlock_fencing_token(const void* object);
-std::uint64_t queue_enter(const void* object);
+std::uint64_t queue_enter(const void* object, std::int64_t limit = kNoLimit);  // 0: the limit came first
 bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop = nullptr);
 void queue_interrupt(std::uint64_t ticket);
 std::uint64_t queue_wake(const void* object, std::uint64_t most);
@@ -284,12 +286,19 @@ class condition_variable {
  private:
   template <class Lock>
   std::cv_status wait_limited(Lock& lock, std::int64_t limit, const std::stop_token* stop = nullptr) {
-    const wait_queue::ticket place = queue_.enqueue();  // before the lock is free: whoever notifies from then on finds this thread
+    const auto begin = std::chrono::steady_clock::now();
+    const wait_queue::ticket place(
+        detail::queue_enter(&queue_, limit));  // before the lock is free: whoever notifies from then on finds this thread
+    if (place.number_ == 0) return std::cv_status::timeout;
     try {
       lock.unlock();
     } catch (...) {
       queue_.leave(place);
       throw;
+    }
+    if (limit != detail::kNoLimit) {
+      const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - begin;
+      limit -= std::min<std::int64_t>(limit, passed.count());
     }
     bool woken = false;
     const auto relock = [&lock] { lock.lock(); };
