@@ -38,7 +38,10 @@ Status AllocationService::ask(NodeId whom, AllocationMessage question, Reply* re
     const std::scoped_lock guard(lock_);
     return asked_.find(question.id)->second.has_value() || dead_.contains(whom);
   };
+  std::optional<sync::Waits::Scope> told;
+  if (waits_ != nullptr) told.emplace(*waits_, sync::Wait{"allocation", sync::answer_object(whom), 0, env_.now()});
   Status status = nic_.wait_until(answered_, answered);
+  told.reset();
   const std::scoped_lock guard(lock_);
   const auto it = asked_.find(question.id);
   if (ok(status) && !it->second) status = Status::peer_dead;

@@ -23,6 +23,7 @@
 #include "nic/nic.hpp"
 #include "runtime/env.hpp"
 #include "runtime/task_group.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::dsm {
 
@@ -48,6 +49,9 @@ class AllocationService final : public nic::MessageHandler {
  public:
   AllocationService(PageRange shared, Env& env, nic::Nic& nic, ExtentKeeper& keeper);
   ~AllocationService() override;
+
+  /// Where it says from now on whose answer it waits for. Before the first question.
+  void tell_waits(sync::Waits& waits) { waits_ = &waits; }
 
   /// Blocks. On failure `*why` explains (if not null). E_CANCELLED when the NIC is shut down; E_PEER_DEAD, here and below: node 0 has died.
   Result<Allocation> allocate(const AllocRequest& request, std::string* why);
@@ -109,6 +113,7 @@ class AllocationService final : public nic::MessageHandler {
   WaitWord answered_;
 
   std::map<std::uint64_t, Drain> drains_;  // by serial; handlers only
+  sync::Waits* waits_ = nullptr;
 
   TaskGroup tasks_;  // retirements
 };

@@ -16,6 +16,10 @@
 #include "runtime/host_vm.hpp"
 #include "sync/coherence_hook.hpp"
 
+namespace netvm::sync {
+class Waits;
+}
+
 namespace netvm::dsm {
 
 class Protocol;
@@ -115,6 +119,9 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   /// Tells this node that a lock guards the bytes [offset, offset + bytes): what `entry` needs to know, and others ignore. Every node that uses
   /// the lock tells before it does, the same each time; more than one range may be bound. False if no allocation is there. May block.
   bool bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes);
+
+  /// Where waits for the table of what is allocated are told from now on; must live until close(). Before the first call that asks other nodes.
+  void tell_waits(sync::Waits& waits);
 
   /// A node has died and the job goes on without it: nobody waits for its answers, and new memory gets homes that live. Ends the job nevertheless (DsmConfig::end_job) if a protocol in use, now or later, cannot. Any thread.
   void declare_dead(NodeId node);

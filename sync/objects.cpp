@@ -257,6 +257,7 @@ bool Objects::unpack(SyncId id, std::span<const std::byte> cargo) {
   if (!state) return false;
   Object& object = at(id);
   object.state = std::move(*state);
+  object.kind.store(object.state.kind, std::memory_order_relaxed);  // relaxed: for messages to people
   if (object.state.has_waking()) forget_woken(object.state);
   return true;
 }
@@ -342,7 +343,7 @@ Status Objects::await(Object& object, Waiter* waiter, std::uint64_t who, Nanos d
                       std::uint64_t* value) {
   const auto state = [waiter] { return waiter->state.load(std::memory_order_acquire); };  // acquire: partner is wake_local()'s release
   const Nanos begin = nic_.env().now();
-  const Waits::Scope waits(mutexes_.waits(), {short_name(object.kind.load()), object.id(), who, begin});
+  const Waits::Scope waits(mutexes_.waits(), {short_name(waiter->kind), object.id(), who, begin});
   Status status = nic_.wait_until(
       waiter->word, [&] { return state() != Waiter::State::waiting || (give_up != nullptr && give_up->load()); }, deadline);
   if (state() == Waiter::State::lost) {

@@ -30,10 +30,13 @@ inline constexpr std::uint64_t kAnswersFrom = kCountersFrom + (std::uint64_t{1} 
   return id.offset >= kAnswersFrom && id.offset < kAnswersFrom + (std::uint64_t{1} << 32);
 }
 
+/// Who waits or holds and is no thread of the program, but a task of the runtime's, has a number of at least this.
+inline constexpr std::uint64_t kFirstTask = std::uint64_t{1} << 63;
+
 struct Wait {
   const char* what = "";  ///< "mutex", "semaphore", ...: a literal of at most 15 characters; empty: it may last, and is not told
   SyncId object;
-  std::uint64_t who = 0;  ///< the thread, as mutexes know it; 0: no single thread
+  std::uint64_t who = 0;  ///< the thread, as mutexes know it: its number in the program, which counts from 0, plus 1; 0: no single thread
   Nanos since = 0;
   std::uint64_t value = 0;    ///< of an event counter, now
   std::uint64_t awaited = 0;  ///< and when the wait ends

@@ -67,7 +67,8 @@ using Thread = std::pair<NodeId, std::uint64_t>;
 
 std::string name_of(const Thread& thread) {
   if (thread.second == 0) return fmt::format("a thread of node {}", thread.first.value);
-  return fmt::format("thread {} of node {}", thread.second, thread.first.value);
+  if (thread.second >= kFirstTask) return fmt::format("a task of node {}", thread.first.value);
+  return fmt::format("thread {} of node {}", thread.second - 1, thread.first.value);
 }
 
 }  // namespace
@@ -130,9 +131,10 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
   const auto thing = [&name](const Standing& wait) {
     if (wait.what == "trigger") return std::string("an operation that is still to be triggered");
     if (is_answer(wait.object)) {
-      const std::uint64_t target = wait.object.offset - kAnswersFrom;
-      return fmt::format("{} node {}, which has not answered",
-                         wait.what == "queue pair" ? "what a queue pair has posted to" : "an operation at", target);
+      const char* const what = wait.what == "queue pair"   ? "what a queue pair has posted to"
+                               : wait.what == "allocation" ? "the table of shared memory at"
+                                                           : "an operation at";
+      return fmt::format("{} node {}, which has not answered", what, wait.object.offset - kAnswersFrom);
     }
     if (!is_counter(wait.object)) return fmt::format("the {} {}", wait.what, name(wait.object));
     return fmt::format("{} {} to reach {}, which is at {}", wait.what, wait.object.offset - kCountersFrom, wait.awaited, wait.value);

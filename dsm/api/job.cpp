@@ -88,7 +88,8 @@ void Job::run_parallel(const std::function<void(Thread&)>& f) {
       bind_this_thread(rt.binding.application_cores[static_cast<std::size_t>(local)]);
     Thread me(node(), nodes(), local, rt.threads);
     std::optional<detail::CountedThread> counted;
-    if (local != 0) {  // the first one counts, and is watched, as long as it is in the job
+    if (local != 0) {  // the first one counts, is watched, and has its number as long as it is in the job
+      detail::number_this_thread(local);
       counted.emplace(*rt.env, rt.stats);
       watch_spins(rt, local);
     }

@@ -90,11 +90,18 @@ Runtime& Runtime::current(std::string_view what) {
   return *runtime;
 }
 
+namespace {
+thread_local std::uint64_t t_thread_id = 0;
+std::atomic<std::uint64_t> g_next_thread_id{1};
+}  // namespace
+
 std::uint64_t this_thread_id() {
-  static std::atomic<std::uint64_t> next{1};
-  thread_local const std::uint64_t id = next.fetch_add(1, std::memory_order_relaxed);  // relaxed: only uniqueness matters
-  return id;
+  if (t_thread_id == 0) [[unlikely]]
+    t_thread_id = g_next_thread_id.fetch_add(1, std::memory_order_relaxed);  // relaxed: only uniqueness matters
+  return t_thread_id;
 }
+
+void number_this_thread(int local) { t_thread_id = static_cast<std::uint64_t>(local) + 1; }
 
 bool& inside_section() {
   thread_local bool inside = false;
@@ -111,6 +118,8 @@ Runtime::Runtime(int threads_per_node) {
     settings = Settings::from_environment();
     check_protocol(settings.protocol);
     threads = threads_per_node > 0 ? threads_per_node : static_cast<int>(settings.threads);
+    number_this_thread(0);
+    g_next_thread_id.store(static_cast<std::uint64_t>(threads) + 1);
     boot = join_job(settings);
     check_context().node = static_cast<std::int32_t>(boot->node().value);
     binding = plan_binding(boot->nodes_on_host(), boot->index_on_host(), static_cast<std::uint32_t>(threads), settings);
@@ -259,6 +268,7 @@ void Runtime::connect() {
   }
   dsm = std::make_unique<dsm::Dsm>(memory, *env, *vm, *nic, stats);
   sync = std::make_unique<sync::Sync>(locks, *nic, *dsm, stats);
+  dsm->tell_waits(sync->waits());
   vm->set_fault_handler(dsm.get());
   boot->exchange({});  // nobody sends before everybody's handlers stand
 }

@@ -139,8 +139,11 @@ struct Runtime {
   void print_start_line() const;
 };
 
-/// Of the calling thread: unique in the process, never 0; names the holder of a mutex.
+/// Of the calling thread: unique in the process, never 0; names the holder of a mutex. A thread of parallel() has its Thread::local() + 1, the one that made the
+/// Job 1, all others count on from there in the order in which they come.
 std::uint64_t this_thread_id();
+/// The calling thread is that one of parallel().
+void number_this_thread(int local);
 /// Whether the calling thread runs inside parallel().
 bool& inside_section();
 

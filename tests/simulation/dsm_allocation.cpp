@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/random.hpp"
+#include "sync/waits.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/sim_cluster.hpp"
 
@@ -198,6 +199,32 @@ TEST_CASE("homes follow from the placement; first touch is the first who touches
     });
     CHECK_MESSAGE(ending.well, ending.text);
   });
+}
+
+TEST_CASE("who waits for node 0's table of what is allocated is among those who wait, until the answer comes") {
+  constexpr Nanos kMilli = 1'000'000;
+  SimClusterOptions options = cluster_options(2, 1);
+  options.threads = 2;
+  options.network.lossy = true;
+  options.network.partitions.push_back({NodeId{0}, NodeId{1}, 5 * kMilli, 100 * kMilli});
+  SimCluster cluster(options);
+  const Ending ending = cluster.run([&](Worker& me) {
+    if (me.node() == 0) return;
+    me.pause(10 * kMilli);
+    sync::Waits& waits = cluster.node(1).sync->waits();
+    if (me.local() == 0) {
+      allocate(cluster, me, 64 * 1024, {});
+      CHECK(waits.all().empty());
+      return;
+    }
+    me.pause(20 * kMilli);
+    const std::vector<sync::Wait> all = waits.all();
+    REQUIRE(all.size() == 1);
+    CHECK(std::string(all[0].what) == "allocation");
+    CHECK(all[0].object == sync::answer_object(NodeId{0}));
+    CHECK(all[0].since < 15 * kMilli);
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
 }
 
 }  // namespace

@@ -95,7 +95,25 @@ TEST_CASE("watchdog: says once who waits for whom, across nodes, and is quiet ab
     }
   });
   REQUIRE(lines.size() == 1);
-  CHECK(lines[0].starts_with("thread 5 of node 1 has waited 0.0 s for the mutex at offset 0x1000, which thread 5 of node 0 holds"));
+  CHECK(lines[0].starts_with("thread 4 of node 1 has waited 0.0 s for the mutex at offset 0x1000, which thread 4 of node 0 holds"));
+}
+
+// Its token came when nobody waited for it any more, and the thread came into its queue at rest.
+TEST_CASE("watchdog: an object has a name also at a node that has met it with its token alone") {
+  const std::vector<std::string> lines = watched([](SimSyncWorld& world, std::uint32_t node) {
+    sync::Objects& objects = world.node(node).sync->objects();
+    if (node == 0) CHECK(objects.wait(kLock, 1, objects.enqueue(kLock, 1).value(), world.env(node).now()) == Status::timeout);
+    CHECK(world.node(node).sync->barrier() == Status::ok);
+    if (node == 0) return;
+    CHECK(objects.enqueue(kLock, 1, world.env(node).now() + 1).status() == Status::timeout);
+    world.pause(node, kMilli);
+    const auto place = objects.enqueue(kLock, 1);
+    CHECK(objects.wait(kLock, 1, place.value(), world.env(node).now() + 50 * kMilli) == Status::timeout);
+  });
+  REQUIRE(lines.size() == 1);
+  CHECK_MESSAGE(
+      lines[0].starts_with("thread 0 of node 1 has waited 0.0 s for the condition at offset 0x1000; 1 thread waits to be notified"),
+      lines[0]);
 }
 
 TEST_CASE("watchdog: finds a deadlock between nodes") {
@@ -132,7 +150,7 @@ TEST_CASE("watchdog: waits for event counters are told, however the thread waits
       }
     });
     REQUIRE(lines.size() == 1);
-    CHECK(lines[0].starts_with("thread 6 of node 1 has waited 0.0 s for event counter 0 to reach 3, which is at 2"));
+    CHECK(lines[0].starts_with("thread 5 of node 1 has waited 0.0 s for event counter 0 to reach 3, which is at 2"));
   }
 }
 

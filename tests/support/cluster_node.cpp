@@ -86,6 +86,7 @@ void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterN
     }
     node.sync = std::make_unique<sync::Sync>(locks, *node.nic, *hook, node.stats);
     node.sync->set_local_threads(options.threads);
+    node.dsm->tell_waits(node.sync->waits());
     node.vm->set_fault_handler(node.dsm.get());
   }
 }

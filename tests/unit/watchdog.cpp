@@ -22,10 +22,10 @@ TEST_CASE("watchdog: a wait is told with its holder, and what the holder waits f
   const std::vector<Standing> all{waits(1, 3, 7, 5 * kSecond), holds(0, 2, 7), waits(0, 2, 8, kSecond), waits(1, 4, 8, kSecond)};
   const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
   REQUIRE(lines.size() == 1);
-  CHECK(lines[0] == "thread 3 of node 1 has waited 5.0 s for the mutex M7, which thread 2 of node 0 holds, which waits for the mutex M8");
+  CHECK(lines[0] == "thread 2 of node 1 has waited 5.0 s for the mutex M7, which thread 1 of node 0 holds, which waits for the mutex M8");
   CHECK(describe_waits(NodeId{0}, all, 2 * kSecond, name).empty());
   CHECK(describe_waits(NodeId{0}, all, kSecond, name) ==
-        std::vector<std::string>{"thread 2 of node 0 has waited 1.0 s for the mutex M8; nobody "
+        std::vector<std::string>{"thread 1 of node 0 has waited 1.0 s for the mutex M8; nobody "
                                  "holds it"});
 }
 
@@ -36,7 +36,7 @@ TEST_CASE("watchdog: of what nobody can hold it says how it stands") {
                                     {NodeId{0}, true, "", object, Held::kState, 0, value, other}};
     const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, [](SyncId) { return std::string("X"); });
     REQUIRE(lines.size() == 1);
-    return lines[0].substr(std::string("thread 3 of node 1 has waited 5.0 s for the ").size());
+    return lines[0].substr(std::string("thread 2 of node 1 has waited 5.0 s for the ").size());
   };
   CHECK(line_of("semaphore", 0, 1) == "semaphore X; it has 0 permits, and 1 thread waits");
   CHECK(line_of("condition", 0, 2) == "condition X; 2 threads wait to be notified");
@@ -56,11 +56,20 @@ TEST_CASE("watchdog: a wait for an event counter is told with its value; nobody 
   const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
   REQUIRE(lines.size() == 3);
   CHECK(lines[0] == "a thread of node 1 has waited 5.0 s for event counter 5 to reach 16, which is at 3");
-  CHECK(lines[1] == "thread 2 of node 1 has waited 5.0 s for event counter 5 to reach 16, which is at 3");
+  CHECK(lines[1] == "thread 1 of node 1 has waited 5.0 s for event counter 5 to reach 16, which is at 3");
   CHECK(
       lines[2] ==
-      "thread 3 of node 1 has waited 5.0 s for the mutex M7, which thread 2 of node 1 holds, which waits for event counter 5 to reach 16, "
+      "thread 2 of node 1 has waited 5.0 s for the mutex M7, which thread 1 of node 1 holds, which waits for event counter 5 to reach 16, "
       "which is at 3");
+}
+
+TEST_CASE("watchdog: a question to a node that has not answered is told, and who is no thread of the program is a task") {
+  const std::vector<Standing> all{{NodeId{1}, false, "allocation", answer_object(NodeId{0}), 0, 5 * kSecond},
+                                  waits(1, kFirstTask + 7, 7, 5 * kSecond)};
+  const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0] == "a thread of node 1 has waited 5.0 s for the table of shared memory at node 0, which has not answered");
+  CHECK(lines[1] == "a task of node 1 has waited 5.0 s for the mutex M7; nobody holds it");
 }
 
 TEST_CASE("watchdog: a wait inside another of the same thread and object has that one's name; one without a name is not told") {
@@ -84,9 +93,9 @@ TEST_CASE("watchdog: a circle is told once, as a deadlock") {
   const auto lines = describe_waits(NodeId{0}, all, kSecond, name);
   REQUIRE(lines.size() == 3);
   CHECK(lines[1] ==
-        "this is a deadlock: thread 1 of node 0 waits for the mutex M7, thread 2 of node 1 waits for the mutex M8, which the first of them "
+        "this is a deadlock: thread 0 of node 0 waits for the mutex M7, thread 1 of node 1 waits for the mutex M8, which the first of them "
         "holds");
-  CHECK(lines[2].starts_with("thread 9 of node 0 has waited"));
+  CHECK(lines[2].starts_with("thread 8 of node 0 has waited"));
 }
 
 TEST_CASE("watchdog: answers survive the wire; others are refused") {
