@@ -12,6 +12,8 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/memory_budget.hpp"
+
 namespace netvm {
 namespace {
 
@@ -98,7 +100,10 @@ void apply_address_space(Settings& s, std::string_view variable, std::string_vie
 }
 
 void apply_memory(Settings& s, std::string_view variable, std::string_view value) {
-  s.memory = value == "unlimited" ? 0 : parse_bytes(value, variable);
+  const std::uint64_t bytes = value == "unlimited" ? 0 : parse_bytes(value, variable);
+  const std::uint64_t least = least_budget_pages(1) * kPageSize;  // a node says so if its threads need more
+  if (bytes != 0 && bytes < least) reject(variable, value, fmt::format("unlimited, or {}K and more", least / 1024));
+  s.memory = bytes;
 }
 
 void apply_backing(Settings& s, std::string_view, std::string_view value) { s.backing = value; }
@@ -186,10 +191,11 @@ constexpr std::array kInfos{
     SettingInfo{
         "NETVM_ADDRESS_SPACE", "--address-space", "BYTES", "64G",
         "Size of the shared range, from 1M to 1T, with a suffix K, M, G or T. Reserving it costs no memory. The same on all nodes."},
-    SettingInfo{"NETVM_MEMORY", "--memory", "BYTES", "unlimited",
-                "Memory that a node's part of shared and symmetric memory may take, with a suffix K, M, G or T. What does not fit goes to "
-                "the backing "
-                "file and comes back when it is used. unlimited (or 0): everything stays in memory."},
+    SettingInfo{
+        "NETVM_MEMORY", "--memory", "BYTES", "unlimited",
+        "Memory that a node's part of shared and symmetric memory may take, with a suffix K, M, G or T: 320K at least, and 64K more for "
+        "each further thread. What does not fit goes to the backing "
+        "file and comes back when it is used. unlimited (or 0): everything stays in memory."},
     SettingInfo{
         "NETVM_BACKING", "--backing", "PATH", "TMPDIR or /var/tmp",
         "With NETVM_MEMORY, where the rest goes: a folder, for a nameless file in it; or the name of a new file, to which each node adds a "

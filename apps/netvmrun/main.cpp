@@ -2,11 +2,15 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <string>
 #include <system_error>
 
@@ -23,6 +27,23 @@ namespace {
 
 constexpr int kUsageStatus = 2;
 
+/// Why nodes cannot make their backing files there (runtime/backing_store.hpp), as far as it can be seen before they start; empty: they can.
+std::string backing_obstacle(const std::string& path, std::uint32_t nodes) {
+  namespace files = std::filesystem;
+  std::error_code error;
+  const bool is_folder = files::is_directory(path, error);
+  files::path folder = is_folder ? files::path(path) : files::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!files::is_directory(folder, error)) return fmt::format("there is no folder {}", folder.string());
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    return fmt::format("no file can be made in {}: {}", folder.string(), std::strerror(errno));
+  for (std::uint32_t node = 0; !is_folder && node < nodes; ++node) {
+    const std::string file = fmt::format("{}.{}", path, node);
+    if (files::exists(files::symlink_status(file, error))) return fmt::format("{} exists, and NetVM overwrites nothing", file);
+  }
+  return {};
+}
+
 /// Puts the flags into the environment, where the nodes find them, and judges each as the nodes would.
 Settings apply_settings(const Options& options) {
   Settings settings;
@@ -38,6 +59,12 @@ Settings apply_settings(const Options& options) {
     } catch (const SettingError& error) {
       throw UsageError(fmt::format("{}: {}", assignment.flag, error.what()));
     }
+  }
+  const bool was_said =
+      std::any_of(options.settings.begin(), options.settings.end(), [](const auto& s) { return s.variable == "NETVM_BACKING"; });
+  if (!settings.backing.empty() && (was_said || settings.memory != 0)) {
+    if (const std::string obstacle = backing_obstacle(settings.backing, options.nodes); !obstacle.empty())
+      throw UsageError(fmt::format("--backing {}: {}; give a folder, or the name of a new file in one", settings.backing, obstacle));
   }
   const auto names = protocol_names();
   if (std::find(names.begin(), names.end(), settings.protocol) == names.end()) {

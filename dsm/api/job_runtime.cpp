@@ -14,6 +14,7 @@
 #include "dsm/protocol.hpp"
 #include "nic/shm_ring.hpp"
 #include "runtime/check.hpp"
+#include "runtime/memory_budget.hpp"
 #include "runtime/signals_blocked.hpp"
 #include "runtime/trap.hpp"
 
@@ -62,11 +63,8 @@ void check_protocol(const std::string& name) {
                           near.empty() ? std::string() : fmt::format(" (did you mean {}?)", near), list));
 }
 
-// A thread can have a page fault with the few pages that its access and its protocol need; the rest is for those who do not wait meanwhile.
 std::uint64_t budget_pages(const Settings& settings, int threads) {
-  constexpr std::uint64_t kLeast = 64;
-  constexpr std::uint64_t kLeastPerThread = 16;
-  const std::uint64_t least = (kLeast + kLeastPerThread * static_cast<std::uint64_t>(threads)) * kPageSize;
+  const std::uint64_t least = least_budget_pages(static_cast<std::uint32_t>(threads)) * kPageSize;
   if (settings.memory == 0 || settings.memory >= least) return settings.memory / kPageSize;
   throw Error(fmt::format("netvm: NETVM_MEMORY: {} are too little for {} thread{} a node to get on with; give {} or more",
                           format_bytes(settings.memory), threads, threads == 1 ? "" : "s", format_bytes(least)));

@@ -47,6 +47,17 @@ void refused(const std::vector<std::string>& arguments, int status, const std::v
 
 }  // namespace
 
+TEST_CASE("a memory budget that is too little, and a backing file that cannot be made, are refused before anything starts") {
+  refused({"-n", "2", "--memory", "4K", actor(), "sleep"}, 2, {"--memory", "\"4K\"", "unlimited, or 320K and more"});
+  refused({"-n", "2", "--backing", "/no/such/place", actor(), "sleep"}, 2,
+          {"--backing /no/such/place", "there is no folder /no/such", "give a folder"});
+  TemporaryDirectory here;
+  here.file("pages.1", "precious", 0644);
+  refused({"-n", "2", "--memory", "1M", "--backing", here.path() + "/pages", actor(), "sleep"}, 2,
+          {"pages.1 exists, and NetVM overwrites nothing"});
+  CHECK(netvmrun({"-n", "1", "--memory", "1M", "--backing", here.path() + "/pages", actor(), "memory"}).status == 0);
+}
+
 TEST_CASE("an unknown program is refused before anything starts") {
   refused({"-n", "2", "no-such-program"}, 127, {"no-such-program", "PATH"});
   refused({"-n", "2", "./no-such-program"}, 127, {"./no-such-program"});
