@@ -17,7 +17,7 @@ namespace {
 std::optional<dsm::Consistency> translate(Consistency needs) {
   switch (needs) {
     case Consistency::any:
-      break;
+      return std::nullopt;
     case Consistency::entry:
       return dsm::Consistency::entry;
     case Consistency::scope:
@@ -27,7 +27,19 @@ std::optional<dsm::Consistency> translate(Consistency needs) {
     case Consistency::sequential:
       return dsm::Consistency::sequential;
   }
-  return std::nullopt;
+  throw AllocationError(
+      fmt::format("netvm: AllocationOptions::needs is {}, which is no Consistency: give any, entry, scope, release or sequential",
+                  static_cast<int>(needs)));
+}
+
+// Names stand in tables and in sentences, each on one line.
+std::string_view checked_name(std::string_view name) {
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  const auto found = std::find_if(name.begin(), name.end(), is_control);
+  if (found == name.end()) return name;
+  throw AllocationError(
+      fmt::format("netvm: AllocationOptions::name has a control character ({:#04x}, its byte {}): names are printed in lines",
+                  static_cast<unsigned char>(*found), found - name.begin()));
 }
 
 dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const AllocationOptions& options) {
@@ -35,7 +47,7 @@ dsm::AllocOptions translate(std::size_t bytes, std::size_t alignment, const Allo
   out.protocol = options.protocol;
   out.granularity = options.granularity;
   out.needs = translate(options.needs);
-  out.name = options.name;
+  out.name = checked_name(options.name);
   switch (options.placement.kind) {
     case Placement::Kind::first_touch:
       out.placement = dsm::Placement::first_touch;
@@ -155,10 +167,11 @@ void* allocate(std::size_t bytes, std::size_t alignment, const AllocationOptions
 void* allocate_all(std::size_t bytes, std::size_t alignment, const AllocationOptions& options, std::size_t object_bytes) {
   Runtime& rt = Runtime::current("allocate_all()");
   if (inside_section()) throw Error("netvm: allocate_all() inside of parallel(): allocate before it, or call allocate() in one thread");
+  const dsm::AllocOptions wanted = translate(bytes, alignment, options);  // throws on all nodes, if it does
   Outcome outcome;
   if (rt.boot->node() == NodeId{0}) {
     std::string why;
-    const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), translate(bytes, alignment, options), &why);
+    const auto offset = rt.dsm->allocate(at_least_a_byte(bytes), wanted, &why);
     if (offset) why = place_new(rt, *offset, bytes, object_bytes, options.placement);
     outcome.failed = offset && why.empty() ? 0 : 1;
     outcome.bytes = bytes;

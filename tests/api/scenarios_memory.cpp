@@ -280,6 +280,11 @@ void promises(Job& job) {
   EXPECT(refused(job, {.granularity = 131072}, "131072"));
   EXPECT(refused(job, {.protocol = "hlrc", .needs = Consistency::sequential}, "protocol hlrc gives release consistency"));
   EXPECT(refused(job, {.protocol = "hlrc", .needs = Consistency::sequential}, "sc-directory"));
+  EXPECT(refused(job, {.needs = static_cast<Consistency>(77)}, "needs is 77, which is no Consistency"));
+  EXPECT(refused(job, {.name = "two\nlines"}, "has a control character (0x0a, its byte 3)"));
+  EXPECT(refused(job, {.name = "\x7f"}, "0x7f, its byte 0"));
+  job.free(job.allocate<int>(1, {.name = "Gr\xc3\xb6\xc3\x9f"
+                                         "e"}));
   job.free(job.allocate<int>(1, {.protocol = "hlrc", .needs = Consistency::release}));
   job.free(job.allocate<int>(1, {.protocol = "hlrc", .needs = Consistency::entry}));
   job.free(job.allocate<int>(1, {.protocol = "sc-directory", .needs = Consistency::sequential}));

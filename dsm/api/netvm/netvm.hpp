@@ -87,7 +87,7 @@ struct AllocationOptions {
   /// faults and messages where neighbours are used together; two nodes that write to one unit pay for it. Objects up to 2 KiB always have 4 KiB.
   std::size_t granularity = 0;
   Consistency needs = Consistency::any;  ///< a protocol that gives less is refused, with the names of those that give it
-  /// What statistics (netvmrun --stats, --report) and messages call it; 31 bytes of it are kept. What has a name has pages of its own, however small it is.
+  /// What statistics (netvmrun --stats, --report) and messages call it; 31 bytes of it are kept, none of them a control character. What has a name has pages of its own, however small it is.
   std::string_view name = {};
 };
 
