@@ -46,6 +46,8 @@ struct LockPlace {
   const void* address = nullptr;
   sync::SyncId id;
 };
+/// Throws invalid_argument: an object that begins where none can.
+[[noreturn]] void refuse_alignment(const char* kind, const void* object);
 /// Throws Error if the lock or the bytes do not lie in an allocation of coherent memory.
 void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes);
 

@@ -28,6 +28,8 @@ Place place_of(const mutex* m) {
             "netvm: the mutex at {} is not in shared memory: make it with allocate<netvm::mutex>() or put it into a shared structure",
             fmt::ptr(m)));
   }
+  if (offset % alignof(mutex) != 0) [[unlikely]]
+    detail::refuse_alignment("mutex", m);
   return {&rt, offset};
 }
 
@@ -105,6 +107,13 @@ void mutex::bind_bytes(const void* first, std::size_t bytes) {
 }
 
 namespace detail {
+
+void refuse_alignment(const char* kind, const void* object) {
+  throw std::system_error(
+      std::make_error_code(std::errc::invalid_argument),
+      fmt::format("netvm: the {} at {} does not begin at a multiple of {} bytes: it lies in a packed structure, or the pointer is wrong",
+                  kind, fmt::ptr(object), alignof(mutex)));
+}
 
 void bind_to_lock(const LockPlace& lock, const void* first, std::size_t bytes) {
   Runtime& rt = Runtime::current("netvm: bind()");

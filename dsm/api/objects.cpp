@@ -32,6 +32,8 @@ struct Call {
     if (runtime == nullptr || !runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize}))
         [[unlikely]]
       refuse(object);
+    if (offset % alignof(mutex) != 0) [[unlikely]]
+      refuse_alignment(sync::to_string(kind_in_sync(kind)), object);
     objects = &runtime->sync->objects();
     who = this_thread_id();
   }
@@ -51,19 +53,38 @@ struct Call {
     return limit >= kForever - now ? kForever : now + limit;
   }
 
+  /// Whether an object of another kind lives here, as far as this node knows: why an operation was refused, if so.
+  [[nodiscard]] bool meets_another_kind() const { return objects->kind_of(offset) != kind_in_sync(kind); }
+  /// What is wrong with the call, and what to do.
+  [[noreturn]] void misuse(const char* what, const std::string& words, std::errc code = std::errc::invalid_argument) const {
+    throw std::system_error(std::make_error_code(code), about(what, kind, runtime->address_of(offset), words));
+  }
+  static std::string about(const char* what, ObjectKind kind, const void* object, const std::string& words) {
+    return fmt::format("netvm: {} of the {} at {}: {}", what, sync::to_string(kind_in_sync(kind)), fmt::ptr(object), words);
+  }
+
   /// `misuse`: the error and its words for Status::invalid of this operation.
   void check(Status status, const char* what, std::errc misuse = std::errc::invalid_argument, const char* misuse_words = "") const {
     if (status != Status::ok) [[unlikely]]
       fail(status, what, misuse, misuse_words);
   }
+  /// Where a count was refused: words(how the object stands now).
+  template <class Words>
+  void check_count(Status status, const char* what, Words&& words) const {
+    if (status == Status::invalid && !meets_another_kind()) {
+      const auto now = objects->counts(offset, who, kind_in_sync(kind));
+      check(now.status(), what);
+      misuse(what, words(*now));
+    }
+    check(status, what);
+  }
   [[noreturn]] void fail(Status status, const char* what, std::errc misuse, const char* misuse_words) const {
     auto code = std::errc::operation_canceled;
     std::string words = "the job ends";
-    const sync::ObjectKind there = objects->kind_of(offset);
-    if (status == Status::invalid && there != kind_in_sync(kind) && misuse != std::errc::device_or_resource_busy) {
+    if (status == Status::invalid && meets_another_kind() && misuse != std::errc::device_or_resource_busy) {
       code = std::errc::invalid_argument;
-      words = fmt::format("a {} lives at this address; construct the {} in place if it is to begin a new life", sync::to_string(there),
-                          sync::to_string(kind_in_sync(kind)));
+      words = fmt::format("a {} lives at this address; construct the {} in place if it is to begin a new life",
+                          sync::to_string(objects->kind_of(offset)), sync::to_string(kind_in_sync(kind)));
     } else if (status == Status::invalid) {
       code = misuse;
       words = misuse_words;
@@ -75,11 +96,9 @@ struct Call {
       words = "the lock table is full: fewer objects in use, or raise NETVM_ADDRESS_SPACE";
     } else if (status == Status::owner_dead || status == Status::peer_dead) {
       code = std::errc::owner_dead;
-      words = "a node has died with its state";
+      words = "a node has died with its state; init() begins it anew";
     }
-    throw std::system_error(std::make_error_code(code),
-                            fmt::format("netvm: {} of the {} at {}: {}", what, sync::to_string(kind_in_sync(kind)),
-                                        fmt::ptr(runtime->address_of(offset)), words));
+    this->misuse(what, words, code);
   }
   /// False after a deadline.
   [[nodiscard]] bool check_timed(Status status, const char* what, std::errc misuse = std::errc::invalid_argument,
@@ -89,10 +108,6 @@ struct Call {
     return true;
   }
 };
-
-void require_argument(bool fits, const char* words) {
-  if (!fits) throw std::system_error(std::make_error_code(std::errc::invalid_argument), std::string("netvm: ") + words);
-}
 
 /// The count that an object was given before its first use: by a constructor that ran before the job, or by nobody.
 auto count_at(const std::int64_t* count) {
@@ -125,7 +140,11 @@ Status until_stop(const Call& call, const std::stop_token* stop, Wait&& wait) {
 }  // namespace
 
 void object_init(const void* object, ObjectKind kind, std::int64_t count, std::int64_t most) {
-  require_argument(count >= 0 && count <= most, "a synchronisation object with a count below 0 or above its most");
+  if (count < 0 || count > most) {
+    const std::string allowed = most == INT64_MAX ? std::string("0 or more") : fmt::format("0 to {}", most);
+    throw std::system_error(std::make_error_code(std::errc::invalid_argument),
+                            Call::about("initialisation", kind, object, fmt::format("a count of {}; give {}", count, allowed)));
+  }
   std::uint64_t offset = 0;
   Runtime* const runtime = Runtime::current_or_null();
   if (runtime == nullptr || !runtime->offset_of(object, &offset) || !runtime->layout.shared.contains(PageId{offset / kPageSize})) return;
@@ -144,10 +163,13 @@ bool semaphore_acquire(const void* object, const std::int64_t* count, std::int64
 
 void semaphore_release(const void* object, const std::int64_t* count, std::int64_t permits, std::int64_t most) {
   const Call call(object, ObjectKind::semaphore);
-  require_argument(permits >= 0, "release() of less than no permits");
-  call.check(
-      call.objects->release(call.offset, call.who, static_cast<std::uint64_t>(permits), static_cast<std::uint64_t>(most), count_at(count)),
-      "release()", std::errc::invalid_argument, "there would be more permits than max()");
+  if (permits < 0) call.misuse("release()", fmt::format("{} permits; give 0 or more", permits));
+  const Status status =
+      call.objects->release(call.offset, call.who, static_cast<std::uint64_t>(permits), static_cast<std::uint64_t>(most), count_at(count));
+  call.check_count(status, "release()", [=](const sync::Objects::Counts& now) {
+    return fmt::format("{} more than the {} that it has would be more permits than its max(), {}; nothing was released", permits, now.count,
+                       most);
+  });
 }
 
 bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std::stop_token* stop) {
@@ -193,7 +215,13 @@ bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, co
   const auto wait = [&](const std::atomic<bool>* give_up) {
     return call.objects->wait(call.offset, call.who, ticket, call.deadline(limit), give_up);
   };
-  return call.check_timed(until_stop(call, stop, wait), "wait()", std::errc::invalid_argument, "this place in the queue has been used up");
+  if (ticket == 0) call.misuse("wait() or leave()", "a ticket that is no place in a queue; give what enqueue() has returned");
+  const Status status = until_stop(call, stop, wait);
+  if (status == Status::invalid) {
+    call.misuse("wait()",
+                "this ticket's place has been used up by a wait() or leave(), or is one in another queue; enqueue() gives a new one");
+  }
+  return call.check_timed(status, "wait()");
 }
 
 void queue_interrupt(std::uint64_t ticket) {
@@ -208,24 +236,36 @@ std::uint64_t queue_wake(const void* object, std::uint64_t most) {
 }
 
 namespace {
-sync::Objects::Arrival arrival_of(const BarrierCall& call) {
-  require_argument(call.arrivals > 0 && call.must_be >= 0, "a barrier with no or fewer arrivals");
-  return {static_cast<std::uint64_t>(call.arrivals), call.drops, static_cast<std::uint64_t>(call.must_be), call.on_completion};
+sync::Objects::Arrival arrival_of(const Call& call, const char* what, const BarrierCall& arrival) {
+  if (arrival.arrivals <= 0) call.misuse(what, fmt::format("{} arrivals; give 1 or more", arrival.arrivals));
+  if (arrival.must_be < 0) call.misuse(what, fmt::format("{} threads are expected; give 1 or more", arrival.must_be));
+  return {static_cast<std::uint64_t>(arrival.arrivals), arrival.drops, static_cast<std::uint64_t>(arrival.must_be), arrival.on_completion};
 }
-constexpr const char* kWrongCount = "more arrivals than are missing, or the barrier is of another count (0: it was not given one)";
+
+void check_arrival(const Call& call, Status status, const char* what, const BarrierCall& arrival) {
+  call.check_count(status, what, [&arrival](const sync::Objects::Counts& now) -> std::string {
+    if (now.limit == 0) return "it was given no count: construct it with one, call init(count), or arrive_and_wait(count)";
+    if (arrival.must_be != 0 && static_cast<std::uint64_t>(arrival.must_be) != now.limit) {
+      return fmt::format("{} threads are expected, but it is a barrier of {}; say the same everywhere, or init({}) it while nobody waits",
+                         arrival.must_be, now.limit, arrival.must_be);
+    }
+    return fmt::format("{} arrivals, where {} of its {} are missing in this phase; nobody has arrived", arrival.arrivals, now.count,
+                       now.limit);
+  });
+}
 }  // namespace
 
 std::uint64_t barrier_arrive(const void* object, const BarrierCall& arrival) {
   const Call call(object, ObjectKind::barrier);
-  const auto phase = call.objects->arrive(call.offset, call.who, count_at(arrival.count), arrival_of(arrival));
-  call.check(phase.status(), "arrive()", std::errc::invalid_argument, kWrongCount);
+  const auto phase = call.objects->arrive(call.offset, call.who, count_at(arrival.count), arrival_of(call, "arrive()", arrival));
+  check_arrival(call, phase.status(), "arrive()", arrival);
   return *phase;
 }
 
 void barrier_arrive_and_wait(const void* object, const BarrierCall& arrival) {
   const Call call(object, ObjectKind::barrier);
-  call.check(call.objects->arrive_and_wait(call.offset, call.who, count_at(arrival.count), arrival_of(arrival)), "arrive_and_wait()",
-             std::errc::invalid_argument, kWrongCount);
+  const sync::Objects::Arrival mine = arrival_of(call, "arrive_and_wait()", arrival);
+  check_arrival(call, call.objects->arrive_and_wait(call.offset, call.who, count_at(arrival.count), mine), "arrive_and_wait()", arrival);
 }
 
 bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit, const std::stop_token* stop) {
@@ -238,9 +278,11 @@ bool barrier_wait(const void* object, std::uint64_t phase, std::int64_t limit, c
 
 void latch_count_down(const void* object, const std::int64_t* count, std::int64_t by) {
   const Call call(object, ObjectKind::latch);
-  require_argument(by >= 0, "count_down() by less than nothing");
-  call.check(call.objects->count_down(call.offset, call.who, count_at(count), static_cast<std::uint64_t>(by)), "count_down()",
-             std::errc::invalid_argument, "its count is less");
+  if (by < 0) call.misuse("count_down()", fmt::format("by {}; give 0 or more", by));
+  const Status status = call.objects->count_down(call.offset, call.who, count_at(count), static_cast<std::uint64_t>(by));
+  call.check_count(status, "count_down()", [by](const sync::Objects::Counts& now) {
+    return fmt::format("by {}, where its count is {}; it was left as it was", by, now.count);
+  });
 }
 
 bool latch_wait(const void* object, const std::int64_t* count, std::int64_t limit, const std::stop_token* stop) {
