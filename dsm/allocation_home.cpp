@@ -113,13 +113,7 @@ void AllocationHome::go_on(std::map<std::uint64_t, Retirement>::iterator it) {
 
 void AllocationHome::declare_dead(NodeId node) {
   dead_.add(node);
-  std::vector<std::uint64_t> held_up;
-  for (auto& [serial, retirement] : retirements_) {
-    if (!retirement.awaited.contains(node)) continue;
-    retirement.awaited.remove(node);
-    held_up.push_back(serial);
-  }
-  for (const std::uint64_t serial : held_up) go_on(retirements_.find(serial));
+  dsm::no_longer_await(retirements_, node, [this](auto retirement) { go_on(retirement); });
 }
 
 }  // namespace netvm::dsm

@@ -194,13 +194,7 @@ DeadNodes AllocationService::dead() const {
 }
 
 void AllocationService::no_longer_await(NodeId node) {
-  std::vector<std::uint64_t> held_up;
-  for (auto& [serial, drain] : drains_) {
-    if (!drain.awaited.contains(node)) continue;
-    drain.awaited.remove(node);
-    held_up.push_back(serial);
-  }
-  for (const std::uint64_t serial : held_up) go_on(drains_.find(serial));
+  dsm::no_longer_await(drains_, node, [this](auto drain) { go_on(drain); });
   if (home_ != nullptr) home_->declare_dead(node);
 }
 

@@ -82,4 +82,17 @@ class NodeSet {
   std::vector<std::uint64_t> rest_;
 };
 
+/// What waits for answers of nodes, by some key, each with a set `awaited`: this node gives none any more. go_on(entry) of each that waited for it; it may remove
+/// that entry.
+template <class Waiting, class GoOn>
+void no_longer_await(Waiting& waiting, NodeId node, GoOn&& go_on) {
+  std::vector<typename Waiting::key_type> held_up;
+  for (auto& [key, one] : waiting) {
+    if (!one.awaited.contains(node)) continue;
+    one.awaited.remove(node);
+    held_up.push_back(key);
+  }
+  for (const auto& key : held_up) go_on(waiting.find(key));
+}
+
 }  // namespace netvm::dsm

@@ -11,7 +11,12 @@
 #include <cstring>
 #include <system_error>
 
+#include "runtime/dead_nodes.hpp"
+
 namespace netvm::job {
+
+static_assert(DeadNodes::kMost >= kMaxNodes, "every node of a job can be named dead");
+
 namespace {
 
 constexpr std::size_t kMaxDescriptors = 2 * kNodesPerDescriptors;

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -78,6 +79,27 @@ TEST_CASE("words that are no set of these nodes are refused") {
   CHECK_FALSE(NodeSet::decode(wire, 64, &untouched));
   CHECK_FALSE(NodeSet::decode(std::span(wire).first(15), 100, &untouched));
   CHECK(untouched.size() == 1);
+}
+
+TEST_CASE("what waited for a node that will not answer goes on, once, and may go") {
+  struct Question {
+    NodeSet awaited;
+  };
+  std::map<int, Question> questions;
+  questions[1].awaited.add(NodeId{7});
+  questions[2].awaited.add(NodeId{8});
+  questions[3].awaited.add(NodeId{7});
+  questions[3].awaited.add(NodeId{9});
+  std::vector<int> went_on;
+  const auto go_on = [&](auto question) {
+    went_on.push_back(question->first);
+    if (question->second.awaited.empty()) questions.erase(question);
+  };
+  no_longer_await(questions, NodeId{7}, go_on);
+  CHECK(went_on == std::vector<int>{1, 3});
+  CHECK(questions.size() == 2);
+  no_longer_await(questions, NodeId{7}, go_on);
+  CHECK(went_on.size() == 2);
 }
 
 }  // namespace

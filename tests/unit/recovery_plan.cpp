@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
+#include <set>
+
 #include "runtime/random.hpp"
 #include "sync/recovery_wire.hpp"
 
@@ -20,6 +23,17 @@ const auto kNone = [](std::uint64_t) { return false; };
 LockReport queued(std::uint32_t behind) { return {kLock, 5, NodeId{behind}, Place::queued}; }
 LockReport at(Place place, std::uint64_t epoch = 7) { return {kLock, epoch, {}, place}; }
 
+/// Whom each node that is told anything is to ask; it is told nothing else.
+std::map<std::uint32_t, std::uint32_t> asks_of(const RecoveryPlan& plan) {
+  std::map<std::uint32_t, std::uint32_t> asks;
+  for (const auto& [node, verdicts] : plan.verdicts) {
+    REQUIRE(verdicts.size() == 1);
+    CHECK(verdicts[0].fate == Fate::ask);
+    asks[node.value] = verdicts[0].predecessor.value;
+  }
+  return asks;
+}
+
 TEST_CASE("recovery: who was queued behind the dead is queued behind the rest, in order") {
   // 0 has it; 4 behind it; 1 behind 9, which died; 2 behind 1; 3 behind 8, which died.
   const Reports reports{{NodeId{0}, {at(Place::here)}},
@@ -29,13 +43,7 @@ TEST_CASE("recovery: who was queued behind the dead is queued behind the rest, i
                         {NodeId{4}, {queued(0)}}};
   const RecoveryPlan plan = plan_recovery(reports, {{kLock, 4}}, kAll);
   REQUIRE_FALSE(plan.conflict.has_value());
-  std::map<std::uint32_t, std::uint32_t> asks;
-  for (const auto& [node, verdicts] : plan.verdicts) {
-    REQUIRE(verdicts.size() == 1);
-    CHECK(verdicts[0].fate == Fate::ask);
-    asks[node.value] = verdicts[0].predecessor.value;
-  }
-  CHECK(asks == std::map<std::uint32_t, std::uint32_t>{{4, 0}, {3, 4}, {1, 3}, {2, 1}});
+  CHECK(asks_of(plan) == std::map<std::uint32_t, std::uint32_t>{{4, 0}, {3, 4}, {1, 3}, {2, 1}});
   CHECK(plan.tails == std::map<std::uint64_t, std::uint64_t>{{kLock, 2 + 1}});
 }
 
@@ -47,15 +55,11 @@ TEST_CASE("recovery: nobody is left out where several are queued behind one node
                         {NodeId{3}, {queued(0)}},
                         {NodeId{4}, {queued(0)}}};
   const RecoveryPlan plan = plan_recovery(reports, {{kLock, 4}}, kAll);
-  std::map<std::uint32_t, std::uint32_t> asks;
-  for (const auto& [node, verdicts] : plan.verdicts) {
-    REQUIRE(verdicts.size() == 1);
-    CHECK(verdicts[0].fate == Fate::ask);
-    CHECK(asks.emplace(verdicts[0].predecessor.value, node.value).second);  // each has one behind it
-  }
-  CHECK(asks.size() == 4);
-  CHECK(asks.contains(0));
-  CHECK_FALSE(asks.contains(static_cast<std::uint32_t>(plan.tails.at(kLock)) - 1));
+  std::set<std::uint32_t> followed;
+  for (const auto& [node, predecessor] : asks_of(plan)) CHECK(followed.insert(predecessor).second);  // each has one behind it
+  CHECK(followed.size() == 4);
+  CHECK(followed.contains(0));
+  CHECK_FALSE(followed.contains(static_cast<std::uint32_t>(plan.tails.at(kLock)) - 1));
 }
 
 TEST_CASE("recovery: without a token a lock that was used is lost, and all who know it are told") {
