@@ -15,6 +15,10 @@
 // Errors: constructors and allocation throw netvm::Error (a std::runtime_error); locks throw std::system_error as std::mutex does.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "NetVM's headers are C++20: compile with -std=c++20"
+#endif
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
