@@ -8,7 +8,7 @@
 //  2. The owner's frame is current. A copy in the copyset is current, or its grant is on the way and its bytes lie in the granter's frame. They stay there until
 //     they have been read, even if the ownership goes on: that frame changes only after a later grant to its node, and who gives that one has waited, or its
 //     owner before it, for every reader's acknowledgement (invariant 4), and has installed its own right.
-//  3. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
+//  3. What asks for a page leaves under the latch under which was decided whom to ask. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
 //     the ownership away. What asks for the ownership after that one goes to that one.
 //  4. An invalidation may overtake the grant of the copy that it means (they come from two nodes). It waits until that copy has been there.
 //  5. A grant of ownership brings the bytes unless the requester has a copy and is in the copyset: it may have been invalidated on the way.
@@ -143,20 +143,26 @@ void Ivy::ask(PageId page, PageEntry& entry, Record& record, bool write, sc::Out
 // Asks for all of them, then waits for each: invariant 9.
 void Ivy::on_read_ahead(std::span<const PageId> units) {
   std::vector<PageId> asked;
-  sc::Outbox requests;
-  for (const PageId page : units) {
-    PageEntry& entry = env_.entry(page);
-    const std::scoped_lock latch(entry.latch);
-    if (load(entry).phase != Phase::I) continue;
-    Record& record = record_of(page, entry);
-    if (record.owner) {
-      (void)acquire_as_owner(page, entry, record, false);
-    } else if (record.invalidator == kNobody) {
-      ask(page, entry, record, false, &requests);
-      asked.push_back(page);
+  {
+    // Kept until the requests have left: a manager would else pass on one that takes the ownership away in between, and its own read then meet a node that
+    // is no owner any more, and would wait there for ever.
+    std::vector<std::unique_lock<SpinLock>> latches;
+    sc::Outbox requests;
+    for (const PageId page : units) {
+      PageEntry& entry = env_.entry(page);
+      std::unique_lock latch(entry.latch);
+      if (load(entry).phase != Phase::I) continue;
+      Record& record = record_of(page, entry);
+      if (record.owner) {
+        (void)acquire_as_owner(page, entry, record, false);
+      } else if (record.invalidator == kNobody) {
+        ask(page, entry, record, false, &requests);
+        asked.push_back(page);
+        latches.push_back(std::move(latch));
+      }
     }
+    requests.leave(env_);
   }
-  requests.leave(env_);
   for (std::span<const PageId> left(asked); !left.empty();) {
     await_grant(left.front(), "the grant of a page that is read ahead");
     // A grant to read that was not used became one to write (invariant 8).

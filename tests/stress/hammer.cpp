@@ -1,9 +1,12 @@
 // Everybody wants the same page at once: each access goes through in the end, under all protocols.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <string_view>
 
+#include "runtime/random.hpp"
 #include "tests/support/seeds.hpp"
 #include "tests/support/thread_cluster.hpp"
 
@@ -57,11 +60,50 @@ void hammer_counter(std::string_view protocol) {
   CHECK(ending.well);
 }
 
+// Runs of pages, read or written in sequence from anywhere: each thread has a byte of every page.
+void hammer_runs(std::string_view protocol, std::uint32_t nodes, std::uint32_t threads) {
+  constexpr std::uint64_t kPages = 64;
+  constexpr std::uint64_t kLongest = 40;
+  ClusterOptions options;
+  options.nodes = nodes;
+  options.threads = threads;
+  options.protocol = protocol;
+  options.pages = 512;
+  ThreadCluster cluster(options);
+  dsm::AllocOptions dealt;
+  dealt.placement = dsm::Placement::cyclic;
+  const Place pages = cluster.allocate(kPages * kPageSize, dealt);
+  std::atomic<std::uint64_t> wrong{0};
+  const Ending ending = cluster.run([&](Worker& me) {
+    SplitMix64 random(me.rank() + 1);
+    std::array<std::uint8_t, kPages> mine{};
+    for (int i = 0; i < 400; ++i) {
+      const std::uint64_t first = random.below(kPages);
+      const std::uint64_t end = std::min(kPages, first + random.below(kLongest));
+      const bool writes = random.below(3) == 0;
+      for (std::uint64_t page = first; page < end; ++page) {
+        const Place place = pages + page * kPageSize + me.rank();
+        if (me.load<std::uint8_t>(place) != mine[page]) ++wrong;
+        if (writes) me.store<std::uint8_t>(place, ++mine[page]);
+      }
+    }
+  });
+  CHECK(ending.well);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("four nodes hammer one page") {
   for_each_protocol([](std::string_view protocol) { hammer_page(protocol, 4, 1); });
 }
 TEST_CASE("two nodes of three threads hammer one page") {
   for_each_protocol([](std::string_view protocol) { hammer_page(protocol, 2, 3); });
+}
+// sc-fixed: a manager that read ahead hung here, in one of two runs.
+TEST_CASE("three nodes read and write runs of pages") {
+  for_each_protocol([](std::string_view protocol) {
+    hammer_runs(protocol, 3, 1);
+    hammer_runs(protocol, 3, 2);
+  });
 }
 TEST_CASE("four nodes count in a lock") { for_each_protocol(hammer_counter); }
 
