@@ -58,15 +58,15 @@ class ProcessorMoves {
 
   /// True: now, and the caller tries; who succeeds says so.
   [[nodiscard]] bool due(Nanos now) {
-    Nanos next = next_.load(std::memory_order_relaxed);  // relaxed, all: a limit, which orders nothing
-    return now >= next && next_.compare_exchange_strong(next, now + kFirstPause, std::memory_order_relaxed);
+    Nanos next = next_.load();
+    return now >= next && next_.compare_exchange_strong(next, now + kFirstPause);
   }
   void moved(Nanos now) {
-    const Nanos pause = pause_.load(std::memory_order_relaxed);
-    const Nanos since = now - moved_.exchange(now, std::memory_order_relaxed);
+    const Nanos pause = pause_.load();
+    const Nanos since = now - moved_.exchange(now);
     const Nanos longer = since > 2 * pause ? kFirstPause : std::min(2 * pause, kLongestPause);
-    pause_.store(longer, std::memory_order_relaxed);
-    next_.store(now + longer, std::memory_order_relaxed);
+    pause_.store(longer);
+    next_.store(now + longer);
   }
 
  private:
