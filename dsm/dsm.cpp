@@ -275,7 +275,10 @@ Result<std::uint64_t> Dsm::allocate(std::uint64_t bytes, const AllocOptions& opt
   return allocation->offset;
 }
 
-void Dsm::tell_waits(sync::Waits& waits) { impl_->service_.tell_waits(waits); }
+void Dsm::tell_waits(sync::Waits& waits) {
+  impl_->waits_ = &waits;
+  impl_->service_.tell_waits(waits);
+}
 
 void Dsm::declare_dead(NodeId node) {
   impl_->service_.declare_dead(node);

@@ -120,7 +120,7 @@ class Dsm final : public FaultHandler, public sync::CoherenceHook {
   /// the lock tells before it does, the same each time; more than one range may be bound. False if no allocation is there. May block.
   bool bind(sync::SyncId lock, std::uint64_t offset, std::uint64_t bytes);
 
-  /// Where waits for the table of what is allocated are told from now on; must live until close(). Before the first call that asks other nodes.
+  /// Where waits for pages, and for the table of what is allocated, are told from now on; must live until close(). Before the first call that asks other nodes.
   void tell_waits(sync::Waits& waits);
 
   /// A node has died and the job goes on without it: nobody waits for its answers, and new memory gets homes that live. Ends the job nevertheless (DsmConfig::end_job) if a protocol in use, now or later, cannot. Any thread.

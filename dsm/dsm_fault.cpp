@@ -1,7 +1,9 @@
 // Dsm: faults, one by one and ahead of time.
 #include <algorithm>
+#include <optional>
 
 #include "dsm/dsm_impl.hpp"
+#include "sync/waits.hpp"
 
 namespace netvm::dsm {
 
@@ -14,6 +16,8 @@ bool Dsm::Impl::fault(PageId page, bool write, std::uint64_t wanted) {
   const std::optional<PageId> head = head_of(page);
   if (!head) return false;
   const Nanos began = env_.now();
+  std::optional<sync::Waits::Scope> told;
+  if (waits_ != nullptr) told.emplace(*waits_, sync::Wait{"page", sync::page_object(*head), 0, began});
   bool missed = false;
   if (!serve(*head, write, &missed)) return false;
   if (!missed) return true;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/env.hpp"
+#include "runtime/ids.hpp"
 #include "sync/coherence_hook.hpp"
 
 namespace netvm::sync {
@@ -29,6 +30,11 @@ inline constexpr std::uint64_t kAnswersFrom = kCountersFrom + (std::uint64_t{1} 
 [[nodiscard]] constexpr bool is_answer(SyncId id) {
   return id.offset >= kAnswersFrom && id.offset < kAnswersFrom + (std::uint64_t{1} << 32);
 }
+
+/// A page of shared memory that its protocol has to bring, or to give a right to. Nobody holds it.
+inline constexpr std::uint64_t kPagesFrom = kAnswersFrom + (std::uint64_t{1} << 32);
+[[nodiscard]] constexpr SyncId page_object(PageId page) { return {kPagesFrom + page.value * kPageSize}; }
+[[nodiscard]] constexpr bool is_page(SyncId id) { return id.offset >= kPagesFrom && id.offset < kPagesFrom + (std::uint64_t{1} << 48); }
 
 /// Who waits or holds and is no thread of the program, but a task of the runtime's, has a number of at least this.
 inline constexpr std::uint64_t kFirstTask = std::uint64_t{1} << 63;

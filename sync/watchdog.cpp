@@ -93,7 +93,7 @@ std::optional<std::pair<std::uint64_t, std::vector<Standing>>> decode_standings(
 namespace {
 // Of what nobody holds as a mutex is held. `state`: null if no node said.
 std::string how_it_stands(const Standing& wait, const Standing* state) {
-  if (is_counter(wait.object) || is_answer(wait.object)) return {};
+  if (is_counter(wait.object) || is_answer(wait.object) || is_page(wait.object)) return {};
   const std::string_view what = wait.what;
   if (!wait.object.is_object() || what == "object's lock") return "; nobody holds it";
   if (state == nullptr) return {};
@@ -136,6 +136,7 @@ std::vector<std::string> describe_waits(NodeId node, std::span<const Standing> s
                                                            : "an operation at";
       return fmt::format("{} node {}, which has not answered", what, wait.object.offset - kAnswersFrom);
     }
+    if (is_page(wait.object)) return fmt::format("a page of shared memory, {}", name(SyncId{wait.object.offset - kPagesFrom}));
     if (!is_counter(wait.object)) return fmt::format("the {} {}", wait.what, name(wait.object));
     return fmt::format("{} {} to reach {}, which is at {}", wait.what, wait.object.offset - kCountersFrom, wait.awaited, wait.value);
   };

@@ -227,5 +227,37 @@ TEST_CASE("who waits for node 0's table of what is allocated is among those who 
   CHECK_MESSAGE(ending.well, ending.text);
 }
 
+TEST_CASE("who waits for a page is among those who wait, until it has it") {
+  constexpr Nanos kMilli = 1'000'000;
+  SimClusterOptions options = cluster_options(2, 2);
+  options.threads = 2;
+  options.network.lossy = true;
+  options.network.partitions.push_back({NodeId{0}, NodeId{1}, 50 * kMilli, 150 * kMilli});
+  for_each_protocol([&](std::string_view protocol) {
+    SimCluster cluster(options);
+    const Place memory = cluster.allocate(32 * kPageSize, with(protocol, dsm::Placement::at_node));
+    const Ending ending = cluster.run([&](Worker& me) {
+      const Place page = memory + 20 * kPageSize;
+      if (me.node() == 0) me.store<std::uint64_t>(page + me.local() * 8, 1);
+      me.barrier();
+      if (me.node() == 0) return;
+      if (me.local() == 0) (void)me.load<std::uint64_t>(memory);  // now it knows the allocation
+      me.pause(60 * kMilli);
+      sync::Waits& waits = cluster.node(1).sync->waits();
+      if (me.local() == 0) {
+        (void)me.load<std::uint64_t>(page);
+        CHECK(waits.all().empty());
+        return;
+      }
+      me.pause(20 * kMilli);
+      const std::vector<sync::Wait> all = waits.all();
+      REQUIRE(all.size() == 1);
+      CHECK(std::string(all[0].what) == "page");
+      CHECK(all[0].object == sync::page_object(PageId{page / kPageSize}));
+    });
+    CHECK_MESSAGE(ending.well, ending.text);
+  });
+}
+
 }  // namespace
 }  // namespace netvm::test

@@ -65,11 +65,13 @@ TEST_CASE("watchdog: a wait for an event counter is told with its value; nobody 
 
 TEST_CASE("watchdog: a question to a node that has not answered is told, and who is no thread of the program is a task") {
   const std::vector<Standing> all{{NodeId{1}, false, "allocation", answer_object(NodeId{0}), 0, 5 * kSecond},
-                                  waits(1, kFirstTask + 7, 7, 5 * kSecond)};
+                                  waits(1, kFirstTask + 7, 7, 5 * kSecond),
+                                  {NodeId{1}, false, "page", page_object(PageId{0}), 0, 5 * kSecond}};
   const auto lines = describe_waits(NodeId{1}, all, 2 * kSecond, name);
-  REQUIRE(lines.size() == 2);
+  REQUIRE(lines.size() == 3);
   CHECK(lines[0] == "a thread of node 1 has waited 5.0 s for the table of shared memory at node 0, which has not answered");
   CHECK(lines[1] == "a task of node 1 has waited 5.0 s for the mutex M7; nobody holds it");
+  CHECK(lines[2] == "a thread of node 1 has waited 5.0 s for a page of shared memory, M0");
 }
 
 TEST_CASE("watchdog: a wait inside another of the same thread and object has that one's name; one without a name is not told") {
