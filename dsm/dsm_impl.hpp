@@ -118,7 +118,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   std::vector<PayloadSection> sections_of(std::span<const std::byte> payload, const char* what) const;
 
   const DsmConfig config_;
-  sync::Waits* waits_ = nullptr;  // where who waits for a page says so; null: nowhere
+  sync::Waits* waits_ = nullptr;            // where who waits for a page says so; null: nowhere
   std::atomic<bool> threads_go_on_{false};  // some of those that have arrived at the barrier under way
   Env& env_;
   HostVm& vm_;
