@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <mutex>
 
 #include "runtime/check.hpp"
 #include "runtime/random.hpp"
@@ -63,6 +64,7 @@ Status LockDirectory::read_tails(std::map<std::uint64_t, std::uint64_t>* tails) 
     for (std::size_t i = 0; i < words.size(); i += 2) {
       if (words[i] == 0 || words[i + 1] == 0) continue;
       const std::uint64_t offset = words[i] - 1;
+      if ((offset & (SyncId::kObjectBit | kPageBit)) == kPageBit) continue;
       if (home_of(offset) == nic_.node()) (*tails)[offset] = words[i + 1];
     }
   }
@@ -107,6 +109,81 @@ Result<LockSlot> LockDirectory::find(std::uint64_t offset, NodeId home, Patience
     if (*old == 0 || *old == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
   }
   return Status::exhausted;
+}
+
+Result<LockSlot> LockDirectory::look_up(std::uint64_t offset, NodeId home) {
+  const std::uint64_t key = offset + 1;
+  const std::uint64_t start = mix64(key);
+  for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
+    const std::uint64_t place = (start + probe) & (config_.table_slots - 1);
+    const std::uint64_t at = config_.table_offset + place * kSlotBytes;
+    const Result<std::uint64_t> there =
+        nic_.atomic(config_.tables[home.value], at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = key});
+    if (!there) return there.status();
+    if (*there == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
+    if (*there == 0) break;
+  }
+  return LockSlot{home, 0};
+}
+
+// ---- what was ever used ------------------------------------------------------------------------------------------------------
+
+LockDirectory::UsedPage LockDirectory::used_page(std::uint64_t page) const {
+  const std::lock_guard guard(used_guard_);
+  const auto found = used_.find(page);
+  return found == used_.end() ? UsedPage{} : found->second;
+}
+
+// Where the page's home is dead nobody marks, and was_used() says yes: what it knew is gone.
+Status LockDirectory::mark_used(std::uint64_t offset, Patience* patience) {
+  const std::uint64_t at = SyncId{offset}.address();
+  const std::uint64_t page = at / kPageSize;
+  const NodeId home = hashed_home_of(kPageBit | page);
+  if (dead_.size() == 1 || dead_[home.value]) return Status::ok;
+  const std::uint64_t bit = std::uint64_t{1} << (at % kPageSize / kLineBytes);
+  const UsedPage known = used_page(page);
+  if ((known.marked & bit) != 0) return Status::ok;
+  LockSlot slot{home, known.slot};
+  if (slot.number == 0) {
+    const Result<LockSlot> found = find(kPageBit | page, home, patience);
+    if (!found) return found.status() == Status::peer_dead ? Status::ok : found.status();
+    slot = *found;
+  }
+  const Status marked = ask(home, tail_at(slot), {.op = nic::AtomicOp::fetch_or, .operand = bit}, patience).status();
+  if (!ok(marked)) return marked == Status::peer_dead ? Status::ok : marked;
+  const std::lock_guard guard(used_guard_);
+  used_[page].slot = slot.number;
+  used_[page].marked |= bit;
+  return Status::ok;
+}
+
+Result<bool> LockDirectory::was_used(const MemoryRange& memory) {
+  const std::uint64_t last = (memory.offset + memory.bytes - 1) / kLineBytes;
+  for (std::uint64_t line = memory.offset / kLineBytes; line <= last; line += 64 - line % 64) {
+    const std::uint64_t page = line / 64;
+    const std::uint64_t lines = std::min<std::uint64_t>(last - line + 1, 64 - line % 64);
+    const std::uint64_t bits = (lines == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << lines) - 1) << line % 64;
+    const NodeId home = hashed_home_of(kPageBit | page);
+    if (dead_[home.value]) return true;
+    const UsedPage known = used_page(page);
+    if ((known.marked & bits) != 0) return true;
+    LockSlot slot{home, known.slot};
+    if (slot.number == 0) {
+      const Result<LockSlot> found = look_up(kPageBit | page, home);
+      if (!found && found.status() == Status::peer_dead) return true;
+      if (!found) return found.status();
+      if (found->number == 0) continue;
+      slot = *found;
+      const std::lock_guard guard(used_guard_);
+      used_[page].slot = slot.number;
+    }
+    const Result<std::uint64_t> used =
+        nic_.atomic(config_.tables[home.value], tail_at(slot), {.op = nic::AtomicOp::fetch_add, .operand = 0});
+    if (!used && used.status() == Status::peer_dead) return true;
+    if (!used) return used.status();
+    if ((*used & bits) != 0) return true;
+  }
+  return false;
 }
 
 std::uint64_t LockDirectory::tail_at(const LockSlot& slot) const {

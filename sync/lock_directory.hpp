@@ -7,14 +7,19 @@
 //     kLostTail: its token died with a node (recovery_plan.hpp); that stays until somebody revives it.
 //  3. A tail counts at its home alone: where it was before it was placed elsewhere, what was there may lie there yet.
 //  4. A slot is claimed by one compare_swap; two nodes that claim at once agree on the winner's slot, as both probe in the same order.
+//  5. Before a node uses a lock for the first time it has said so to all: in the table of the page's home, by the page's number's hash, the page has a slot whose
+//     tail has a bit for each 64 bytes of it. Bits are never taken back: who freed a lock's memory may have left its token at a node that needs no slot again.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "nic/nic.hpp"
+#include "runtime/env.hpp"
+#include "runtime/ids.hpp"
 #include "sync/home_rules.hpp"
 #include "sync/sync.hpp"
 
@@ -51,6 +56,13 @@ class LockDirectory {
   /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks, likewise.
   Result<std::uint64_t> compare_swap_tail(const LockSlot& slot, std::uint64_t expected, Patience* patience = nullptr);
 
+  // ---- what was ever used ------------------------------------------------------------------------------------------------
+  /// This node is about to use the lock at the offset for the first time. Blocks, likewise. E_EXHAUSTED.
+  Status mark_used(std::uint64_t offset, Patience* patience);
+  /// Whether any node may ever have used a lock in there (or in the 64 bytes around): all that happened before this call is known. Memory of two pages at
+  /// most. Blocks.
+  Result<bool> was_used(const MemoryRange& memory);
+
   /// Makes this node the only one in the queue of a lock that is lost; returns the tail before. Blocks.
   Result<std::uint64_t> revive_tail(const LockSlot& slot);
   /// Blocks.
@@ -76,11 +88,24 @@ class LockDirectory {
   [[nodiscard]] NodeId living(NodeId home, std::uint64_t offset) const;
   Result<LockSlot> find(std::uint64_t offset, NodeId home, Patience* patience);
   Result<std::uint64_t> ask(NodeId home, std::uint64_t at, const nic::AtomicArgs& args, Patience* patience);
+  // As find(), but claims nothing: slot 0 if there is none.
+  Result<LockSlot> look_up(std::uint64_t offset, NodeId home);
+
+  // Of a page, in place of a lock's offset.
+  static constexpr std::uint64_t kPageBit = std::uint64_t{1} << 62;
+  static constexpr std::uint64_t kLineBytes = kPageSize / 64;
+  struct UsedPage {
+    std::uint32_t slot = 0;
+    std::uint64_t marked = 0;  // by this node
+  };
+  UsedPage used_page(std::uint64_t page) const;
 
   SyncConfig config_;
   nic::Nic& nic_;
   std::vector<bool> dead_;
   HomeRules rules_;
+  mutable SpinLock used_guard_;
+  std::unordered_map<std::uint64_t, UsedPage> used_;  // by page, those that this node knows of; under used_guard_; lookup only
 };
 
 }  // namespace netvm::sync

@@ -327,6 +327,7 @@ Result<LockSlot> Mutexes::slot_of(LockState& state, Patience* patience) {
     const Guard guard(state.guard);
     if (state.slot != 0) return LockSlot{directory_.home_of(state.offset), state.slot};
   }
+  if (const Status marked = directory_.mark_used(state.offset, patience); !ok(marked)) return marked;
   const Result<LockSlot> slot = directory_.find(state.offset, patience);
   if (!slot) return slot;
   const Guard guard(state.guard);

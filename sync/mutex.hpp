@@ -212,6 +212,16 @@ class Mutexes final : public nic::MessageHandler {
 
   // Questions to all nodes about some memory: mutex_freed.cpp.
   static constexpr std::uint64_t kNothing = UINT64_MAX;
+  static constexpr std::uint64_t kUnderWay = UINT64_MAX - 1;
+  struct LocalUse {
+    std::optional<SyncId> busy;  // what a thread of this node holds, or waits for
+    bool under_way = false;      // a token comes or goes though nobody is at its lock any more, or is looked after
+  };
+  [[nodiscard]] LocalUse use_of(MemoryRange memory) const;
+  // Whether any node may ever have used what lies there. Blocks.
+  Result<bool> was_used(MemoryRange memory);
+  // Blocks until somebody is at something in there, which is returned, or no token of it moves.
+  Result<std::optional<MemoryUse>> use_when_settled(MemoryRange memory);
   template <class Act>
   void each_in(MemoryRange memory, Act&& act) const;
   // Those that are lost are appended.
@@ -263,6 +273,7 @@ class Mutexes final : public nic::MessageHandler {
     std::uint64_t number = 0;  // of the question
     std::vector<bool> awaited;
     std::optional<MemoryUse> used;
+    bool under_way = false;
     std::vector<LockTail> tails;
     WaitWord answered;
   } census_;

@@ -89,12 +89,12 @@ class Sync final {
   /// Fencing token: how often the mutex went from one node to another, as of the last time it came here. Rises with each.
   [[nodiscard]] std::uint64_t epoch_of(std::uint64_t offset) const;
 
-  /// A mutex or object inside [offset, offset + bytes) that a thread of this node holds or waits for, or another node waits for here: memory that must not
-  /// be freed.
+  /// A mutex or object inside [offset, offset + bytes) that a thread of this node holds or waits for: memory that must not be freed.
   [[nodiscard]] std::optional<SyncId> busy_in(std::uint64_t offset, std::uint64_t bytes) const;
   /// The memory is about to be freed, and must be in no use that another thread could notice. What a thread of some node holds in there, or waits for; if
-  /// nothing, all objects in there are forgotten on all nodes: they begin anew, as zeroed ones, when the memory is used again. Memory of at most 2 KiB in which
-  /// this node never used a mutex or object costs nothing and is not asked about. Blocks.
+  /// nothing, all objects in there are forgotten on all nodes: they begin anew, as zeroed ones, when the memory is used again. Waits for
+  /// tokens that are on their way though nobody waits for them any more. Memory of at most 2 KiB in which (64 bytes around) no node ever used a mutex or object
+  /// costs an atomic or two; what is larger or was used, two rounds of messages. Blocks.
   /// `who`: as for lock().
   Result<std::optional<MemoryUse>> free_memory(std::uint64_t offset, std::uint64_t bytes, std::uint64_t who);
   /// Chooses the nodes that keep the tails of all mutexes and objects in the memory, used or not, held or not; the last call counts, until the memory is freed.

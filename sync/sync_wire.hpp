@@ -28,8 +28,9 @@ enum class LockMessageType : std::uint8_t {
       6,  ///< answer to request, or in front of one to probe: the token died with a node; epoch: the fencing token. payload: the number of the probe
   in_use =
       7,  ///< to all: does anybody hold, or wait for, what lies at the offset? payload: how many bytes; epoch: the asker's number for this question
-  forget = 8,       ///< to all: the memory is freed; the same
-  use = 9,          ///< answer to these and those below; offset: what is in use, or ~0; payload: LockTails
+  forget = 8,  ///< to all: the memory is freed; the same
+  use =
+      9,  ///< answer to these and those below; offset: what is in use; ~0: nothing; ~1: nothing, but a token is on its way; payload: LockTails
   hold_still = 10,  ///< to all: as in_use, but of what is on its way between nodes; if nothing is, it stays where it is until `placed`
   placed = 11,      ///< to all: where the memory's tails are from now on; payload: Placed. epoch: the placer's number for this question
   revived = 12,     ///< to all: the lock at the offset, which was lost, has a token again; payload: its fencing token

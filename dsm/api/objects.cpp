@@ -83,7 +83,7 @@ struct Call {
     std::string words = "the job ends";
     if (status == Status::invalid && meets_another_kind() && misuse != std::errc::device_or_resource_busy) {
       code = std::errc::invalid_argument;
-      words = fmt::format("a {} lives at this address; construct the {} in place if it is to begin a new life",
+      words = fmt::format("a {} lives at this address; call init() of the {} if it is to begin a new life",
                           sync::to_string(objects->kind_of(offset)), sync::to_string(kind_in_sync(kind)));
     } else if (status == Status::invalid) {
       code = misuse;

@@ -5,8 +5,9 @@
 //  - They live in shared memory (allocate<netvm::latch>(), or inside a shared structure) and are known by their address: the same object on every node.
 //    They take 8 bytes, need no destruction, and cost nothing until they are used: thousands of them are fine.
 //  - Zeroed memory is a valid object: a semaphore without permits, a free lock, an open latch, a flag that is not set. A count is given by constructing the
-//    object in place (std::construct_at(p, 3)) before others use it, or by init(). Constructing it again begins anew, whatever it was; so does the
-//    owner of memory that was freed and handed out again, for objects with a count. So does the state of an object that died with a node (owner_dead).
+//    object in place (std::construct_at(p, 3)) before others use it, or by init(). Both begin anew, whatever lived there, also if its state died with a node
+//    (owner_dead). A constructor without a count does nothing at run time: it leaves the object that lives there as it is, and zeros are one. Memory that
+//    was freed with Job::free() and is handed out again is zeros for all nodes: what used to live there is gone.
 //  - They carry memory: what a thread wrote before it released, notified, arrived, counted down or set is visible to the threads that this lets go on, and
 //    to all that use the object after it. So it is under protocols that give Consistency::release and more. Under "scope" that is what
 //    the calling node itself wrote; under "entry" it is what was bound to a shared_mutex, and the others order, but move nothing: docs/sync.md.
