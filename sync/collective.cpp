@@ -106,12 +106,9 @@ std::string Collectives::join(const CollectiveCall& call, std::span<const std::b
            to_text(call) + ": all threads must call the same collectives in the same order";
   }
   if (!gives) return {};
-  if (has_value_ && op != nullptr) {
-    (*op)(value_, value);
-  } else {
-    value_.assign(value.begin(), value.end());
-    has_value_ = true;
-  }
+  if (has_value_ && op != nullptr) return combine(*op, value);
+  value_.assign(value.begin(), value.end());
+  has_value_ = true;
   return {};
 }
 

@@ -127,8 +127,10 @@ class Collectives final : public nic::MessageHandler {
   bool take_next_of(Neighbour& neighbour, Step* step);
   // What is wrong with it, if anything is.
   std::string merge(const Step& step, const Combine* op);
-  void merge_behind(const CollectiveMessage& message, const Combine* op);
-  void merge_before(const CollectiveMessage& message, const Combine* op);
+  std::string merge_behind(const CollectiveMessage& message, const Combine* op);
+  std::string merge_before(const CollectiveMessage& message, const Combine* op);
+  // Runs the application's operation on value_. What it threw, if it did: nobody has a result then.
+  std::string combine(const Combine& op, std::span<const std::byte> other);
   void send_up();
   void send_across();
   void hear_parent(const CollectiveMessage& message);

@@ -1,5 +1,6 @@
 // Collectives: the trees, and what the nodes tell each other.
 #include <algorithm>
+#include <exception>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -123,33 +124,40 @@ std::string Collectives::merge(const Step& step, const Combine* op) {
   const CollectiveMessage message = step.marked ? as_message() : *decode_collective(step.body);  // on_message() has looked at it
   if (std::string mistake = differs(neighbours_[next_].node, message); !mistake.empty()) return mistake;
   least_wait_ns_ = std::min(least_wait_ns_, message.least_wait_ns);
-  if (neighbours_[next_].node > nic_.node().value) {
-    merge_behind(message, op);
-  } else {
-    merge_before(message, op);
-  }
+  return neighbours_[next_].node > nic_.node().value ? merge_behind(message, op) : merge_before(message, op);
+}
+
+std::string Collectives::merge_behind(const CollectiveMessage& message, const Combine* op) {
+  hook_.on_barrier_merge(sum_, message.payload);
+  if (!message.has_value) return {};
+  if (op != nullptr) return combine(*op, message.value);
+  has_value_ = true;
+  value_.assign(message.value.begin(), message.value.end());
   return {};
 }
 
-void Collectives::merge_behind(const CollectiveMessage& message, const Combine* op) {
-  hook_.on_barrier_merge(sum_, message.payload);
-  if (!message.has_value) return;
-  if (op != nullptr) {
-    (*op)(value_, message.value);
-  } else {
-    has_value_ = true;
-    value_.assign(message.value.begin(), message.value.end());
-  }
-}
-
 // What the nodes before this one's subtree have gathered. The same operands in the same order as at the partner.
-void Collectives::merge_before(const CollectiveMessage& message, const Combine* op) {
+std::string Collectives::merge_before(const CollectiveMessage& message, const Combine* op) {
   const Bytes own_sum = std::exchange(sum_, Bytes(message.payload.begin(), message.payload.end()));
   hook_.on_barrier_merge(sum_, own_sum);
-  if (!message.has_value) return;
+  if (!message.has_value) return {};
   const Bytes own_value = std::exchange(value_, Bytes(message.value.begin(), message.value.end()));
-  if (op != nullptr) (*op)(value_, own_value);
   has_value_ = true;
+  return op != nullptr ? combine(*op, own_value) : std::string();
+}
+
+std::string Collectives::combine(const Combine& op, std::span<const std::byte> other) {
+  const auto threw = [this](const char* what) {
+    return "node " + std::to_string(nic_.node().value) + ": the operation of the " + to_text(call_) + " threw" + what;
+  };
+  try {
+    op(value_, other);
+  } catch (const std::exception& e) {
+    return threw((std::string(" \"") + e.what() + '"').c_str());
+  } catch (...) {
+    return threw(" what is no std::exception");
+  }
+  return {};
 }
 
 std::string Collectives::differs(std::uint32_t other_node, const CollectiveMessage& theirs) const {

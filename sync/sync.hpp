@@ -138,7 +138,8 @@ class Sync final {
   Status farewell();
 
   /// Combines `bytes` bytes of every thread with `op` (accumulates `other` into `sum`; associative; combined in a fixed order: by node,
-  /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere.
+  /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere. E_INVALID on all
+  /// nodes, and mistake() says what: the operation threw.
   using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
   Status all_reduce(std::span<std::byte> value, const Combine& op);
   /// Gives everybody the bytes that threads of node `root` passed. `gives`: on that node, whether this thread's count; all that do pass the same. A barrier too.

@@ -1,6 +1,7 @@
 // Collectives between simulated nodes over a network that reorders: nobody leaves before all have come, values, payloads, misuse.
 #include <doctest/doctest.h>
 
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -372,6 +373,26 @@ TEST_CASE("collectives: nodes that call different things are all told what each 
     return sync.broadcast(NodeId{1}, value);
   };
   everybody_is_told(options, sizes, {"broadcast of 16 bytes from node 1", "broadcast of 8 bytes from node 1"});
+}
+
+TEST_CASE("collectives: where the operation of a reduction throws, everybody is told who threw what") {
+  SyncWorldOptions options;
+  options.nodes = 9;
+  options.threads = 2;
+  options.arity = 2;
+  const auto reduce = [](const sync::Sync::Combine& op) {
+    return [op](sync::Sync& sync, std::uint32_t, std::uint32_t local) {
+      std::uint64_t value = local;
+      return sync.all_reduce(bytes_of(value), op);
+    };
+  };
+  const sync::Sync::Combine always = [](std::span<std::byte>, std::span<const std::byte>) { throw std::runtime_error("no such sum"); };
+  everybody_is_told(options, reduce(always), {"node ", ": the operation of the all_reduce of 8 bytes threw \"no such sum\""});
+  int left = 15;
+  const sync::Sync::Combine late = [&left](std::span<std::byte>, std::span<const std::byte>) {
+    if (--left < 0) throw 5;
+  };
+  everybody_is_told(options, reduce(late), {"threw what is no std::exception"});
 }
 
 TEST_CASE("collectives: threads of one node that call different things, too many of them, and a broadcast that nobody gives") {

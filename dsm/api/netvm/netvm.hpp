@@ -194,6 +194,7 @@ class Thread {
   }
 
   /// Combines every thread's value with an associative `op` (in rank order of nodes) and returns the result to all. A barrier, too.
+  /// Where `op` throws, nobody has a result: Error on all nodes, which says who threw what, and collectives end for good. Catch it in `op`.
   template <class T, class Op>
   T reduce(const T& value, Op op) {
     static_assert(std::is_trivially_copyable_v<T>);
