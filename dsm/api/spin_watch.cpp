@@ -30,6 +30,7 @@ using namespace std::chrono_literals;
 constexpr auto kTick = 500ms;
 constexpr Nanos kLeastWork = 20'000'000;  // processor time in a tick, below which a thread rather waits than spins
 constexpr std::size_t kSamples = 12;
+constexpr Nanos kLeastStep = 1'000'000;  // processor time between two samples: a thread that did not run has the same registers, too
 constexpr std::uintptr_t kFewInstructions = 256;  // bytes
 
 /// Where a thread is: its program counter and what else the machine tells.
@@ -111,12 +112,21 @@ bool sample(const Watched& thread, Sample* out) {
   return true;
 }
 
+/// Lets the thread run on for a while. False: it waits for something, or for a processor.
+bool runs_on(const Watched& thread) {
+  const Nanos before = processor_time(thread.clock);
+  for (int i = 0; i < 100; ++i) {
+    std::this_thread::sleep_for(2ms);
+    if (processor_time(thread.clock) - before >= kLeastStep) return true;
+  }
+  return false;
+}
+
 /// Whether the thread goes round in a few instructions and nothing changes but where it is.
 bool makes_no_progress(const Watched& thread) {
   std::vector<Sample> samples(kSamples);
   for (Sample& one : samples) {
-    if (!sample(thread, &one)) return false;
-    std::this_thread::sleep_for(2ms);
+    if (!sample(thread, &one) || !runs_on(thread)) return false;
   }
   std::sort(samples.begin(), samples.end(), [](const Sample& a, const Sample& b) { return a.at < b.at; });
   if (samples.back().at - samples.front().at > kFewInstructions) return false;

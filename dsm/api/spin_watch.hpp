@@ -1,7 +1,7 @@
 // SpinWatch: notices a thread that waits for a plain variable to change, under a protocol that may never show it the change.
 //
 // A thread of its own looks at the program's threads twice a second. One that used the processor for a while without calling NetVM is
-// stopped a few times by a signal (SIGRTMAX - 3) that notes its registers. If it is always inside a few instructions, and has the same registers whenever it is at the same one, it makes no
+// stopped a few times by a signal (SIGRTMAX - 3) that notes its registers, and has run for a millisecond in between. If it is always inside a few instructions, and has the same registers whenever it is at the same one, it makes no
 // progress: a computation changes some. Then its pages' table entries are dropped (under mprotect: their protection; the trap puts either back at the next
 // access), and the faults that follow tell what it reads.
 //
