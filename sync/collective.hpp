@@ -129,7 +129,7 @@ class Collectives final : public nic::MessageHandler {
   std::string merge(const Step& step, const Combine* op);
   std::string merge_behind(const CollectiveMessage& message, const Combine* op);
   std::string merge_before(const CollectiveMessage& message, const Combine* op);
-  // Runs the application's operation on value_. What it threw, if it did: nobody has a result then.
+  // Runs the application's operation on value_. What went wrong, if anything did: nobody has a result then.
   std::string combine(const Combine& op, std::span<const std::byte> other);
   void send_up();
   void send_across();

@@ -138,9 +138,9 @@ class Sync final {
   Status farewell();
 
   /// Combines `bytes` bytes of every thread with `op` (accumulates `other` into `sum`; associative; combined in a fixed order: by node,
-  /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere. E_INVALID on all
-  /// nodes, and mistake() says what: the operation threw.
-  using Combine = std::function<void(std::span<std::byte> sum, std::span<const std::byte> other)>;
+  /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere. `op` returns what went
+  /// wrong, as a rule nothing; else E_INVALID on all nodes, and mistake() says it.
+  using Combine = std::function<std::string(std::span<std::byte> sum, std::span<const std::byte> other)>;
   Status all_reduce(std::span<std::byte> value, const Combine& op);
   /// Gives everybody the bytes that threads of node `root` passed. `gives`: on that node, whether this thread's count; all that do pass the same. A barrier too.
   Status broadcast(NodeId root, std::span<std::byte> value, bool gives = true);

@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -162,7 +163,16 @@ void Thread::wait(arrival_token&& arrival) {
 void Thread::all_reduce(void* value, std::size_t bytes, const std::function<void(void*, const void*)>& combine) {
   must_not_owe("reduce()");
   Runtime& rt = Runtime::current("Thread::reduce()");
-  const auto op = [&combine](std::span<std::byte> sum, std::span<const std::byte> other) { combine(sum.data(), other.data()); };
+  const auto op = [&combine](std::span<std::byte> sum, std::span<const std::byte> other) -> std::string {
+    try {
+      combine(sum.data(), other.data());
+    } catch (const std::exception& e) {
+      return fmt::format("threw \"{}\"", e.what());
+    } catch (...) {
+      return "threw what is no std::exception";
+    }
+    return {};
+  };
   rt.require(rt.sync->all_reduce(bytes_at(value, bytes), op), "a reduction");
 }
 

@@ -222,6 +222,7 @@ void* symmetric_all(std::size_t bytes, std::size_t alignment) {
     std::memcpy(b.data(), other.data(), sizeof b);
     a = {std::min(a[0], b[0]), std::max(a[1], b[1])};
     std::memcpy(sum.data(), a.data(), sizeof a);
+    return std::string();
   };
   rt.require(rt.sync->all_reduce(std::as_writable_bytes(std::span(range)), widen), "symmetric_all()");
   if (range[0] != range[1]) {
