@@ -67,6 +67,7 @@ for protocol in sc-fixed sc-dynamic sc-directory erc lrc update self entry; do
 done
 expect 137 outlives_a_node 'node 1 .*killed by signal 9.*ending the other nodes' -n 3
 expect any collective_mismatch 'node [01] calls .*must call the same collectives in the same order' -n 2
+expect any reduction_throws 'the operation of the all_reduce of 4 bytes threw "no such sum"' -n 2
 expect any identity 'NETVM_PROTOCOL|no protocol' -n 2 --protocol nonsense
 ( ulimit -f 1024; expect any identity 'files of this process may have [0-9]+ bytes at most .ulimit -f.*NETVM_ADDRESS_SPACE' -n 2; exit $failed ) || failed=1
 # It hangs: ended as soon as it has said why.

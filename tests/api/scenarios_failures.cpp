@@ -234,6 +234,16 @@ void collective_mismatch(Job& job) {
   wait_for_ever(job);
 }
 
+/// Caught by the program, which goes on to the end of the section.
+void reduction_throws(Job& job) {
+  job.parallel([](Thread& me) {
+    try {
+      static_cast<void>(me.reduce(1, [](int, int) -> int { throw std::runtime_error("no such sum"); }));
+    } catch (const std::exception&) {
+    }
+  });
+}
+
 /// A thread has a copy and waits for it to change, with plain loads.
 void spins(Job& job) {
   // At home with the writer: to the reader, who may else be the first to touch it, the change would come home.
@@ -268,6 +278,7 @@ std::vector<Scenario> failure_scenarios() {
           {"puts_beyond_the_disk", puts_beyond_the_disk},
           {"late_for_a_barrier", late_for_a_barrier},
           {"collective_mismatch", collective_mismatch},
+          {"reduction_throws", reduction_throws},
           {"spins", spins}};
 }
 
