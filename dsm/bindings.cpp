@@ -45,20 +45,22 @@ void BoundData::unbind(const BoundRange& gone) {
   struct Known {
     BoundRange where;
     std::uint64_t version;
+    bool early;
     std::array<std::byte, kBlock> bytes;
   };
   std::vector<Known> known;
   for (std::uint32_t block = newest_; block != kNone; block = neighbours_[block].older) {
     const std::byte* bytes = image(block);
-    known.push_back({place(block), versions_[block], {}});
+    known.push_back({place(block), versions_[block], early_[block], {}});
     std::copy(bytes, bytes + known.back().where.bytes, known.back().bytes.begin());
   }
   forget();
   ranges_ = std::move(kept);
   versions_.clear();
+  early_.clear();
   neighbours_.clear();
   renumber();
-  for (auto old = known.rbegin(); old != known.rend(); ++old) note(old->where, old->bytes.data(), old->version);
+  for (auto old = known.rbegin(); old != known.rend(); ++old) note(old->where, old->bytes.data(), old->version, old->early);
 }
 
 void BoundData::renumber() {
@@ -80,6 +82,7 @@ void BoundData::renumber() {
     }
   }
   versions_.resize(next, 0);
+  early_.resize(next, false);
   neighbours_.resize(next);
   image_.resize(next * kBlock);
 }
@@ -93,13 +96,13 @@ BoundRange BoundData::place(std::uint32_t block) const {
   return {begin, std::min(aligned + kBlock, end_of(range)) - begin};
 }
 
-void BoundData::note(const BoundRange& where, const std::byte* bytes, std::uint64_t version) {
+void BoundData::note(const BoundRange& where, const std::byte* bytes, std::uint64_t version, bool early) {
   each_block_in(where, [&](std::uint32_t block) {
     const BoundRange mine = place(block);
     const std::uint64_t begin = std::max(mine.offset, where.offset);
     const std::uint64_t end = std::min(end_of(mine), end_of(where));
     std::copy(bytes + (begin - where.offset), bytes + (end - where.offset), image(block) + (begin - mine.offset));
-    set_version(block, version);
+    set_version(block, version, early);
   });
 }
 
@@ -109,9 +112,10 @@ void BoundData::take_out(std::uint32_t block) {
   (at.newer != kNone ? neighbours_[at.newer].older : newest_) = at.older;
 }
 
-void BoundData::set_version(std::uint32_t block, std::uint64_t version) {
+void BoundData::set_version(std::uint32_t block, std::uint64_t version, bool early) {
   if (versions_[block] != 0) take_out(block);
   versions_[block] = version;
+  early_[block] = early;
   if (version == 0) return;
   std::uint32_t newer = kNone;
   std::uint32_t older = newest_;
@@ -131,9 +135,22 @@ std::vector<std::uint32_t> BoundData::changed_after(std::uint64_t after) const {
   return blocks;
 }
 
+void BoundData::pass() {
+  for (std::uint32_t block = newest_; block != kNone;) {
+    const std::uint32_t older = neighbours_[block].older;
+    if (early_[block]) {
+      early_[block] = false;
+    } else {
+      set_version(block, 0);
+    }
+    block = older;
+  }
+}
+
 void BoundData::forget() {
   for (std::uint32_t block = std::exchange(newest_, kNone); block != kNone;) {
     versions_[block] = 0;
+    early_[block] = false;
     block = std::exchange(neighbours_[block], {}).older;
   }
 }

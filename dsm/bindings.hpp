@@ -5,7 +5,8 @@
 // across two pages; the first and last of a range may be shorter. Block numbers count through all ranges, and mean something on this node only.
 //
 // Invariants
-//  1. A block with version 0 is unknown in this epoch: its bytes are those that every node has since the last barrier.
+//  1. A block with version 0 is unknown in this epoch: its bytes are those that every node has since the last barrier. What was written too late for the barrier
+//     that is coming is early: it belongs to the epoch after this one, and stays known when this one is over.
 //  2. Ranges do not overlap.
 //  3. Known blocks are a list by version. Versions come nearly in order, so that a block finds its place at the list's end at once.
 // Threads: not synchronised.
@@ -81,17 +82,20 @@ class BoundData {
   [[nodiscard]] std::byte* image(std::uint32_t block) { return image_.data() + std::uint64_t{block} * kBlock; }
   [[nodiscard]] const std::byte* image(std::uint32_t block) const { return image_.data() + std::uint64_t{block} * kBlock; }
   [[nodiscard]] std::uint64_t version(std::uint32_t block) const { return versions_[block]; }
+  [[nodiscard]] bool is_early(std::uint32_t block) const { return early_[block]; }
   /// Bytes that were heard of, of whole blocks of whoever sent them: what of them is bound here becomes known, in that version.
-  void note(const BoundRange& where, const std::byte* bytes, std::uint64_t version);
-  void set_version(std::uint32_t block, std::uint64_t version);
+  void note(const BoundRange& where, const std::byte* bytes, std::uint64_t version, bool early = false);
+  void set_version(std::uint32_t block, std::uint64_t version, bool early = false);
   /// Blocks with a version above `after`, in order.
   [[nodiscard]] std::vector<std::uint32_t> changed_after(std::uint64_t after) const;
   [[nodiscard]] bool any_changed_after(std::uint64_t after) const { return newest_ != kNone && versions_[newest_] > after; }
-  /// A barrier has made everything coherent: all blocks are unknown.
+  /// A barrier has made everything coherent but what was early: that is of this epoch now, all other blocks are unknown.
+  void pass();
+  /// All blocks are unknown.
   void forget();
   [[nodiscard]] std::uint64_t memory_bytes() const {
-    return image_.capacity() + versions_.capacity() * sizeof(std::uint64_t) + neighbours_.capacity() * sizeof(Neighbours) +
-           pieces_.capacity() * sizeof(Piece) + ranges_.capacity() * sizeof(BoundRange);
+    return image_.capacity() + versions_.capacity() * sizeof(std::uint64_t) + early_.capacity() / 8 +
+           neighbours_.capacity() * sizeof(Neighbours) + pieces_.capacity() * sizeof(Piece) + ranges_.capacity() * sizeof(BoundRange);
   }
 
  private:
@@ -108,6 +112,7 @@ class BoundData {
   std::vector<Piece> pieces_;
   std::vector<std::byte> image_;         // a whole kBlock for each block
   std::vector<std::uint64_t> versions_;  // by block
+  std::vector<bool> early_;              // by block
   std::vector<Neighbours> neighbours_;   // by block: the known ones are a list in the order of their versions
   std::uint32_t newest_ = kNone;
 };

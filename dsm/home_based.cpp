@@ -119,6 +119,7 @@ void HomeBased::flush_chunk(std::span<const PageId> pages) {
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   // Write access goes first; only then may a page be compared with its twin.
   env_.set_access(dirty, Access::read);
+  before_flushed(dirty);
   DiffFlush flush(env_);
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
@@ -161,11 +162,13 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
   std::vector<PageId> stale;
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(stale), [this](PageId page) { return is_stale(page); });
   env_.set_access(stale, Access::none);
+  std::vector<PageId> dirty;
+  std::copy_if(stale.begin(), stale.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
+  before_flushed(dirty);
   DiffFlush flush(env_);
-  for (const PageId page : stale) {
-    env_.count(page, Stat::invalidations);
+  for (const PageId page : stale) env_.count(page, Stat::invalidations);
+  for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    if (!entry.is_dirty()) continue;
     flush.add(page, entry.home());
     entry.clear_flag(kDirty);
     if (owes_early_flush()) owed_.push_back(page);

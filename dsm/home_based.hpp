@@ -62,6 +62,8 @@ class HomeBased : public Protocol, public HomeKeeper {
   virtual void fetch(PageId page, PageEntry& entry);
   /// The same for neighbours of one home, read ahead: they are pinned, and at most so many as one announcement takes.
   virtual void fetch_run(std::span<const PageId> run, NodeId home);
+  /// These dirty pages are about to be flushed: nobody can write them any more, and their twins are still there. interval_lock() and their locks are held.
+  virtual void before_flushed(std::span<const PageId> /*dirty*/) {}
 
   /// PageEntry::state: the flags below are this class's, the others the protocol's. Under the page's long lock.
   static constexpr std::uint64_t kFirstOwnFlag = 1 << 8;

@@ -1,5 +1,5 @@
-// Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, then runs: distance of the offset from the end
-// of the run before, bytes, version, the bytes. Integers are varints.
+// Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, newest early version, then runs: distance of the
+// offset from the end of the run before, bytes, twice the version and 1 if it is early, the bytes. Integers are varints.
 #include "dsm/protocols/entry.hpp"
 
 #include <algorithm>
@@ -85,12 +85,21 @@ class Entry::Changes {
 };
 
 // What changed in an epoch that is over came with its barrier.
-void Entry::Lock::begin(std::uint64_t next) {
+void Entry::Lock::begin(std::uint64_t next, bool doubts_stay) {
   if (epoch >= next) return;
-  data.forget();
-  version = 0;
+  if (next == epoch + 1) {
+    data.pass();
+    version = std::exchange(early_version, 0);
+    std::erase_if(unversioned, [](const auto& block) { return !block.second.early; });
+    for (auto& [offset, block] : unversioned) block.early = false;
+  } else {
+    data.forget();
+    version = 0;
+    early_version = 0;
+    unversioned.clear();
+  }
   epoch = next;
-  doubtful.clear();  // who wrote a page has told so at the barrier
+  if (!doubts_stay) doubtful.clear();  // who wrote a page has told so at the barrier
 }
 
 // ---- bindings --------------------------------------------------------------------------------------------------------------------
@@ -101,7 +110,7 @@ Entry::Lock* Entry::find(SyncId object) {
   Lock& lock = at->second;
   for (const BoundRange& gone : lock.gone) lock.data.unbind(gone);
   lock.gone.clear();
-  lock.begin(barriers_.epoch());
+  lock.begin(barriers_.epoch(), doubts_stay_);
   return &lock;
 }
 
@@ -157,16 +166,15 @@ void Entry::count_memory(Lock& lock) {
   lock.counted = now;
 }
 
-// Of a lock to which nothing is bound only the version counts, and that begins anew with the epoch.
+// Of a lock to which nothing is bound only the version counts, and that begins anew with the epoch unless something was early.
 void Entry::drop_empty() {
   for (const SyncId object : std::exchange(shrunk_, {})) {
     const auto at = locks_.find(object);
     if (at == locks_.end()) continue;
-    const bool ahead = at->second.epoch >= barriers_.epoch();
     Lock& lock = *find(object);
     count_memory(lock);
     if (!lock.data.empty()) continue;
-    if (ahead) {
+    if (lock.version != 0) {
       shrunk_.insert(object);
       continue;
     }
@@ -204,9 +212,43 @@ void Entry::release(SyncId object) {
   }
   if (lock == nullptr) return;
   Changes changes(env());
-  for (const BoundData::Piece& piece : lock->data.pieces()) collect(*lock, piece, lock->version + 1, changes);
-  if (lock->data.any_changed_after(lock->version)) ++lock->version;
+  const std::uint64_t version = lock->version + 1;
+  add_unversioned(*lock, version);
+  for (const BoundData::Piece& piece : lock->data.pieces()) collect(*lock, piece, version, changes);
+  if (lock->data.any_changed_after(lock->version)) {
+    lock->version = version;
+    if (arrived_) lock->early_version = version;
+  }
   changes.finish();
+}
+
+// The homes have it since the flush.
+void Entry::add_unversioned(Lock& lock, std::uint64_t version) {
+  std::map<std::uint64_t, Unversioned> blocks;
+  {
+    const std::scoped_lock log_guard(log_lock_);
+    blocks.swap(lock.unversioned);
+  }
+  for (auto& kept : blocks) {
+    const std::uint64_t offset = kept.first;
+    Unversioned& block = kept.second;
+    const PageId page = env().unit(PageId{offset / kPageSize}).first;
+    PageEntry& entry = env().entry(page);
+    const PageGuard guard(env().env(), entry);
+    if (!is_ours(entry)) continue;
+    if (entry.home() == env().node()) {
+      const FramePins pins = env().pin({page, 1}, false);
+      nic::racy_copy(block.bytes.data(), env().frame(page) + (offset - page.value * kPageSize), block.where.bytes);
+    } else {  // of bytes beside the changed ones what came with the lock may be newer
+      lock.data.each_block_in(block.where, [&](std::uint32_t known) {
+        if (lock.data.version(known) == 0 || lock.data.place(known) != block.where) return;
+        for (std::size_t b = 0; b < block.where.bytes; ++b) {
+          if ((block.changed >> b & 1) == 0) block.bytes[b] = lock.data.image(known)[b];
+        }
+      });
+    }
+    lock.data.note(block.where, block.bytes.data(), version, block.early);
+  }
 }
 
 // What this node has changed of the piece. The holder alone writes it, so it stands still, whatever happens to the rest of the page; unless the program
@@ -228,7 +270,7 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
     std::byte* before = entry.twin + (where.offset - base);
     if (same_bytes(now, before, where.bytes)) return;
     nic::racy_copy(lock.data.image(block), now, where.bytes);
-    lock.data.set_version(block, version);
+    lock.data.set_version(block, version, arrived_);
     if (settles_twins()) nic::racy_copy(before, now, where.bytes);
     if (!sends) return;
     changes.add(entry.home(), where, lock.data.image(block));
@@ -255,13 +297,16 @@ void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
   if (lock == nullptr) return;
   put_varint(out, lock->epoch);
   put_varint(out, lock->version);
+  put_varint(out, lock->early_version);
   std::uint64_t end = 0;
   std::uint64_t count = 0;
   for (const std::uint32_t block : lock->data.changed_after(theirs.epoch == lock->epoch ? theirs.version : 0)) {
+    const bool early = lock->data.is_early(block);
+    if (theirs.epoch > lock->epoch && !early) continue;
     const BoundRange where = lock->data.place(block);
     put_varint(out, where.offset - end);  // modulo 2^64: ranges may have been bound in any order
     put_varint(out, where.bytes);
-    put_varint(out, lock->data.version(block));
+    put_varint(out, lock->data.version(block) * 2 + (early ? 1 : 0));
     out.insert(out.end(), lock->data.image(block), lock->data.image(block) + where.bytes);
     end = where.offset + where.bytes;
     env().count_carried(PageId{where.offset / kPageSize}, where.bytes);
@@ -274,34 +319,45 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   BoundGrant grant;
   NETVM_CHECK(decode_bound_grant(payload, env().table().range(), &grant), "malformed bound data came with a lock from node %u",
               granter.value);
-  const std::uint64_t epoch = grant.epoch;
+  await_epoch(grant.epoch);
   const std::scoped_lock guard(interval_lock());
-  NETVM_CHECK(epoch <= barriers_.epoch() + 1, "node %u is more than one barrier ahead", granter.value);
-  if (epoch < barriers_.epoch() || (epoch == barriers_.epoch() && arrived_)) return;  // what the barrier brings is newer
+  if (grant.epoch < barriers_.epoch()) {  // what the barrier brought is newer, but for what was early
+    const bool just_over = grant.epoch + 1 == barriers_.epoch();
+    std::erase_if(grant.runs, [&](BoundRun& run) { return !std::exchange(run.early, false) || !just_over; });
+    grant.version = just_over ? grant.early_version : 0;
+    grant.early_version = 0;
+  }
   Lock* lock = nullptr;
   std::set<PageId> doubtful;
   {
     const std::scoped_lock log_guard(log_lock_);
     locks_.try_emplace(object);
     lock = find(object);
-    lock->begin(epoch);
     doubtful.swap(lock->doubtful);
-    if (lock->epoch > epoch) return;  // one that has left the barrier has had it since
   }
   std::erase_if(grant.runs, [&](const BoundRun& run) { return run.version <= lock->version; });  // invariant 8
-  for (const BoundRun& run : grant.runs) patch(run);
+  const bool keeps = object.is_object() && !grant.runs.empty() && (!lock->unversioned.empty() || !env().all_threads_wait());
+  for (const BoundRun& run : grant.runs) patch(*lock, run, keeps);
   for (const PageId page : doubtful) read_again(lock->data, page);
   env().count(Stat::notices_received, grant.runs.size());
   const std::scoped_lock log_guard(log_lock_);
   lock->version = std::max(lock->version, grant.version);
+  lock->early_version = std::max(lock->early_version, grant.early_version);
   if (!passes_on()) return;
   for (const BoundRun& run : grant.runs) {
     lock->data.bind(run.where);  // bindings travel with the lock
     index(object, run.where);
   }
   std::ranges::stable_sort(grant.runs, {}, &BoundRun::version);  // as BoundData likes them
-  for (const BoundRun& run : grant.runs) lock->data.note(run.where, run.bytes, run.version);
+  for (const BoundRun& run : grant.runs) lock->data.note(run.where, run.bytes, run.version, run.early);
   count_memory(*lock);
+}
+
+// Whoever has left has seen everybody arrive: what ends the barrier here is on its way, and needs no lock.
+void Entry::await_epoch(std::uint64_t epoch) {
+  NETVM_CHECK(epoch <= left_.load() + 1, "a lock comes from more than one barrier ahead");
+  const auto reached = [&] { return left_.load(std::memory_order_acquire) >= epoch; };  // acquire: partner is on_barrier_leave()'s release
+  if (!reached()) env().wait_until(leaves_, reached, "leaving the barrier that a lock's last holder has left");
 }
 
 // ---- copies that were fetched while somebody had a lock ---------------------------------------------------------------------------
@@ -321,7 +377,7 @@ void Entry::note_fetched(PageRange unit) {
   for (auto at = locks_of_.lower_bound(unit.first); at != locks_of_.end() && unit.contains(at->first); ++at) {
     for (const SyncId object : at->second) {
       Lock& lock = locks_[object];
-      lock.begin(barriers_.epoch());
+      lock.begin(barriers_.epoch(), doubts_stay_);
       lock.doubtful.insert(unit.first);
     }
   }
@@ -356,25 +412,42 @@ void Entry::read_again(const BoundData& data, PageId page) {
   if (right == Access::write) env().set_access(page, Access::write);
 }
 
-void Entry::patch(const BoundRun& run) {
+void Entry::patch(const Lock& lock, const BoundRun& run, bool keeps) {
   const PageId page = env().unit(PageId{run.where.offset / kPageSize}).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
   const bool ours = entry.attached() && entry.protocol() == env().protocol();
   if (!ours || entry.access() == Access::none) return;
   const std::uint64_t into = run.where.offset - page.value * kPageSize;
+  const bool has_twin = entry.twin != nullptr && patches_twins();
+  if (keeps) {
+    const FramePins pins = env().pin({page, 1}, true);
+    const Access right = entry.access();
+    if (right == Access::write) env().set_access(page, Access::read);  // the writer waits
+    const auto own = lock.unversioned.find(run.where.offset);
+    const std::uint64_t changed = own == lock.unversioned.end() ? 0 : own->second.changed;
+    std::byte* const frame = env().frame(page) + into;
+    for (std::size_t b = 0; b < run.where.bytes; ++b) {
+      if ((changed >> b & 1) != 0) continue;
+      const bool written = entry.twin != nullptr && entry.twin[into + b] != frame[b];
+      if (!written && entry.home() != env().node()) nic::racy_copy(frame + b, run.bytes + b, 1);
+      if (has_twin) entry.twin[into + b] = run.bytes[b];
+    }
+    if (right == Access::write) env().set_access(page, Access::write);
+    return;
+  }
   if (entry.home() != env().node()) {
     const FramePins pins = env().pin({page, 1}, true);
     nic::racy_copy(env().frame(page) + into, run.bytes, run.where.bytes);
   }
-  if (entry.twin != nullptr && patches_twins()) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
+  if (has_twin) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
 }
 
 // ---- barriers --------------------------------------------------------------------------------------------------------------------
 
 void Entry::on_barrier_arrive(Bytes& out) {
   const std::scoped_lock guard(interval_lock());
-  if (releases_before_barriers()) {
+  if (sees_to_locks_before_flushes()) {
     std::set<SyncId> due;
     {
       const std::scoped_lock log_guard(log_lock_);
@@ -384,6 +457,53 @@ void Entry::on_barrier_arrive(Bytes& out) {
   }
   barriers_.encode(flush(), out);
   arrived_ = true;
+  const bool doubts_stay = others_run();
+  const std::scoped_lock log_guard(log_lock_);
+  doubts_stay_ = doubts_stay;
+}
+
+// Whether a thread that is not in the barrier may have written what its lock has not told. One that is gone has unlocked before.
+bool Entry::others_run() {
+  {
+    const std::scoped_lock guard(log_lock_);
+    if (locks_.empty()) return false;
+  }
+  if (!env().all_threads_wait()) return true;
+  const std::scoped_lock guard(log_lock_);
+  return !unreleased_.empty();
+}
+
+void Entry::before_flushed(std::span<const PageId> dirty) {
+  if (dirty.empty() || !sees_to_locks_before_flushes() || !others_run()) return;
+  for (const PageId page : dirty) {
+    std::vector<std::pair<SyncId, BoundRange>> blocks;
+    const PageRange unit = env().unit(page);
+    {
+      const std::scoped_lock guard(log_lock_);
+      for (auto at = locks_of_.lower_bound(unit.first); at != locks_of_.end() && unit.contains(at->first); ++at) {
+        for (const SyncId object : at->second) {
+          const Lock* const lock = find(object);
+          if (lock == nullptr) continue;
+          lock->data.each_block_in({at->first.value * kPageSize, kPageSize},
+                                   [&](std::uint32_t block) { blocks.emplace_back(object, lock->data.place(block)); });
+        }
+      }
+    }
+    const PageEntry& entry = env().entry(page);
+    if (blocks.empty() || entry.twin == nullptr) continue;
+    const FramePins pins = env().pin({page, 1}, false);
+    for (const auto& [object, where] : blocks) {
+      Unversioned now{where, arrived_, 0, {}};
+      const std::byte* const before = entry.twin + (where.offset - page.value * kPageSize);
+      nic::racy_copy(now.bytes.data(), env().frame(page) + (where.offset - page.value * kPageSize), where.bytes);
+      if (same_bytes(now.bytes.data(), before, where.bytes)) continue;
+      for (std::size_t b = 0; b < where.bytes; ++b) now.changed |= std::uint64_t{now.bytes[b] != before[b]} << b;
+      const std::scoped_lock guard(log_lock_);
+      Unversioned& kept = find(object)->unversioned[where.offset];
+      now.changed |= kept.changed;
+      kept = now;
+    }
+  }
 }
 
 void Entry::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) { BarrierNotices::merge(sum, other); }
@@ -395,6 +515,8 @@ void Entry::on_barrier_leave(std::span<const std::byte> sum) {
   barriers_.pass();
   arrived_ = false;
   drop_empty();
+  left_.store(barriers_.epoch(), std::memory_order_release);  // release: partner is await_epoch()'s look
+  leaves_.announce(env().env());
 }
 
 }  // namespace netvm::dsm

@@ -12,19 +12,27 @@
 //     which it changed last.
 //  4. An acquirer patches its copies of the pages, frame and twin, before any of its threads holds the lock. The frames of pages at home, and pages of which
 //     there is no copy, need nothing: the home's frame has the bytes (1).
-//  5. Versions begin anew at each barrier. Epochs number the barriers. What comes with a lock from an epoch that is over here is older than what the barrier
-//     brought, and is dropped; a node that is still in a barrier may be given a lock by one that has left it (Lock::epoch is then one ahead).
+//  5. Epochs number the barriers, and versions begin anew at each. Threads outside of the parallel section, and tokens whose waiters gave up, use locks while
+//     their node is in a barrier. What is written after the node's arrival that barrier does not tell: it is early, of the next epoch, and stays known (BoundData). What
+//     comes with a lock, of the present epoch or early, is patched and passed on, in a barrier too: nodes that have not come to it need it. What is of an epoch
+//     that is over here is older than what the barrier brought, and is dropped. Who is in a barrier and gets a lock from one who has left it leaves it first:
+//     of the epoch that is over there the lock tells no more.
 //  6. A node may keep a lock's token and not release it before somebody asks (unreleased_). A barrier that comes in between releases the lock first: it sends
 //     changes to the homes, and settles twins, but a node that has not come to the barrier may still get the lock, and with it what is bound to it.
 //  7. Bytes are bound to one lock at a node: to the one that they were bound to last.
 //  8. What a node has seen of a lock it does not patch again: a reader-writer lock may be given while the node's request for its token is under way, and what
-//     comes with the token then is older than what the thread that has the lock writes.
+//     comes with the token then is older than what the thread that has the lock writes. Not so what a home tells that saw bytes come from a node in a barrier:
+//     so bytes that were changed here and not released are not patched, either.
 //  9. A page that is fetched may carry bytes that the home's threads write under a lock and have not released. If they are changed back, nothing is told. So who
 //     gets a lock reads what is bound to it once more, of pages that it has fetched since it had the lock last.
-// 10. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+// 10. A flush takes twins away. A thread outside of the barrier may have changed bound bytes and not released them, and it is not known under which locks: what differs
+//     from a twin then is kept until the barrier has been left (Lock::unversioned; of early changes, the next one), and the next release adds it.
+// 11. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -69,41 +77,55 @@ class Entry : public HomeBased {
   [[nodiscard]] virtual bool patches_twins() const { return true; }
   /// Whether bytes that were told are entered in the twin.
   [[nodiscard]] virtual bool settles_twins() const { return true; }
-  /// Whether locks that were unlocked and not released yet are released at a barrier.
-  [[nodiscard]] virtual bool releases_before_barriers() const { return true; }
+  /// Whether what was changed under locks and not released is released, or kept aside, before a barrier flushes it.
+  [[nodiscard]] virtual bool sees_to_locks_before_flushes() const { return true; }
   /// Whether what came with a lock goes on with it.
   [[nodiscard]] virtual bool passes_on() const { return true; }
 
  private:
   [[nodiscard]] bool twins_home_pages() const override { return true; }
 
+  /// Changed bytes of one block that have no version yet (invariant 10).
+  struct Unversioned {
+    BoundRange where;
+    bool early = false;
+    std::uint64_t changed = 0;                       // a bit for each byte: the others are only what they are in
+    std::array<std::byte, BoundData::kBlock> bytes;  // not of a page at home: there the frame has them
+  };
   struct Lock {
     BoundData data;
     std::uint64_t epoch = 0;
-    std::uint64_t version = 0;
-    std::vector<BoundRange> gone;  // freed meanwhile; guarded by log_lock_
-    std::set<PageId> doubtful;     // invariant 9: units fetched since the lock came; guarded by log_lock_
-    std::uint64_t counted = 0;     // of its memory, in memory_
+    std::uint64_t version = 0;                         // the newest
+    std::uint64_t early_version = 0;                   // the newest of what is early; 0: nothing is
+    std::map<std::uint64_t, Unversioned> unversioned;  // by offset; guarded by log_lock_
+    std::vector<BoundRange> gone;                      // freed meanwhile; guarded by log_lock_
+    std::set<PageId> doubtful;                         // invariant 9: units fetched since the lock came; guarded by log_lock_
+    std::uint64_t counted = 0;                         // of its memory, in memory_
 
     /// Forgets what belongs to an earlier epoch.
-    void begin(std::uint64_t next);
+    void begin(std::uint64_t next, bool doubts_stay);
   };
   class Changes;
 
   void fetch(PageId page, PageEntry& entry) override;
   void fetch_run(std::span<const PageId> run, NodeId home) override;
+  void before_flushed(std::span<const PageId> dirty) override;
   void note_fetched(PageRange unit);
   void read_again(const BoundData& data, PageId page);
+  [[nodiscard]] bool others_run();
+  void await_epoch(std::uint64_t epoch);
 
-  /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch (or one that is ahead of it). log_lock_ held.
+  /// The lock, if anything is bound to it, with what was freed taken out and in the present epoch. log_lock_ held.
   Lock* find(SyncId object);
   void index(SyncId object, const BoundRange& range);          // log_lock_ held
   void unbind_others(SyncId object, const BoundRange& range);  // log_lock_ held
   void count_memory(Lock& lock);                               // log_lock_ held
   void drop_empty();                                           // log_lock_ held
   void release(SyncId object);                                 // interval_lock() held
+  void add_unversioned(Lock& lock, std::uint64_t version);
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
-  void patch(const BoundRun& run);
+  /// `keeps`: a thread of this node may be writing under the lock already; what it has written stays.
+  void patch(const Lock& lock, const BoundRun& run, bool keeps);
 
   SpinLock log_lock_;
   std::map<SyncId, Lock> locks_;
@@ -113,7 +135,10 @@ class Entry : public HomeBased {
   std::set<SyncId> shrunk_;                      // locks that lost a range: perhaps nothing is bound to them any more
   std::set<SyncId> unreleased_;                  // unlocked since they were released; guarded by log_lock_
   BarrierNotices barriers_;
-  bool arrived_ = false;  // at a barrier that it has not left; guarded by interval_lock()
+  bool arrived_ = false;                // at a barrier that it has not left; guarded by interval_lock()
+  bool doubts_stay_ = false;            // some thread ran on in the barrier; changed under interval_lock() and log_lock_
+  std::atomic<std::uint64_t> left_{0};  // barriers_.epoch(), for who waits for it
+  WaitWord leaves_;
 };
 
 }  // namespace netvm::dsm

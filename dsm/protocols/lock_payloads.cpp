@@ -12,17 +12,21 @@ bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, Bound
   BoundGrant read;
   read.epoch = reader.varint();
   read.version = reader.varint();
+  read.early_version = reader.varint();
+  if (read.early_version > read.version) return false;
   std::uint64_t end = 0;
   while (reader.ok() && !reader.at_end()) {
     BoundRun& run = read.runs.emplace_back();
     run.where.offset = end + reader.varint();
     run.where.bytes = reader.varint();
-    run.version = reader.varint();
+    const std::uint64_t version = reader.varint();
+    run.version = version / 2;
+    run.early = version % 2 != 0;
     run.bytes = reader.bytes(run.where.bytes).data();
     const bool inside = run.where.bytes != 0 && run.where.bytes <= BoundData::kBlock &&
                         shared.contains(PageId{run.where.offset / kPageSize}) &&
                         run.where.offset % BoundData::kBlock + run.where.bytes <= BoundData::kBlock;
-    if (!reader.ok() || !inside || run.version > read.version) return false;
+    if (!reader.ok() || !inside || run.version > (run.early ? read.early_version : read.version)) return false;
     end = run.where.offset + run.where.bytes;
   }
   if (!reader.ok()) return false;

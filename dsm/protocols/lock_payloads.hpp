@@ -16,12 +16,15 @@ namespace netvm::dsm {
 struct BoundRun {
   BoundRange where;
   std::uint64_t version = 0;
+  bool early = false;                ///< of the epoch after the grant's
   const std::byte* bytes = nullptr;  ///< in the wire
 };
-/// entry: epoch, version, then for each run: distance of its offset from the end of the run before, length, version, the bytes.
+/// entry: epoch, version, newest early version, then for each run: distance of its offset from the end of the run before, length, twice the version and 1 if it is
+/// early, the bytes.
 struct BoundGrant {
   std::uint64_t epoch = 0;
   std::uint64_t version = 0;
+  std::uint64_t early_version = 0;
   std::vector<BoundRun> runs;
 };
 [[nodiscard]] bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, BoundGrant* grant);

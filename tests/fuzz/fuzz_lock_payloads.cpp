@@ -28,7 +28,8 @@ void bound_data(std::span<const std::byte> wire) {
     FUZZ_REQUIRE(run.where.offset / kPageSize == (run.where.offset + run.where.bytes - 1) / kPageSize);
     FUZZ_REQUIRE(run.version <= grant.version && run.bytes >= wire.data() && run.bytes + run.where.bytes <= wire.data() + wire.size());
     known.bind(run.where);
-    known.note(run.where, run.bytes, run.version);
+    FUZZ_REQUIRE(!run.early || run.version <= grant.early_version);
+    known.note(run.where, run.bytes, run.version, run.early);
   }
   std::uint64_t bytes = 0;
   for (const BoundRange& range : known.ranges()) bytes += range.bytes;

@@ -83,7 +83,7 @@ class EntryForgetsLocksAtBarriers final : public Entry {
   using Entry::Entry;
 
  private:
-  [[nodiscard]] bool releases_before_barriers() const override { return false; }
+  [[nodiscard]] bool sees_to_locks_before_flushes() const override { return false; }
 };
 
 class EntryKeepsToItself final : public Entry {

@@ -97,6 +97,24 @@ TEST_CASE("taking bytes out leaves what is known of the others") {
   CHECK(data.blocks() == 0);
 }
 
+TEST_CASE("what is early outlives the epoch, and its order stays") {
+  BoundData data;
+  data.bind({0, 256});
+  data.set_version(0, 1);
+  data.set_version(1, 2, true);
+  data.set_version(2, 3);
+  data.set_version(3, 4, true);
+  data.unbind({0, 64});  // numbers change, what is known of the others does not
+  CHECK(data.is_early(0));
+  CHECK_FALSE(data.is_early(1));
+  data.pass();
+  CHECK(data.changed_after(0) == std::vector<std::uint32_t>{0, 2});
+  CHECK(data.changed_after(2) == std::vector<std::uint32_t>{2});
+  CHECK_FALSE(data.is_early(2));
+  data.pass();
+  CHECK(data.changed_after(0).empty());
+}
+
 TEST_CASE("page versions: each page once, with its last version") {
   PageVersions pages;
   pages.note(PageId{5}, 1);
