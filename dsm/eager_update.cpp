@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <mutex>
 #include <utility>
 
@@ -23,7 +22,8 @@ EagerUpdate::Record& EagerUpdate::record_of(PageEntry& entry) {
   return *find_record(entry);
 }
 
-// A release under way is waited for, so that no changes of the pages are on their way when they are handed out again.
+// A release under way is waited for, so that no changes of the pages are on their way when they are handed out again; and it need not ask twice whether
+// a page is still this protocol's.
 void EagerUpdate::on_detach(PageRange pages) {
   const std::scoped_lock releases(releases_);
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
@@ -31,7 +31,7 @@ void EagerUpdate::on_detach(PageRange pages) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     env_.set_access(page, Access::none);
-    entry.clear_flag(PageEntry::kDirty);  // what dirty_ still says of it is passed over at the next release
+    entry.clear_flag(PageEntry::kDirty);
     env_.drop_twin(page);
     Record* record = find_record(entry);
     if (record == nullptr) continue;
@@ -137,37 +137,36 @@ void EagerUpdate::on_barrier_arrive(Bytes&) { flush(); }
 
 void EagerUpdate::flush() {
   const std::scoped_lock guard(releases_);
-  const std::vector<PageId> pages = dirty_.take();
+  std::vector<PageId> pages = dirty_.take();
+  std::erase_if(pages, [this](PageId page) { return !dirty_.has(env_.entry(page)); });
   if (pages.empty()) return;
-  std::vector<PageId> sent;
   const std::uint64_t most = std::max<std::uint64_t>(env_.most_pins() / 2, 1);
   for (std::size_t i = 0; i < pages.size();) {
     std::size_t j = i + 1;
     for (std::uint64_t pins = pages_of(pages[i]); j < pages.size() && j - i < kMostLatches && pins + pages_of(pages[j]) <= most; ++j)
       pins += pages_of(pages[j]);
-    flush_chunk(std::span(pages).subspan(i, j - i), sent);
+    flush_chunk(std::span(pages).subspan(i, j - i));
     i = j;
   }
   env_.wait_until(
       over_, [this] { return awaited_.load() == 0; }, "the acknowledgement of changes");
-  for (const PageId page : sent) {
+  for (const PageId page : pages) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     if (Record* record = find_record(entry)) record->on_their_way.clear();
   }
 }
 
-void EagerUpdate::flush_chunk(std::span<const PageId> pages, std::vector<PageId>& sent) {
+void EagerUpdate::flush_chunk(std::span<const PageId> dirty) {
   std::vector<FramePins> pins;
-  for (const PageId page : pages) pins.push_back(env_.pin({page, 1}, false));
+  for (const PageId page : dirty) pins.push_back(env_.pin({page, 1}, false));
   std::vector<Change> own;
   std::deque<Bytes> diffs;
   Flushes flushes;
   {
-    const PageTable::Latched latches(env_.table(), pages);
-    take_changes(pages, own, diffs, flushes);
+    const PageTable::Latched latches(env_.table(), dirty);
+    take_changes(dirty, own, diffs, flushes);
   }
-  sent.insert(sent.end(), pages.begin(), pages.end());
   for (const auto& [home, message] : flushes.to) {
     if (!message.body.empty()) send_flush(home, flushes);
   }
@@ -189,10 +188,8 @@ void EagerUpdate::send_flush(NodeId home, Flushes& flushes) {
   flush.body.clear();
 }
 
-// Latches held: compares the dirty ones with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
-void EagerUpdate::take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes) {
-  std::vector<PageId> dirty;
-  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
+// Latches held: compares the pages with their twins, after write access is gone. Changes of pages at home here go to `own`, others to their homes' messages.
+void EagerUpdate::take_changes(std::span<const PageId> dirty, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes) {
   env_.set_access(dirty, Access::read);
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);

@@ -49,7 +49,7 @@ struct EagerChange {
 
 class EagerUpdate : public Protocol {
  public:
-  explicit EagerUpdate(ProtocolEnv& env) : env_(env), releases_(env.env()) {}
+  explicit EagerUpdate(ProtocolEnv& env) : env_(env), releases_(env.env()), dirty_(env) {}
 
   void on_read_fault(PageId page) override { fault(page, false); }
   void on_write_fault(PageId page) override { fault(page, true); }
@@ -121,8 +121,8 @@ class EagerUpdate : public Protocol {
 
   // ---- a release: releases_ held
   void flush();
-  void flush_chunk(std::span<const PageId> pages, std::vector<PageId>& sent);
-  void take_changes(std::span<const PageId> pages, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes);
+  void flush_chunk(std::span<const PageId> dirty);
+  void take_changes(std::span<const PageId> dirty, std::vector<Change>& own, std::deque<Bytes>& diffs, Flushes& flushes);
   void send_flush(NodeId home, Flushes& flushes);
 
   // ---- the home

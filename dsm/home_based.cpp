@@ -105,7 +105,7 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
   for (const PageId page : announced) {
     PageEntry& entry = env_.entry(page);
     const PageGuard guard(env_.env(), entry);
-    if (!is_ours(entry) || !entry.has_flag(kExclusive)) continue;
+    if (!env_.owns(entry) || !entry.has_flag(kExclusive)) continue;
     entry.clear_flag(kExclusive);
     entry.set_flag(kDirty);
     dirty.push_back(page);
@@ -116,7 +116,7 @@ void HomeBased::end_exclusive(std::vector<PageId>& dirty) {
 void HomeBased::flush_chunk(std::span<const PageId> pages) {
   for (const PageId page : pages) env_.entry(page).lock.lock(env_.env());
   std::vector<PageId> dirty;
-  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return dirty_.has(env_.entry(page)); });
   // Write access goes first; only then may a page be compared with its twin.
   env_.set_access(dirty, Access::read);
   before_flushed(dirty);
@@ -149,7 +149,7 @@ void HomeBased::invalidate(std::span<const PageRange> ranges) {
 bool HomeBased::is_stale(PageId page) {
   const PageEntry& entry = env_.entry(page);
   // A notice may outlive its page: the memory was freed, and perhaps belongs to another protocol now.
-  return is_ours(entry) && entry.access() != Access::none && entry.home() != env_.node();
+  return env_.owns(entry) && entry.access() != Access::none && entry.home() != env_.node();
 }
 
 void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
@@ -190,7 +190,7 @@ Departure HomeBased::on_evict(PageId page) {
 bool HomeBased::hold(PageId page) {
   PageEntry& entry = env_.entry(page);
   const PageGuard guard(env_.env(), entry);
-  const bool clean_copy = entry.attached() && entry.home() != env_.node() && entry.access() == Access::read && !entry.is_dirty();
+  const bool clean_copy = env_.owns(entry) && entry.home() != env_.node() && entry.access() == Access::read && !entry.is_dirty();
   if (!clean_copy || entry.has_flag(kHeld)) return false;
   entry.set_flag(kHeld);
   return true;
@@ -199,7 +199,7 @@ bool HomeBased::hold(PageId page) {
 void HomeBased::let_go(PageId page, bool at_home) {
   PageEntry& entry = env_.entry(page);
   const PageGuard guard(env_.env(), entry);
-  if (!entry.attached() || !entry.has_flag(kHeld)) return;  // freed
+  if (!env_.owns(entry) || !entry.has_flag(kHeld)) return;  // freed
   entry.clear_flag(kHeld);
   if (!at_home) return;
   NETVM_CHECK(entry.twin == nullptr, "page %llu comes home while its changes are not flushed", static_cast<unsigned long long>(page.value));
@@ -211,7 +211,7 @@ void HomeBased::let_go(PageId page, bool at_home) {
 // ---- pages that go -----------------------------------------------------------------------------------------------------------------
 
 void HomeBased::on_detach(PageRange pages) {
-  // The pages' locks are held. What dirty_ still says of them is passed over at the next release: kDirty is gone.
+  // The pages' locks are held. Lists may name them still (dirty_, owed_, notices under way): whoever follows a name asks whose the page is.
   for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) {
     env_.entry(PageId{p}).clear_flag(kDirty | kExclusive | kAnnounced | kHeld);
     env_.drop_twin(PageId{p});

@@ -30,7 +30,7 @@ namespace netvm::dsm {
 
 class HomeBased : public Protocol, public HomeKeeper {
  public:
-  explicit HomeBased(ProtocolEnv& env) : env_(env), intervals_(env.env()) {}
+  explicit HomeBased(ProtocolEnv& env) : env_(env), intervals_(env.env()), dirty_(env) {}
 
   void on_read_fault(PageId page) override;
   void on_write_fault(PageId page) override;
@@ -79,8 +79,6 @@ class HomeBased : public Protocol, public HomeKeeper {
   void invalidate(std::span<const PageRange> ranges);
 
   [[nodiscard]] bool at_home(PageId page) { return env_.home_of(page) == env_.node(); }
-  /// Whether the page is still this protocol's: what names it may have outlived it.
-  [[nodiscard]] bool is_ours(const PageEntry& entry) const { return entry.attached() && entry.protocol() == env_.protocol(); }
   /// The page has a twin, and is going to be written.
   void mark_dirty(PageId page, PageEntry& entry) { dirty_.add(page, entry); }
 

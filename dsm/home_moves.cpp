@@ -13,7 +13,7 @@ void HomeMoves::note_written(std::span<const PageId> units) {
     PageEntry& entry = env_.entry(page);
     if (!entry.home_known() || entry.home() == env_.node()) continue;
     const PageGuard guard(env_.env(), entry);  // memory that is freed loses its history under the lock
-    if (!entry.attached()) continue;
+    if (!env_.owns(entry)) continue;           // it was flushed early, and is another protocol's now: `data` is, too
     History seen = history(entry);
     if (seen.written == epoch_) continue;
     seen.written = epoch_;
@@ -25,7 +25,7 @@ void HomeMoves::note_written(std::span<const PageId> units) {
 bool HomeMoves::wrote_alone_before(PageId page) {
   PageEntry& entry = env_.entry(page);
   const PageGuard guard(env_.env(), entry);
-  return entry.attached() && history(entry).alone == epoch_ - 1;
+  return env_.owns(entry) && history(entry).alone == epoch_ - 1;
 }
 
 void HomeMoves::append_arrival(Bytes& out) {
@@ -152,8 +152,9 @@ void HomeMoves::pass_barrier(std::span<const std::byte> sum, std::span<const Int
   for (const PageId page : written_) {
     PageEntry& entry = env_.entry(page);
     const PageGuard guard(env_.env(), entry);
+    if (!env_.owns(entry)) continue;  // freed
     History seen = history(entry);
-    if (!entry.attached() || entry.home() == env_.node() || seen.written != epoch_) continue;  // freed, or it came home
+    if (entry.home() == env_.node() || seen.written != epoch_) continue;  // it came home, or is a later allocation's
     if (wrote_alone(writes, page, env_.node())) seen.alone = epoch_;
     set_history(entry, seen);
   }

@@ -68,7 +68,8 @@ class PageEntry {
   }
   void set_flag(std::uint64_t flags) { state.fetch_or(flags, std::memory_order_relaxed); }      // relaxed: that lock orders it
   void clear_flag(std::uint64_t flags) { state.fetch_and(~flags, std::memory_order_relaxed); }  // relaxed: that lock orders it
-  /// Of protocols with twins: written since the last release (or the last diff), and on a list of such.
+  /// Of protocols with twins: written since the last release (or the last diff), and on a list of such (dirty_pages.hpp). Of other protocols' pages
+  /// the bit is part of a word of theirs.
   static constexpr std::uint64_t kDirty = 1;
   [[nodiscard]] bool is_dirty() const { return has_flag(kDirty); }
 

@@ -80,6 +80,9 @@ class ProtocolEnv final {
   // ---- pages ---------------------------------------------------------------------------------------------------------
   [[nodiscard]] PageTable& table() { return parts_.table; }
   [[nodiscard]] PageEntry& entry(PageId page) { return parts_.table[page]; }
+  /// Whether the page is this protocol's, so that its words (state, data), twin and right may be looked at. Names on lists and in notices outlive pages: the
+  /// memory is freed, and soon another protocol's. Ask under a lock that on_detach() takes; elsewhere the answer may be old.
+  [[nodiscard]] bool owns(const PageEntry& entry) const { return entry.attached() && entry.protocol() == protocol_; }
   /// Whether the page lies in the shared area: check page numbers of messages with it before entry().
   [[nodiscard]] bool is_shared(PageId page) const { return parts_.table.contains(page); }
   /// The unit that the page lies in: its pages, and how many bytes they have.

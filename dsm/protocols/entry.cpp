@@ -118,7 +118,7 @@ void Entry::index(SyncId object, const BoundRange& range) {
   for (std::uint64_t page = range.offset / kPageSize; page <= (range.offset + range.bytes - 1) / kPageSize; ++page) {
     if (locks_of_[PageId{page}].insert(object).second) ++indexed_;
     PageEntry& entry = env().entry(PageId{page});
-    if (entry.attached() && entry.protocol() != env().protocol()) continue;
+    if (entry.attached() && !env().owns(entry)) continue;
     entry.data = 1;  // on_detach() is to be told, even if this node never touches the page
   }
 }
@@ -235,7 +235,7 @@ void Entry::add_unversioned(Lock& lock, std::uint64_t version) {
     const PageId page = env().unit(PageId{offset / kPageSize}).first;
     PageEntry& entry = env().entry(page);
     const PageGuard guard(env().env(), entry);
-    if (!is_ours(entry)) continue;
+    if (!env().owns(entry)) continue;
     if (entry.home() == env().node()) {
       const FramePins pins = env().pin({page, 1}, false);
       nic::racy_copy(block.bytes.data(), env().frame(page) + (offset - page.value * kPageSize), block.where.bytes);
@@ -258,7 +258,7 @@ void Entry::collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t ver
   const PageId page = env().unit(piece.page).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
-  if (!entry.attached() || entry.protocol() != env().protocol() || entry.access() != Access::write) return;
+  if (!env().owns(entry) || entry.access() != Access::write) return;
   const FramePins pins = env().pin({page, 1}, false);
   const std::uint64_t base = page.value * kPageSize;
   const bool sends = entry.home() != env().node();
@@ -387,8 +387,7 @@ void Entry::note_fetched(PageRange unit) {
 void Entry::read_again(const BoundData& data, PageId page) {
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
-  const bool ours = entry.attached() && entry.protocol() == env().protocol();
-  if (!ours || entry.access() == Access::none || entry.home() == env().node()) return;
+  if (!env().owns(entry) || entry.access() == Access::none || entry.home() == env().node()) return;
   const PageRange unit = env().unit(page);
   const FramePins pins = env().pin(unit, true);
   // Of a reader-writer lock a thread of this node may be the writer already: it waits, and what it wrote stays.
@@ -416,8 +415,7 @@ void Entry::patch(const Lock& lock, const BoundRun& run, bool keeps) {
   const PageId page = env().unit(PageId{run.where.offset / kPageSize}).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
-  const bool ours = entry.attached() && entry.protocol() == env().protocol();
-  if (!ours || entry.access() == Access::none) return;
+  if (!env().owns(entry) || entry.access() == Access::none) return;
   const std::uint64_t into = run.where.offset - page.value * kPageSize;
   const bool has_twin = entry.twin != nullptr && patches_twins();
   if (keeps) {

@@ -201,7 +201,7 @@ void Lease::stamp(std::span<const PageId> pages) {
   std::deque<std::pair<PageId, Stamp>> stamps;
   for (const PageId page : pages) {
     PageEntry& entry = env().entry(page);
-    if (!is_ours(entry) || !entry.home_known()) continue;  // flushed early, and freed
+    if (!env().owns(entry) || !entry.home_known()) continue;  // flushed early, and freed
     Stamp& stamp = stamps.emplace_back(std::piecewise_construct, std::forward_as_tuple(page), std::forward_as_tuple()).second;
     stamp.home = entry.home();
     const std::uint64_t until = now().told + 1 + kOwnLease;

@@ -19,6 +19,7 @@ namespace netvm::dsm {
 Lrc::Lrc(ProtocolEnv& env)
     : env_(env),
       intervals_(env.env()),
+      dirty_(env),
       log_(env.node(), env.nodes()),
       first_page_(env.table().range().first),
       records_(env.table().range().count) {
@@ -55,7 +56,7 @@ void Lrc::on_detach(PageRange pages) {
     PageEntry& entry = env_.entry(page);
     const std::scoped_lock latch(entry.latch);
     env_.set_access(page, Access::none);
-    entry.clear_flag(PageEntry::kDirty);  // what dirty_ still says of it is passed over at the next release
+    entry.clear_flag(PageEntry::kDirty);
     if (entry.twin != nullptr) hold_memory(env_.unit_bytes(page), 0);
     env_.drop_twin(page);
     drop_record(page);
@@ -261,19 +262,19 @@ void Lrc::close_interval() {
 // The next write of each page is noticed again; its twin stays.
 void Lrc::close_chunk(std::span<const PageId> pages, std::uint64_t index, std::vector<PageId>& written) {
   const PageTable::Latched latches(env_.table(), pages);
+  std::vector<PageId> dirty;
+  std::copy_if(pages.begin(), pages.end(), std::back_inserter(dirty), [this](PageId page) { return dirty_.has(env_.entry(page)); });
   std::vector<PageId> writable;
-  std::copy_if(pages.begin(), pages.end(), std::back_inserter(writable),
+  std::copy_if(dirty.begin(), dirty.end(), std::back_inserter(writable),
                [this](PageId page) { return env_.entry(page).access() == Access::write; });
   env_.set_access(writable, Access::read);
-  for (const PageId page : pages) {
+  for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
-    if (entry.is_dirty()) {
-      Record& record = *find_record(page);
-      record.changes.close_open(index);
-      if (entry.twin != nullptr && record.pending.open) record.pending.close(index);
-      entry.clear_flag(PageEntry::kDirty);
-      written.push_back(page);
-    }
+    Record& record = *find_record(page);
+    record.changes.close_open(index);
+    if (entry.twin != nullptr && record.pending.open) record.pending.close(index);
+    entry.clear_flag(PageEntry::kDirty);
+    written.push_back(page);
   }
 }
 
@@ -356,14 +357,14 @@ void Lrc::give_up(std::span<const Notice> notices) {
     while (j < notices.size() && notices[j].page == notices[i].page) ++j;
     PageEntry& entry = env_.entry(notices[i].page);
     // A notice may outlive its page: the memory was freed, and belongs to another protocol now.
-    if (entry.attached() && entry.protocol() != env_.protocol()) {
+    if (is_anothers(entry)) {
       i = j;
       continue;
     }
     entry.latch.lock();
-    const bool has_twin = entry.twin != nullptr;
+    const bool twin = has_twin(entry);
     entry.latch.unlock();
-    if (has_twin) {
+    if (twin) {
       give_up_twin(notices[i].page, entry, notices.subspan(i, j - i));
     } else {
       chunk.insert(chunk.end(), notices.begin() + static_cast<std::ptrdiff_t>(i), notices.begin() + static_cast<std::ptrdiff_t>(j));
@@ -378,12 +379,14 @@ void Lrc::give_up_twin(PageId page, PageEntry& entry, std::span<const Notice> no
   const FramePins pins = env_.pin({page, 1}, false);
   const std::scoped_lock latch(entry.latch);
   Record& record = record_of(page);
-  if (entry.twin != nullptr) {
+  if (has_twin(entry)) {
     make_change(page, entry, record);
     if (!owes_early_change()) entry.clear_flag(PageEntry::kDirty);
   }
-  if (entry.access() != Access::none) env_.count(page, Stat::invalidations);
-  env_.set_access(page, Access::none);
+  if (has_right(entry)) {
+    env_.count(page, Stat::invalidations);
+    env_.set_access(page, Access::none);
+  }
   note(record, notices);
 }
 
@@ -393,11 +396,10 @@ bool Lrc::give_up_chunk(std::span<const Notice> notices) {
     if (pages.empty() || pages.back() != notice.page) pages.push_back(notice.page);
   }
   const PageTable::Latched latches(env_.table(), pages);
-  const bool clean = std::none_of(pages.begin(), pages.end(), [&](PageId page) { return env_.entry(page).twin != nullptr; });
+  const bool clean = std::none_of(pages.begin(), pages.end(), [&](PageId page) { return has_twin(env_.entry(page)); });
   if (clean) {
     std::vector<PageId> held;
-    std::copy_if(pages.begin(), pages.end(), std::back_inserter(held),
-                 [this](PageId page) { return env_.entry(page).access() != Access::none; });
+    std::copy_if(pages.begin(), pages.end(), std::back_inserter(held), [this](PageId page) { return has_right(env_.entry(page)); });
     env_.set_access(held, Access::none);
     for (const PageId page : held) env_.count(page, Stat::invalidations);
     for (const Notice& notice : notices) note(record_of(notice.page), {&notice, 1});
@@ -497,7 +499,7 @@ void Lrc::collect_page(PageId page) {
     if (record == nullptr) return;
     // Others may drop theirs now. That holds for a page that this node has only heard of, too.
     if (record->keeper != kNobody && record->keeper != env_.node()) record->source = record->keeper;
-    if (!is_ours(entry)) return;
+    if (!env_.owns(entry)) return;
     const bool behind = std::any_of(record->writers.begin(), record->writers.end(), [](const Writer& w) { return w.noticed > w.settled; });
     if (behind && record->keeper != kNobody && record->keeper != env_.node()) {
       record->copy = Copy::dropped;

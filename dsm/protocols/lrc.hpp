@@ -164,7 +164,11 @@ class Lrc : public Protocol {
   Record& record_of(PageId page);
   void drop_record(PageId page);
   [[nodiscard]] Record*& find_record(PageId page) const { return records_[page.value - first_page_.value]; }
-  [[nodiscard]] bool is_ours(const PageEntry& entry) const { return entry.attached() && entry.protocol() == env_.protocol(); }
+  /// Whether another protocol has the page. One that nobody has may be this protocol's soon, and notices of it are kept.
+  [[nodiscard]] bool is_anothers(const PageEntry& entry) const { return entry.attached() && !env_.owns(entry); }
+  /// Of a page that is this protocol's.
+  [[nodiscard]] bool has_twin(const PageEntry& entry) const { return env_.owns(entry) && entry.twin != nullptr; }
+  [[nodiscard]] bool has_right(const PageEntry& entry) const { return env_.owns(entry) && entry.access() != Access::none; }
   static Writer& writer_of(Record& record, NodeId node);
   void hold_memory(std::uint64_t before, std::uint64_t after) { held_bytes_ += after - before; }
 

@@ -187,7 +187,7 @@ bool Lrc::serve(const Message& request, bool pinned, Bytes& out) {
     const std::scoped_lock latch(entry.latch);
     Record* record = find_record(page);
     // Who never had the page is asked because of a notice from before its memory was freed.
-    const bool copy = (request.flags & Message::kWithCopy) != 0 && record != nullptr && record->copy != Copy::unseen && is_ours(entry);
+    const bool copy = (request.flags & Message::kWithCopy) != 0 && record != nullptr && record->copy != Copy::unseen && env_.owns(entry);
     const bool asked_for =
         record != nullptr && entry.twin != nullptr && record->pending.first != 0 && record->pending.first <= request.up_to;
     if ((copy || asked_for) && !pinned) return false;

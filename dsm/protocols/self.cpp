@@ -187,7 +187,7 @@ void Self::stop_idle_writers() {
     }
     PageEntry& entry = env().entry(page);
     const PageGuard guard(env().env(), entry);
-    if (!is_ours(entry) || !entry.has_flag(kWatched)) continue;
+    if (!env().owns(entry) || !entry.has_flag(kWatched)) continue;
     entry.clear_flag(kWatched);
     if (!entry.has_flag(kWriter)) continue;
     const bool home = entry.home() == env().node();
@@ -220,7 +220,7 @@ void Self::on_release(SyncId) {
 
 bool Self::is_stale(PageId page) {
   PageEntry& entry = env().entry(page);
-  if (!is_ours(entry)) return false;
+  if (!env().owns(entry)) return false;
   entry.clear_flag(kSuspect);
   return HomeBased::is_stale(page) && entry.has_flag(kOthersWrite);
 }
@@ -233,7 +233,7 @@ void Self::heed_signals(std::vector<PageId>& suspects) {
   for (const PageId page : signalled) {
     PageEntry& entry = env().entry(page);
     const PageGuard guard(env().env(), entry);
-    if (!is_ours(entry)) continue;
+    if (!env().owns(entry)) continue;
     if (at_home(page)) {
       if (entry.has_flag(kWriter)) watch(page, entry);
     } else {
