@@ -114,5 +114,11 @@ void ClusterWorker::bind(Place mutex, Place data, std::uint64_t bytes) {
   NETVM_CHECK(on_.dsm->bind(sync::SyncId{mutex}, data, bytes), "binding memory outside of all allocations: offset %llu",
               static_cast<unsigned long long>(data));
 }
+Place ClusterWorker::allocate(std::uint64_t bytes, const dsm::AllocOptions& options) {
+  std::string why;
+  const auto offset = on_.dsm->allocate(bytes, options, &why);
+  return offset.has_value() ? *offset : 0;
+}
+void ClusterWorker::free(Place memory) { require(on_.dsm->free(memory), "freeing memory"); }
 
 }  // namespace netvm::test

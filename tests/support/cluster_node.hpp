@@ -74,6 +74,8 @@ class ClusterWorker : public Worker {
   void arrive() override;
   void wait() override;
   void bind(Place mutex, Place data, std::uint64_t bytes) override;
+  [[nodiscard]] Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override;
+  void free(Place memory) override;
   sync::Objects& objects() override { return on_.sync->objects(); }
   [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place; }
   [[nodiscard]] std::uint64_t who() const override { return local() + 1; }

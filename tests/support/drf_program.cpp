@@ -146,6 +146,7 @@ class Program {
       for (std::uint32_t step = 0; step < options_.steps; ++step) {
         if (random.below(4) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
         take_step(me, {phase}, random);
+        if (options_.rich && random.below(8) == 0) recycle(me, random);
       }
       end_phase(me, phase, random);
     }
@@ -173,6 +174,44 @@ class Program {
         break;
       case Mode::untouched:
         break;
+    }
+  }
+
+  // Memory of this thread's own, of one protocol after the other, freed while it is dirty. Other threads of the node may release at any time.
+  void recycle(Worker& me, SplitMix64& random) {
+    const std::uint64_t pages = 1 + random.below(3);
+    const std::uint64_t rounds = 1 + random.below(4);
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+      dsm::AllocOptions where;
+      where.protocol = random.below(2) == 0 ? options_.protocol : dsm::protocols()[random.below(dsm::protocols().size())].traits.name;
+      where.alignment = kPageSize;
+      where.placement = dsm::Placement::at_node;
+      where.home = NodeId{static_cast<std::uint32_t>(random.below(me.nodes()))};
+      const Place memory = me.allocate(pages * kPageSize, where);
+      if (memory == 0) return;
+      const Place at = memory + random.below(pages * kPageSize - sizeof(std::uint64_t));
+      std::uint64_t expected = 0;
+      for (std::uint64_t store = random.below(4); store != 0; --store) {
+        expect(me, at, expected);
+        expected = random.next();
+        me.store(at, expected);
+        if (random.below(2) == 0) me.pause(static_cast<Nanos>(random.below(static_cast<std::uint64_t>(options_.longest_pause) + 1)));
+      }
+      expect(me, at, expected);
+      me.free(memory);
+      // Often so long that the same memory can be had again.
+      me.pause(static_cast<Nanos>(random.below(8 * static_cast<std::uint64_t>(options_.longest_pause) + 1)));
+    }
+  }
+
+  void expect(Worker& me, Place at, std::uint64_t expected) {
+    const auto found = me.load<std::uint64_t>(at);
+    loads_.fetch_add(1);
+    if (found == expected) return;
+    const std::lock_guard guard(mutex_);
+    if (first_wrong_.empty()) {
+      first_wrong_ = fmt::format("{}: node {} thread {} loads {:#x} at {} where {:#x} was stored last in memory of its own", plan_.text,
+                                 me.node(), me.local(), found, at, expected);
     }
   }
 

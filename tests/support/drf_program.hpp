@@ -6,7 +6,8 @@
 // never stored must be zero, so a machine that runs several programs also shows whether memory that was freed is handed out clean.
 //
 // Rich programs have more: several regions, each of a protocol of its own; objects of up to almost two pages; stores of what is there already; locks
-// nested three deep; barriers in two halves, with work on what both phases use alike in between. (Plain ones stay as they are, so that seeds that once found a bug still do.)
+// nested three deep; barriers in two halves, with work on what both phases use alike in between; memory of a thread's own that is written, freed before
+// any release, and had again under another protocol. (Plain ones stay as they are, so that seeds that once found a bug still do.)
 //
 // Programs with objects guard with other things than mutexes, too: semaphores of one permit, reader-writer locks (some then only read), monitors (a flag in
 // shared memory under a mutex, waited for in a wait queue at the mutex's address). Phases end with a latch, with semaphore and flag, with barriers of

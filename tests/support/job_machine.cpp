@@ -35,11 +35,34 @@ void store_word(Place to, const void* from) {
   std::atomic_ref<T>(*reinterpret_cast<T*>(to)).store(value);
 }
 
+Placement placement_of(const dsm::AllocOptions& options) {
+  switch (options.placement) {
+    case dsm::Placement::block:
+      return Placement::block();
+    case dsm::Placement::cyclic:
+      return Placement::cyclic();
+    case dsm::Placement::at_node:
+      return Placement::at(static_cast<int>(options.home.value));
+    case dsm::Placement::first_touch:
+      break;
+  }
+  return Placement::first_touch();
+}
+
+AllocationOptions options_of(const dsm::AllocOptions& options) {
+  AllocationOptions same;
+  same.placement = placement_of(options);
+  same.protocol = options.protocol;
+  same.alignment = options.alignment;
+  return same;
+}
+
 class JobWorker final : public Worker {
  public:
-  JobWorker(Thread& thread, bool checked)
+  JobWorker(Job& job, Thread& thread, bool checked)
       : Worker(static_cast<std::uint32_t>(thread.node()), static_cast<std::uint32_t>(thread.nodes()),
                static_cast<std::uint32_t>(thread.local()), static_cast<std::uint32_t>(thread.threads())),
+        job_(job),
         thread_(thread),
         checked_(checked) {}
 
@@ -67,6 +90,10 @@ class JobWorker final : public Worker {
   void bind(Place place, Place data, std::uint64_t bytes) override {
     reinterpret_cast<mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
   }
+  [[nodiscard]] Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override {
+    return reinterpret_cast<Place>(job_.allocate<std::byte>(bytes, options_of(options)));
+  }
+  void free(Place memory) override { job_.free(reinterpret_cast<void*>(memory)); }
   sync::Objects& objects() override { return detail::Runtime::current("a test").sync->objects(); }
   [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place - detail::kRangeBase; }
   [[nodiscard]] std::uint64_t who() const override { return detail::this_thread_id(); }
@@ -83,6 +110,7 @@ class JobWorker final : public Worker {
     for (std::size_t i = 0; i < bytes; ++i) out[i] = in[i];
   }
 
+  Job& job_;
   Thread& thread_;
   bool checked_;
   std::optional<Thread::arrival_token> arrived_;
@@ -101,28 +129,10 @@ class SymmetricLedger final : public Ledger {
   std::byte* memory_;
 };
 
-Placement placement_of(const dsm::AllocOptions& options) {
-  switch (options.placement) {
-    case dsm::Placement::block:
-      return Placement::block();
-    case dsm::Placement::cyclic:
-      return Placement::cyclic();
-    case dsm::Placement::at_node:
-      return Placement::at(static_cast<int>(options.home.value));
-    case dsm::Placement::first_touch:
-      break;
-  }
-  return Placement::first_touch();
-}
-
 }  // namespace
 
 Place JobMachine::allocate(std::uint64_t bytes, const dsm::AllocOptions& options) {
-  AllocationOptions same;
-  same.placement = placement_of(options);
-  same.protocol = options.protocol;
-  same.alignment = options.alignment;
-  return reinterpret_cast<Place>(job_.allocate_all<std::byte>(bytes, same));
+  return reinterpret_cast<Place>(job_.allocate_all<std::byte>(bytes, options_of(options)));
 }
 
 void JobMachine::free(Place memory) {
@@ -145,7 +155,7 @@ std::unique_ptr<Ledger> JobMachine::make_ledger(std::size_t bytes) {
 
 Ending JobMachine::run(const std::function<void(Worker&)>& program) {
   job_.parallel([&](Thread& thread) {
-    JobWorker worker(thread, checked_);
+    JobWorker worker(job_, thread, checked_);
     program(worker);
   });
   return {};

@@ -56,6 +56,9 @@ class Worker {
   virtual void wait() = 0;
   /// The mutex guards these bytes: every node says so before it uses the mutex (Dsm::bind).
   virtual void bind(Place mutex, Place data, std::uint64_t bytes) = 0;
+  /// Zeroed shared memory, by this thread alone; 0 if there is no room.
+  [[nodiscard]] virtual Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) = 0;
+  virtual void free(Place memory) = 0;
 
   /// All other objects: named by sync_offset(place), called as who().
   virtual sync::Objects& objects() = 0;
