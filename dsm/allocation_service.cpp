@@ -157,7 +157,7 @@ void AllocationService::go_on(std::map<std::uint64_t, Drain>::iterator drain) {
   if (!drain->second.awaited.empty()) return;
   const Extent extent = drain->second.extent;
   drains_.erase(drain);
-  answer(AllocationKind::quiesced, extent);
+  in_task(&ExtentKeeper::withdraw, extent, AllocationKind::quiesced);
 }
 
 void AllocationService::in_task(void (ExtentKeeper::*work)(const Extent&), const Extent& extent, AllocationKind answer_kind) {

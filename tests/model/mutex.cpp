@@ -34,11 +34,17 @@ struct Program {
 class Run {
  public:
   Run(const Program& program, const SimChooser& chooser)
-      : program_(program), world_(1, options(program), nic::SimNetworkOptions{.in_order = true}) {
-    world_.simulator().set_chooser(chooser);
-  }
+      : program_(program), chooser_(chooser), world_(1, options(program), nic::SimNetworkOptions{.in_order = true}) {}
 
   std::string execute() {
+    // Another mutex of the same 64 bytes first: what each node says once of its first use there (lock_directory.hpp) is not what is explored.
+    world_.start_all([this](std::uint32_t node, std::uint32_t local) {
+      sync::Sync& sync = *world_.node(node).sync;
+      if (sync.lock(kLock + 8, local + 1) != Status::ok || sync.unlock(kLock + 8, local + 1) != Status::ok) wrong_ = "a first use failed";
+    });
+    if (const Simulator::Report report = world_.run(); report.end != Simulator::End::all_done) return report.text;
+    const std::uint64_t sent_before = world_.total(Stat::messages_sent);
+    world_.simulator().set_chooser(chooser_);
     world_.start_all([this](std::uint32_t node, std::uint32_t local) {
       for (const Do step : program_.steps[node]) take(node, local + 1, step);
     });
@@ -47,7 +53,7 @@ class Run {
     if (world_.hooks_broken()) return "a hook was told nonsense";
     std::uint64_t hand_overs = 0;
     for (std::uint32_t n = 0; n < program_.nodes; ++n) hand_overs = std::max(hand_overs, world_.node(n).sync->epoch_of(kLock));
-    if (!asks_ && world_.total(Stat::messages_sent) != (program_.bare ? 1 : 2) * hand_overs)
+    if (!asks_ && world_.total(Stat::messages_sent) - sent_before != (program_.bare ? 1 : 2) * hand_overs)
       return "a hand-over cost more than a request and a grant";
     return wrong_;
   }
@@ -91,6 +97,7 @@ class Run {
   }
 
   const Program program_;
+  const SimChooser chooser_;
   SimSyncWorld world_;
   bool inside_ = false;
   bool asks_ = false;  // somebody called try_lock, which costs messages of its own

@@ -95,6 +95,7 @@ TEST_CASE("a node that has only heard of a page asks its keeper, not who has dro
             me.lock(locks[writer]);
             raised = me.load<std::uint64_t>(flags[writer]);
             me.unlock(locks[writer]);
+            me.pause(1'000);  // the writer has asked for it, perhaps
           }
         }
       }
