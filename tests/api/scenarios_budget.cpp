@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dsm/api/job_runtime.hpp"
@@ -60,11 +63,19 @@ std::vector<std::uint64_t> pages_in_memory() {
   return counts;
 }
 
-/// The budget does not count the runtime's own tables, and pinned pages may exceed it for a moment.
+/// The budget does not count the runtime's own tables, and pinned pages may exceed it for a moment. So may what one look counts: it walks through a file whose
+/// pages come and go meanwhile, and who loses the processor in the middle sees many of them twice. What is too much stays too much.
 void expect_within_budget() {
   if (std::getenv("NETVM_MEMORY") == nullptr) return;
-  const std::vector<std::uint64_t> counts = pages_in_memory();
-  EXPECT(!counts.empty());
+  constexpr int kLooks = 20;
+  std::vector<std::uint64_t> counts;
+  const auto within = [&] { return std::ranges::all_of(counts, [](std::uint64_t pages) { return pages <= budget() + 64; }); };
+  for (int look = 0; look < kLooks; ++look) {
+    counts = pages_in_memory();
+    EXPECT(!counts.empty());
+    if (within()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
   for (const std::uint64_t pages : counts) EXPECT(pages <= budget() + 64);
 }
 
