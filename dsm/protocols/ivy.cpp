@@ -8,8 +8,8 @@
 //  2. The owner's frame is current. A copy in the copyset is current, or its grant is on the way and its bytes lie in the granter's frame. They stay there until
 //     they have been read, even if the ownership goes on: that frame changes only after a later grant to its node, and who gives that one has waited, or its
 //     owner before it, for every reader's acknowledgement (invariant 4), and has installed its own right.
-//  3. What asks for a page leaves under the latch under which was decided whom to ask. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
-//     the ownership away. What asks for the ownership after that one goes to that one.
+//  3. Who waits for the ownership, or has it and waits for acknowledgements or for its thread, queues requests: reads, and at the end at most one that takes
+//     the ownership away. What asks for the ownership after that one goes to that one. So a request leaves under the latch under which was decided whom it asks.
 //  4. An invalidation may overtake the grant of the copy that it means (they come from two nodes). It waits until that copy has been there.
 //  5. A grant of ownership brings the bytes unless the requester has a copy and is in the copyset: it may have been invalidated on the way.
 //  6. Messages about a page are on their way only while a thread waits for that page: when memory is freed, there are none.
