@@ -20,6 +20,7 @@
 #include "dsm/protocols/sc_directory.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -34,6 +35,25 @@ using sc::load;
 using sc::Message;
 using sc::Phase;
 using sc::store;
+
+namespace {
+
+// A page's bytes on their way to its home. Notices if they did not arrive; deletes itself.
+struct WriteBack {
+  PageId page;
+  NodeId home;
+  nic::Completion completion{&WriteBack::ended, this};
+
+  WriteBack(PageId what, NodeId whither) : page(what), home(whither) {}
+  static void ended(nic::Completion& self, void* context) {
+    const std::unique_ptr<WriteBack> me(static_cast<WriteBack*>(context));
+    if (self.status() == Status::cancelled || self.status() == Status::peer_dead) return;  // the job ends (Traits::outlives_nodes)
+    NETVM_CHECK(ok(self.status()), "page %llu cannot be written to node %u: %s", number(me->page), me->home.value,
+                describe(self.status()).data());
+  }
+};
+
+}  // namespace
 
 // One page at its home.
 struct ScDirectory::Directory {
@@ -200,8 +220,7 @@ void ScDirectory::on_message(NodeId from, std::span<const std::byte> body) {
     const std::scoped_lock latch(entry.latch);
     must_write_back = on_one(from, message, nullptr);
   }
-  // The frame stays as it is: nobody is granted the page before the home has heard of the write-back.
-  if (must_write_back) sc::push_page(env_, entry.home(), {Kind::written_back, 0, 0, {}, page.value, message.transaction});
+  if (must_write_back) write_back(page, message.transaction);
 }
 
 void ScDirectory::on_run(NodeId from, const Message& run) {
@@ -379,6 +398,22 @@ bool ScDirectory::revoke(PageId page, PageEntry& entry, const Message& message) 
   }
   if (!dirty) send(home, {from_owner ? Kind::written_back : Kind::invalidated, 0, 0, {}, page.value, message.transaction});
   return dirty;
+}
+
+// This node's frame over the home's; the message behind it arrives when the bytes are there (nic.hpp, invariant 2). The frame stays as it is: nobody is granted
+// the page before the home has heard of it.
+void ScDirectory::write_back(PageId page, std::uint64_t transaction) {
+  const NodeId home = env_.entry(page).home();
+  const auto post = [this, page, home, transaction] {
+    env_.post_put({page, 1}, home, &(new WriteBack(page, home))->completion);
+    send(home, {Kind::written_back, 0, 0, {}, page.value, transaction});
+  };
+  if (const FramePins pins = env_.try_pin({page, 1}, false); pins.holds()) return post();
+  // It was evicted meanwhile: bringing it in would block the handler that calls.
+  (void)env_.spawn([this, page, post] {
+    const FramePins pins = env_.pin({page, 1}, false);
+    post();
+  });
 }
 
 // Invariant 6. The message comes again when the time is over.

@@ -71,6 +71,7 @@ class ScDirectory : public Protocol {
   void on_confirm(PageId page, PageEntry& entry, std::uint64_t transaction);
 
   bool revoke(PageId page, PageEntry& entry, const sc::Message& message);
+  void write_back(PageId page, std::uint64_t transaction);
   bool defer(const sc::Copy& copy, const sc::Message& message);
 
   void send(NodeId to, const sc::Message& message);

@@ -1,7 +1,6 @@
 #include "dsm/protocols/sc_shared.hpp"
 
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 namespace netvm::dsm::sc {
@@ -10,21 +9,6 @@ namespace {
 
 constexpr std::uint8_t kMaxLosses = 5;
 Nanos hold_time(std::uint8_t losses) { return losses < 2 ? 0 : kQuick << (losses - 1); }
-
-// Notices if the bytes did not arrive; deletes itself.
-struct Push {
-  PageId page;
-  NodeId to;
-  nic::Completion completion{&Push::ended, this};
-
-  Push(PageId what, NodeId whither) : page(what), to(whither) {}
-  static void ended(nic::Completion& self, void* context) {
-    const std::unique_ptr<Push> me(static_cast<Push*>(context));
-    if (self.status() == Status::cancelled || self.status() == Status::peer_dead) return;  // the job ends (Traits::outlives_nodes)
-    NETVM_CHECK(ok(self.status()), "page %llu cannot be written to node %u: %s", number(me->page), me->to.value,
-                describe(self.status()).data());
-  }
-};
 
 }  // namespace
 
@@ -48,20 +32,6 @@ void note_lowered(ProtocolEnv& env, PageId page, Access to) {
   copy.phase = to == Access::none ? Phase::I : Phase::S;
   store(entry, copy);
   if (to == Access::none) env.count(page, Stat::invalidations);
-}
-
-void push_page(ProtocolEnv& env, NodeId to, const Message& message) {
-  const PageId page{message.page};
-  const auto post = [&env, page, to, message] {
-    env.post_put({page, 1}, to, &(new Push(page, to))->completion);
-    env.send(to, std::as_bytes(std::span(&message, 1)));
-  };
-  if (const FramePins pins = env.try_pin({page, 1}, false); pins.holds()) return post();
-  // It was evicted meanwhile: bringing it in would block the handler that calls.
-  (void)env.spawn([&env, page, post] {
-    const FramePins pins = env.pin({page, 1}, false);
-    post();
-  });
 }
 
 void Outbox::add(ProtocolEnv& env, NodeId to, const Message& message) {

@@ -36,10 +36,6 @@ inline constexpr Nanos kQuick = 4'000;
 /// The right of a page that was in S, E or M has been lowered for another node's sake: the page is in S or I. Latch held.
 void note_lowered(ProtocolEnv& env, PageId page, Access to);
 
-/// Writes this node's frame of the message's unit over that at `to` and then sends it; it arrives when the bytes are there (nic.hpp, invariant 2).
-/// Returns at once. The frame must stay as it is until the message has arrived. If a page was evicted, a task brings it in first.
-void push_page(ProtocolEnv& env, NodeId to, const Message& message);
-
 /// A message that leaves when no latch is held, and what goes behind it.
 struct Outgoing {
   NodeId to;
