@@ -80,7 +80,7 @@ Status LockDirectory::write_tail_under(const MemoryRange& memory, const HomeRule
   const std::uint64_t at = SyncId{offset}.address();
   const bool chosen = rule.kind != HomeRule::Kind::by_hash;
   const NodeId home = chosen ? rule.home_of(memory, at, static_cast<std::uint32_t>(dead_.size())) : hashed_home_of(offset);
-  const Result<LockSlot> slot = find(offset, living(home, offset), nullptr);
+  const Result<LockSlot> slot = probe(offset, living(home, offset), true, nullptr);
   return slot ? write_tail(*slot, tail) : slot.status();
 }
 
@@ -98,31 +98,20 @@ Result<std::uint64_t> LockDirectory::ask(NodeId home, std::uint64_t at, const ni
   return status;
 }
 
-Result<LockSlot> LockDirectory::find(std::uint64_t offset, NodeId home, Patience* patience) {
+// One compare_swap a place does either: it claims an empty place if it compares with 0, and only looks if it compares with what it would write.
+Result<LockSlot> LockDirectory::probe(std::uint64_t offset, NodeId home, bool claims, Patience* patience) {
   const std::uint64_t key = offset + 1;
   const std::uint64_t start = mix64(key);  // not of the same number as home_of(): else all of a home's keys would share low bits
-  for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
-    const std::uint64_t place = (start + probe) & (config_.table_slots - 1);
+  for (std::uint64_t probed = 0; probed < config_.table_slots; ++probed) {
+    const std::uint64_t place = (start + probed) & (config_.table_slots - 1);
     const std::uint64_t at = config_.table_offset + place * kSlotBytes;
-    const Result<std::uint64_t> old = ask(home, at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = 0}, patience);
-    if (!old) return old.status();
-    if (*old == 0 || *old == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
-  }
-  return Status::exhausted;
-}
-
-Result<LockSlot> LockDirectory::look_up(std::uint64_t offset, NodeId home) {
-  const std::uint64_t key = offset + 1;
-  const std::uint64_t start = mix64(key);
-  for (std::uint64_t probe = 0; probe < config_.table_slots; ++probe) {
-    const std::uint64_t place = (start + probe) & (config_.table_slots - 1);
-    const std::uint64_t at = config_.table_offset + place * kSlotBytes;
-    const Result<std::uint64_t> there =
-        nic_.atomic(config_.tables[home.value], at, {.op = nic::AtomicOp::compare_swap, .operand = key, .compare = key});
+    const nic::AtomicArgs args{.op = nic::AtomicOp::compare_swap, .operand = key, .compare = claims ? 0 : key};
+    const Result<std::uint64_t> there = ask(home, at, args, patience);
     if (!there) return there.status();
-    if (*there == key) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
-    if (*there == 0) break;
+    if (*there == key || (*there == 0 && claims)) return LockSlot{home, static_cast<std::uint32_t>(place + 1)};
+    if (*there == 0) return LockSlot{home, 0};
   }
+  if (claims) return Status::exhausted;
   return LockSlot{home, 0};
 }
 
@@ -145,7 +134,7 @@ Status LockDirectory::mark_used(std::uint64_t offset, Patience* patience) {
   if ((known.marked & bit) != 0) return Status::ok;
   LockSlot slot{home, known.slot};
   if (slot.number == 0) {
-    const Result<LockSlot> found = find(kPageBit | page, home, patience);
+    const Result<LockSlot> found = probe(kPageBit | page, home, true, patience);
     if (!found) return found.status() == Status::peer_dead ? Status::ok : found.status();
     slot = *found;
   }
@@ -169,7 +158,7 @@ Result<bool> LockDirectory::was_used(const MemoryRange& memory) {
     if ((known.marked & bits) != 0) return true;
     LockSlot slot{home, known.slot};
     if (slot.number == 0) {
-      const Result<LockSlot> found = look_up(kPageBit | page, home);
+      const Result<LockSlot> found = probe(kPageBit | page, home, false, nullptr);
       if (!found && found.status() == Status::peer_dead) return true;
       if (!found) return found.status();
       if (found->number == 0) continue;

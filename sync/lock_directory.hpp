@@ -50,7 +50,7 @@ class LockDirectory {
   /// Whether the node that kept it first is dead: what its table said is not known.
   [[nodiscard]] bool has_moved(std::uint64_t offset) const;
   /// Finds or claims the slot. Blocks, with `patience` no longer than that says. E_EXHAUSTED: the home's table is full.
-  Result<LockSlot> find(std::uint64_t offset, Patience* patience = nullptr) { return find(offset, home_of(offset), patience); }
+  Result<LockSlot> find(std::uint64_t offset, Patience* patience = nullptr) { return probe(offset, home_of(offset), true, patience); }
   /// Puts this node at the queue's end, unless the lock is lost, and returns the tail before. Blocks, likewise.
   Result<std::uint64_t> swap_tail(const LockSlot& slot, Patience* patience = nullptr);
   /// Puts this node at the queue's end if the tail is `expected`; returns the tail before. Blocks, likewise.
@@ -86,10 +86,9 @@ class LockDirectory {
   [[nodiscard]] NodeId hashed_home_of(std::uint64_t offset) const;
   [[nodiscard]] NodeId first_home_of(std::uint64_t offset) const;
   [[nodiscard]] NodeId living(NodeId home, std::uint64_t offset) const;
-  Result<LockSlot> find(std::uint64_t offset, NodeId home, Patience* patience);
   Result<std::uint64_t> ask(NodeId home, std::uint64_t at, const nic::AtomicArgs& args, Patience* patience);
-  // As find(), but claims nothing: slot 0 if there is none.
-  Result<LockSlot> look_up(std::uint64_t offset, NodeId home);
+  // The slot in that home's table; where there is none it `claims` one (E_EXHAUSTED), or says slot 0.
+  Result<LockSlot> probe(std::uint64_t offset, NodeId home, bool claims, Patience* patience);
 
   // Of a page, in place of a lock's offset.
   static constexpr std::uint64_t kPageBit = std::uint64_t{1} << 62;
