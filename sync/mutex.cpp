@@ -55,12 +55,7 @@ Status Mutexes::lock(LockState& state, std::uint64_t who, Nanos deadline, const 
   NETVM_CHECK(who != LockState::kNobody && who < LockState::kCaretaker, "%llu does not name a thread", printable(who));
   Guard guard(state.guard);
   if (state.idle()) [[likely]] {
-    state.holder = who;
-    const bool looks = look_is_due(state);
-    guard.unlock();
-    stats_.add(Stat::lock_acquires);
-    if (looks) [[unlikely]]
-      (void)nic_.drive_once();
+    take_idle(state, who, guard);
     return Status::ok;
   }
   if (state.holder == who) return Status::invalid;

@@ -135,6 +135,15 @@ class Mutexes final : public nic::MessageHandler {
     state.cohort = 0;
     return true;
   }
+  // Of an idle lock. Leaves the guard.
+  void take_idle(LockState& state, std::uint64_t who, std::unique_lock<SpinLock>& guard) {
+    state.holder = who;
+    const bool looks = look_is_due(state);
+    guard.unlock();
+    stats_.add(Stat::lock_acquires);
+    if (looks) [[unlikely]]
+      (void)nic_.drive_once();
+  }
   Result<LockSlot> slot_of(LockState& state, Patience* patience = nullptr);
   // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered: it is left here. If it comes to
   // nothing, everybody in the queue fails, or somebody is elected to ask the home that takes the dead one's place. Where the home has not answered by the

@@ -25,11 +25,7 @@ Result<bool> Mutexes::try_lock(std::uint64_t offset, std::uint64_t who) {
   {
     Guard guard(state.guard);
     if (state.idle()) {
-      state.holder = who;
-      const bool looks = look_is_due(state);
-      guard.unlock();
-      stats_.add(Stat::lock_acquires);
-      if (looks) (void)nic_.drive_once();
+      take_idle(state, who, guard);
       return true;
     }
     if (state.lost) return Status::owner_dead;
