@@ -127,7 +127,10 @@ void Dsm::on_acquire(sync::SyncId object, NodeId granter, std::span<const std::b
   }
 }
 
-void Dsm::on_death(NodeId node) { impl_->service_.note_dead(node); }
+void Dsm::on_death(NodeId node) {
+  impl_->service_.note_dead(node);
+  for (const std::unique_ptr<Protocol>& protocol : impl_->protocols_) protocol->on_death(node);
+}
 
 bool Dsm::splits_barriers() {
   for (const unsigned i : impl_->in_use()) {

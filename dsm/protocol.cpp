@@ -32,6 +32,7 @@ void Protocol::on_acquire(SyncId, NodeId, std::span<const std::byte>) {}
 void Protocol::on_barrier_arrive(Bytes&) {}
 void Protocol::on_barrier_merge(Bytes&, std::span<const std::byte>) {}
 void Protocol::on_barrier_leave(std::span<const std::byte>) {}
+void Protocol::on_death(NodeId) {}
 void Protocol::bind(SyncId, std::uint64_t, std::uint64_t) {}
 void Protocol::on_attach(PageRange) {}
 void Protocol::on_retire(PageRange) {}

@@ -92,6 +92,7 @@ class Protocol {
   virtual void on_barrier_arrive(Bytes& out);
   virtual void on_barrier_merge(Bytes& sum, std::span<const std::byte> other);
   virtual void on_barrier_leave(std::span<const std::byte> sum);
+  virtual void on_death(NodeId node);
 
   /// The lock guards these bytes: see Dsm::bind(). They lie in one extent of this protocol's. May block.
   virtual void bind(SyncId lock, std::uint64_t offset, std::uint64_t bytes);

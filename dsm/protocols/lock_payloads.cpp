@@ -39,11 +39,16 @@ bool decode_scope_grant(std::span<const std::byte> wire, PageRange shared, Scope
   ScopeGrant read;
   read.epoch = reader.varint();
   read.version = reader.varint();
+  read.early_version = reader.varint();
+  if (read.early_version > read.version) return false;
   while (reader.ok() && !reader.at_end()) {
     ScopeGrant::Group& group = read.groups.emplace_back();
-    group.version = reader.varint();
+    const std::uint64_t version = reader.varint();
+    group.version = version / 2;
+    group.early = version % 2 != 0;
     const std::span<const std::byte> pages = reader.bytes(reader.varint());
-    if (!reader.ok() || group.version > read.version || !decode_pages(pages, shared, group.pages)) return false;
+    if (!reader.ok() || group.version > (group.early ? read.early_version : read.version) || !decode_pages(pages, shared, group.pages))
+      return false;
   }
   if (!reader.ok()) return false;
   *grant = std::move(read);

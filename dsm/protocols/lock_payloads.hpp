@@ -29,14 +29,16 @@ struct BoundGrant {
 };
 [[nodiscard]] bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, BoundGrant* grant);
 
-/// scope: epoch, version, then groups: version, length of the pages, the pages (interval_log.hpp).
+/// scope: epoch, version, newest early version, then groups: twice the version and 1 if it is early, length of the pages, the pages (interval_log.hpp).
 struct ScopeGrant {
   struct Group {
     std::uint64_t version = 0;
+    bool early = false;  ///< of the epoch after the grant's
     std::vector<PageRange> pages;
   };
   std::uint64_t epoch = 0;
   std::uint64_t version = 0;
+  std::uint64_t early_version = 0;
   std::vector<Group> groups;
 };
 [[nodiscard]] bool decode_scope_grant(std::span<const std::byte> wire, PageRange shared, ScopeGrant* grant);

@@ -5,20 +5,24 @@
 //
 // Invariants
 //  1. A release returns only after every change made before it is placed at the homes; only then can its notices be told.
-//  2. The node that has a lock's token knows all notices of its scope since the last barrier: they travel with the token. Each page is in there once, with
-//     the scope's version in which it was written last; an acquirer says which version it has seen.
+//  2. The node that has a lock's token knows all notices of its scope since the last barrier: they travel with the token. Each page is in there once (once
+//     more if it is early, 4), with the scope's version in which it was written last; an acquirer says which version it has seen.
 //  3. Of its own writes a node tells with a lock those that were flushed since the token came to it (Notices::since): at least what was written in the scope,
 //     at most what was not yet placed when the token came. Objects other than mutexes have no scope that begins: with them it tells what it wrote since it
 //     told with the same object before.
 //  4. Versions begin anew at each barrier, and so do the sets of notices: what was written before it everybody has been told of. Epochs number the barriers.
-//     A node may be given a token by one that has left a barrier which it is still in itself: what comes from there belongs to the next epoch (next_).
+//     Threads outside of the parallel section, and tokens whose waiters gave up, use locks while their node is in a barrier. What is written after the node's
+//     arrival that barrier does not tell: it is early, of the next epoch, and stays known (Notices::early). What of it comes to a node that has yet to
+//     arrive happened before that node's arrival, so that node tells it. A node that has left takes of a grant from before only what is early. Who is in a barrier
+//     and gets a lock from one who has left it leaves it first: of the epoch that is over there the lock tells no more. If that cannot be waited for
+//     (await_epoch()), it counts as having left (ahead_).
 //  5. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking.
 //  6. Nothing here looks at pages that were not written since the last barrier (release) or not named by a notice (acquire).
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "dsm/barrier_notices.hpp"
@@ -50,6 +54,7 @@ class Scope : public HomeBased {
   void on_barrier_arrive(Bytes& out) override;
   void on_barrier_merge(Bytes& sum, std::span<const std::byte> other) override;
   void on_barrier_leave(std::span<const std::byte> sum) override;
+  void on_death(NodeId node) override;
   [[nodiscard]] std::uint64_t memory_bytes() override;
 
  protected:
@@ -62,15 +67,23 @@ class Scope : public HomeBased {
  private:
   /// Of one lock, in one epoch.
   struct Notices {
-    std::uint64_t version = 0;
-    std::uint64_t since = 0;  // own flushes up to that are not of this scope, or are in `pages`
-    PageVersions pages;
-  };
-  using Scopes = std::map<SyncId, Notices>;
+    std::uint64_t version = 0;        // the newest
+    std::uint64_t early_version = 0;  // the newest that was early: the next epoch's versions go on from there
+    std::uint64_t since = 0;          // own flushes up to that are not of this scope, or are in `pages` or `early`
+    PageVersions pages = {};          // what this epoch's barrier tells
+    PageVersions early = {};          // what it does not
 
-  /// The lock's notices: the newest epoch that this node has heard of, and its number. log_lock_ held.
-  std::pair<Notices*, std::uint64_t> newest(SyncId lock);
+    void pass();
+  };
+
+  [[nodiscard]] std::uint64_t epoch() const { return barriers_.epoch() + (ahead_ ? 1 : 0); }
   void note_own(const std::vector<PageId>& written);  // interval_lock() held
+  void begin_epoch();                                 // interval_lock() and log_lock_ held
+  // log_lock_ held.
+  Notices& notices_of(SyncId lock);
+  void note(Notices& notices, const std::vector<PageId>& pages, std::uint64_t version, bool early);
+  void take_early(std::vector<PageId>& pages);
+  void await_epoch(std::uint64_t epoch);
 
   // Changed under interval_lock():
   std::uint64_t flushes_ = 0;  // that had something to flush
@@ -81,9 +94,15 @@ class Scope : public HomeBased {
   SpinLock log_lock_;
   BarrierNotices barriers_;
   std::uint64_t at_epoch_ = 0;  // flushes_ when this epoch began
-  Scopes now_;
-  Scopes next_;                    // invariant 4
-  std::uint64_t noted_pages_ = 0;  // in both of them
+  bool ahead_ = false;          // invariant 4
+  std::map<SyncId, Notices> notices_;
+  std::uint64_t noted_pages_ = 0;  // in all their `pages`
+  std::uint64_t early_pages_ = 0;  // in all their `early`
+
+  std::atomic<bool> arrived_{false};    // at a barrier that it has not left; changed under interval_lock()
+  std::atomic<std::uint64_t> left_{0};  // barriers_.epoch(), for who waits for it
+  std::atomic<bool> deaths_{false};
+  WaitWord leaves_;
 };
 
 }  // namespace netvm::dsm

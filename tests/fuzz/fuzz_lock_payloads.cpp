@@ -45,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   ScopeGrant scope;
   if (decode_scope_grant(wire, kShared, &scope)) {
     for (const ScopeGrant::Group& group : scope.groups) {
-      FUZZ_REQUIRE(group.version <= scope.version);
+      FUZZ_REQUIRE(group.version <= (group.early ? scope.early_version : scope.version) && scope.early_version <= scope.version);
       for (const PageRange& range : group.pages) FUZZ_REQUIRE(kShared.contains(range.first) && range.end() <= kShared.end());
     }
   } else {
