@@ -270,7 +270,7 @@ std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<s
 
 std::size_t IntervalLog::encode_grant(const VectorClock& theirs, std::vector<std::byte>& out) {
   const std::size_t mark = out.size();
-  out.push_back(static_cast<std::byte>(runs_ahead_ ? 1 : 0));
+  out.push_back(static_cast<std::byte>(!arrived_.empty() && clock_ != arrived_ ? 1 : 0));
   const std::size_t count = encode_lacking(theirs, out);
   if (count == 0) out.resize(mark);
   return count;
@@ -290,8 +290,8 @@ bool IntervalLog::has_nothing_to_pass_on() const {
   return true;
 }
 
-std::size_t IntervalLog::arrive(bool runs_ahead, std::vector<std::byte>& out) {
-  runs_ahead_ = runs_ahead;
+std::size_t IntervalLog::arrive(std::vector<std::byte>& out) {
+  arrived_ = clock_;
   if (has_nothing_to_pass_on()) {
     std::ranges::fill(pass_on_after_, kNothing);
     return 0;
@@ -314,7 +314,7 @@ std::size_t IntervalLog::arrive(bool runs_ahead, std::vector<std::byte>& out) {
 }
 
 void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
-  runs_ahead_ = false;
+  arrived_.clear();
   for (std::size_t node = 0; node < histories_.size(); ++node) {
     History& history = histories_[node];
     while (!history.spans.empty() && history.spans.front().last <= last_barrier_[node]) {

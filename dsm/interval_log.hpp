@@ -11,7 +11,8 @@
 //  5. Where there are no barriers, neighbouring old intervals of a node are joined into a span when there are more than kMostSpans: whoever lacks only some of
 //     a span's intervals is told all of its pages. So a log holds at most kMostSpans sets of pages for each node.
 //  6. Who passes a barrier knows all that happened before anybody's arrival there. Nodes announce their own intervals; but where threads run on between
-//     a node's arrival and the barrier's end (split barriers), what they do may reach, by a lock, a node that has yet to arrive. It passes on what it learnt so.
+//     a node's arrival and the barrier's end (split barriers, threads beside the section), what they do may reach, by a lock, a node that has yet to arrive. It
+//     passes on what it learnt so. The granter runs ahead if it knows more than when it arrived: of that all are told by this barrier.
 // Wire. A set of spans: count, then for each: node, index of its last interval, how many more it has, bytes of its pages, its pages. Pages: runs of pages
 // that are `1 << s` apart (s <= 4, so that neighbouring coherence units of any size are one run), each as distance from the end of the run before, and
 // count * 8 + s. A clock: one varint a node. A grant: nothing, or one byte (1: the granter runs ahead, invariant 6) and a set. All integers are varints.
@@ -79,9 +80,9 @@ class IntervalLog {
   std::size_t encode_grant(const VectorClock& theirs, std::vector<std::byte>& out);
   /// Takes the mark off the front of a grant that is not empty. Whether the granter runs ahead.
   [[nodiscard]] static bool take_grant_mark(std::span<const std::byte>& grant);
-  /// This node arrives at a barrier; `runs_ahead`: threads of it go on until it ends. Appends the set of its own intervals since the last barrier that was passed, and those
-  /// of others that it must pass on. They count as told.
-  std::size_t arrive(bool runs_ahead, std::vector<std::byte>& out);
+  /// This node arrives at a barrier. Appends the set of its own intervals since the last barrier that was passed, and those of others that it must pass on. They
+  /// count as told.
+  std::size_t arrive(std::vector<std::byte>& out);
 
   /// This node passes a barrier, having acted upon everything that was announced there. Drops what invariant 3 allows.
   void pass_barrier(std::span<const IntervalView> announced);
@@ -114,7 +115,7 @@ class IntervalLog {
   VectorClock last_barrier_;  // what had been announced at the newest barrier passed, and before
   std::vector<History> histories_;
   std::vector<std::uint64_t> pass_on_after_;  // of each node what comes after that interval is passed on at the next arrival; kNothing
-  bool runs_ahead_ = false;
+  VectorClock arrived_;                       // the clock at this node's arrival at the barrier that it is in; else empty
   // The newest own interval while nobody was told of it: its pages, the first sorted_ of them in order and without duplicates. Encoded when told.
   std::vector<PageId> growing_;
   std::size_t sorted_ = 0;

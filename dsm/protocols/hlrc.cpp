@@ -111,7 +111,7 @@ void Hlrc::on_barrier_arrive(Bytes& out) {
   Bytes intervals;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env().count(Stat::notices_sent, log_.arrive(env().parts().threads_go_on.load(), intervals));
+    env().count(Stat::notices_sent, log_.arrive(intervals));
   }
   join(moves, intervals, out);
 }

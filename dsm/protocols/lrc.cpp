@@ -425,7 +425,7 @@ void Lrc::on_barrier_arrive(Bytes& out) {
   Bytes own;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env_.count(Stat::notices_sent, log_.arrive(env_.parts().threads_go_on.load(), own));
+    env_.count(Stat::notices_sent, log_.arrive(own));
     arrived_at_ = log_.next_own() - 1;
   }
   if (!full && own.empty()) return;

@@ -47,6 +47,37 @@ void pass_lock(IntervalLog& from, IntervalLog& to) {
   REQUIRE(to.add(views(grant, static_cast<std::uint32_t>(clock.size()))));
 }
 
+TEST_CASE("who knows more than at its arrival runs ahead, and what it tells then the next to arrive passes on") {
+  std::vector<IntervalLog> logs;
+  for (std::uint32_t node = 0; node < 3; ++node) logs.emplace_back(NodeId{node}, 3);
+  std::vector<std::byte> announced;
+  logs[0].close(std::vector{PageId{1}});
+  CHECK(logs[0].arrive(announced) == 1);
+
+  const auto give = [&](std::uint32_t from, std::uint32_t to) {
+    std::vector<std::byte> grant;
+    logs[from].encode_grant(logs[to].clock(), grant);
+    std::span<const std::byte> wire(grant);
+    const bool ahead = IntervalLog::take_grant_mark(wire);
+    std::vector<IntervalView> views;
+    REQUIRE(decode_intervals(wire, 3, {PageId{0}, 100}, views));
+    REQUIRE(logs[to].add(views, ahead));
+    return ahead;
+  };
+  CHECK_FALSE(give(0, 1));  // what it knew when it arrived it has announced
+  logs[0].close(std::vector{PageId{2}});
+  CHECK(give(0, 1));
+  CHECK_FALSE(give(1, 2));  // has not arrived: it will say itself what it must
+
+  std::vector<std::byte> passed_on;
+  CHECK(logs[1].arrive(passed_on) == 1);
+  std::vector<IntervalView> views;
+  REQUIRE(decode_intervals(passed_on, 3, {PageId{0}, 100}, views));
+  REQUIRE(views.size() == 1);
+  CHECK(views[0].node == NodeId{0});
+  CHECK(views[0].index == 2);
+}
+
 }  // namespace
 
 TEST_CASE("interval_log: page sets survive encoding, as ranges") {
@@ -190,7 +221,7 @@ TEST_CASE("interval_log: memory stays bounded over many barriers, and nobody mis
     std::vector<std::byte> sum;
     for (IntervalLog& log : logs) {
       std::vector<std::byte> own;
-      log.arrive(false, own);
+      log.arrive(own);
       merge_interval_sets(sum, own);
     }
     for (IntervalLog& log : logs) {
@@ -208,11 +239,11 @@ TEST_CASE("interval_log: what was closed between a barrier's arrival and leaving
   IntervalLog log(NodeId{0}, 2);
   std::vector<std::byte> sum;
   log.close(pages({100}));
-  log.arrive(false, sum);
+  log.arrive(sum);
   log.close(pages({101}));  // another thread, meanwhile
   log.pass_barrier(views(sum, 2));
   std::vector<std::byte> next;
-  CHECK(log.arrive(false, next) == 1);
+  CHECK(log.arrive(next) == 1);
   CHECK(pages_of(views(next, 2)[0]) == pages({101}));
 }
 
