@@ -147,6 +147,16 @@ void BoundData::pass() {
   }
 }
 
+std::vector<BoundRange> BoundData::end_early() {
+  std::vector<BoundRange> were;
+  for (std::uint32_t block = newest_; block != kNone; block = neighbours_[block].older) {
+    if (!early_[block]) continue;
+    early_[block] = false;
+    were.push_back(place(block));
+  }
+  return were;
+}
+
 void BoundData::forget() {
   for (std::uint32_t block = std::exchange(newest_, kNone); block != kNone;) {
     versions_[block] = 0;

@@ -91,6 +91,8 @@ class BoundData {
   [[nodiscard]] bool any_changed_after(std::uint64_t after) const { return newest_ != kNone && versions_[newest_] > after; }
   /// A barrier has made everything coherent but what was early: that is of this epoch now, all other blocks are unknown.
   void pass();
+  /// The barrier that is coming tells what was early, after all: none is any more. Returns where they are.
+  std::vector<BoundRange> end_early();
   /// All blocks are unknown.
   void forget();
   [[nodiscard]] std::uint64_t memory_bytes() const {

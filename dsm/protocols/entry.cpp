@@ -1,5 +1,6 @@
 // Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, newest early version, then runs: distance of the
-// offset from the end of the run before, bytes, twice the version and 1 if it is early, the bytes. Integers are varints.
+// offset from the end of the run before, bytes, twice the version and 1 if it is early, the bytes. Barrier: one byte (1: some thread runs on while its node
+// waits), then BarrierNotices. Integers are varints.
 #include "dsm/protocols/entry.hpp"
 
 #include <algorithm>
@@ -15,6 +16,9 @@
 namespace netvm::dsm {
 
 namespace {
+
+constexpr std::byte kAllWait{0};
+constexpr std::byte kSomeRunOn{1};
 
 // Word by word: what racy_copy() has just stored comes out of the store buffer in pieces of that size, and not in larger ones.
 bool same_block(const std::byte* a, const std::byte* b) {
@@ -85,7 +89,7 @@ class Entry::Changes {
 };
 
 // What changed in an epoch that is over came with its barrier.
-void Entry::Lock::begin(std::uint64_t next, bool doubts_stay) {
+void Entry::Lock::begin(std::uint64_t next, std::uint64_t doubts_since) {
   if (epoch >= next) return;
   if (next == epoch + 1) {
     data.pass();
@@ -99,7 +103,8 @@ void Entry::Lock::begin(std::uint64_t next, bool doubts_stay) {
     unversioned.clear();
   }
   epoch = next;
-  if (!doubts_stay) doubtful.clear();  // who wrote a page has told so at the barrier
+  std::erase_if(doubtful,
+                [&](const auto& doubt) { return doubt.second < doubts_since; });  // who wrote such a page has told so at a barrier
 }
 
 // ---- bindings --------------------------------------------------------------------------------------------------------------------
@@ -110,7 +115,7 @@ Entry::Lock* Entry::find(SyncId object) {
   Lock& lock = at->second;
   for (const BoundRange& gone : lock.gone) lock.data.unbind(gone);
   lock.gone.clear();
-  lock.begin(barriers_.epoch(), doubts_stay_);
+  lock.begin(barriers_.epoch(), doubts_since_);
   return &lock;
 }
 
@@ -321,6 +326,11 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
               granter.value);
   await_epoch(grant.epoch);
   const std::scoped_lock guard(interval_lock());
+  const bool ahead = grant.epoch > barriers_.epoch();
+  if (ahead) {  // all of it is of the next epoch
+    for (BoundRun& run : grant.runs) run.early = true;
+    grant.early_version = grant.version;
+  }
   if (grant.epoch < barriers_.epoch()) {  // what the barrier brought is newer, but for what was early
     const bool just_over = grant.epoch + 1 == barriers_.epoch();
     std::erase_if(grant.runs, [&](BoundRun& run) { return !std::exchange(run.early, false) || !just_over; });
@@ -328,17 +338,22 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
     grant.early_version = 0;
   }
   Lock* lock = nullptr;
-  std::set<PageId> doubtful;
+  std::map<PageId, std::uint64_t> doubtful;
   {
     const std::scoped_lock log_guard(log_lock_);
     locks_.try_emplace(object);
     lock = find(object);
     doubtful.swap(lock->doubtful);
+    if (ahead) {  // versions of this epoch mean nothing in the next
+      lock->data.forget();
+      lock->version = 0;
+      lock->early_version = 0;
+    }
   }
   std::erase_if(grant.runs, [&](const BoundRun& run) { return run.version <= lock->version; });  // invariant 8
   const bool keeps = object.is_object() && !grant.runs.empty() && (!lock->unversioned.empty() || !env().all_threads_wait());
   for (const BoundRun& run : grant.runs) patch(*lock, run, keeps);
-  for (const PageId page : doubtful) read_again(lock->data, page);
+  for (const auto& [page, since] : doubtful) read_again(lock->data, page);
   env().count(Stat::notices_received, grant.runs.size());
   const std::scoped_lock log_guard(log_lock_);
   lock->version = std::max(lock->version, grant.version);
@@ -350,13 +365,18 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   }
   std::ranges::stable_sort(grant.runs, {}, &BoundRun::version);  // as BoundData likes them
   for (const BoundRun& run : grant.runs) lock->data.note(run.where, run.bytes, run.version, run.early);
+  if (std::ranges::any_of(grant.runs, &BoundRun::early)) told_early_.insert(object);
   count_memory(*lock);
 }
 
-// Whoever has left has seen everybody arrive: what ends the barrier here is on its way, and needs no lock.
+// Whoever has left has seen everybody arrive: what ends the barrier here is on its way, and needs no lock. Unless this node had not met the protocol when it arrived
+// (arrived_): then a thread that is to wait for the barrier's end may have run on to here.
 void Entry::await_epoch(std::uint64_t epoch) {
   NETVM_CHECK(epoch <= left_.load() + 1, "a lock comes from more than one barrier ahead");
-  const auto reached = [&] { return left_.load(std::memory_order_acquire) >= epoch; };  // acquire: partner is on_barrier_leave()'s release
+  const auto reached = [&] {
+    const bool left = left_.load(std::memory_order_acquire) >= epoch;  // acquire: partner is on_barrier_leave()'s release
+    return left || !arrived_.load();
+  };
   if (!reached()) env().wait_until(leaves_, reached, "leaving the barrier that a lock's last holder has left");
 }
 
@@ -377,8 +397,8 @@ void Entry::note_fetched(PageRange unit) {
   for (auto at = locks_of_.lower_bound(unit.first); at != locks_of_.end() && unit.contains(at->first); ++at) {
     for (const SyncId object : at->second) {
       Lock& lock = locks_[object];
-      lock.begin(barriers_.epoch(), doubts_stay_);
-      lock.doubtful.insert(unit.first);
+      lock.begin(barriers_.epoch(), doubts_since_);
+      lock.doubtful[unit.first] = lock.epoch;
     }
   }
 }
@@ -453,11 +473,23 @@ void Entry::on_barrier_arrive(Bytes& out) {
     }
     for (const SyncId object : due) release(object);
   }
-  barriers_.encode(flush(), out);
+  std::vector<PageId> written = flush();
+  take_early(written);
   arrived_ = true;
-  const bool doubts_stay = others_run();
-  const std::scoped_lock log_guard(log_lock_);
-  doubts_stay_ = doubts_stay;
+  out.push_back(others_run() ? kSomeRunOn : kAllWait);
+  barriers_.encode(written, out);
+}
+
+// What others wrote after they had arrived, and this node has heard of before: it happened before this barrier, which tells it now.
+void Entry::take_early(std::vector<PageId>& pages) {
+  if (told_early_.empty()) return;
+  const std::scoped_lock guard(log_lock_);
+  for (const SyncId object : std::exchange(told_early_, {})) {
+    Lock* const lock = find(object);
+    if (lock == nullptr) continue;
+    for (const BoundRange& range : lock->data.end_early()) pages.push_back(env().unit(PageId{range.offset / kPageSize}).first);
+  }
+  put_in_order(pages);
 }
 
 // Whether a thread that is not in the barrier may have written what its lock has not told. One that is gone has unlocked before.
@@ -504,12 +536,21 @@ void Entry::before_flushed(std::span<const PageId> dirty) {
   }
 }
 
-void Entry::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) { BarrierNotices::merge(sum, other); }
+void Entry::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) {
+  NETVM_CHECK(!sum.empty() && !other.empty(), "entry: a barrier message without a body");
+  const std::byte run_on = sum[0] | other[0];
+  Bytes notices(sum.begin() + 1, sum.end());
+  BarrierNotices::merge(notices, other.subspan(1));
+  sum.assign(1, run_on);
+  sum.insert(sum.end(), notices.begin(), notices.end());
+}
 
 void Entry::on_barrier_leave(std::span<const std::byte> sum) {
+  NETVM_CHECK(!sum.empty(), "entry: a barrier message without a body");
   const std::scoped_lock guard(interval_lock());
-  invalidate(barriers_.decode(sum));
+  invalidate(barriers_.decode(sum.subspan(1)));
   const std::scoped_lock log_guard(log_lock_);
+  doubts_since_ = barriers_.epoch() + (sum[0] == kAllWait ? 1 : 0);
   barriers_.pass();
   arrived_ = false;
   drop_empty();

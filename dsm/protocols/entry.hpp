@@ -24,7 +24,8 @@
 //     comes with the token then is older than what the thread that has the lock writes. Not so what a home tells that saw bytes come from a node in a barrier:
 //     so bytes that were changed here and not released are not patched, either.
 //  9. A page that is fetched may carry bytes that the home's threads write under a lock and have not released. If they are changed back, nothing is told. So who
-//     gets a lock reads what is bound to it once more, of pages that it has fetched since it had the lock last.
+//     gets a lock reads what is bound to it once more, of pages that it has fetched since it had the lock last. A barrier ends such doubts, as a page that was
+//     written before it is given up; unless threads ran on in it, somewhere (which it tells): then the next one does.
 // 10. A flush takes twins away. A thread outside of the barrier may have changed bound bytes and not released them, and it is not known under which locks: what differs
 //     from a twin then is kept until the barrier has been left (Lock::unversioned; of early changes, the next one), and the next release adds it.
 // 11. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
@@ -99,11 +100,11 @@ class Entry : public HomeBased {
     std::uint64_t early_version = 0;                   // the newest of what is early; 0: nothing is
     std::map<std::uint64_t, Unversioned> unversioned;  // by offset; guarded by log_lock_
     std::vector<BoundRange> gone;                      // freed meanwhile; guarded by log_lock_
-    std::set<PageId> doubtful;                         // invariant 9: units fetched since the lock came; guarded by log_lock_
-    std::uint64_t counted = 0;                         // of its memory, in memory_
+    std::map<PageId, std::uint64_t> doubtful;  // invariant 9: units fetched since the lock came, and in which epoch; guarded by log_lock_
+    std::uint64_t counted = 0;                 // of its memory, in memory_
 
     /// Forgets what belongs to an earlier epoch.
-    void begin(std::uint64_t next, bool doubts_stay);
+    void begin(std::uint64_t next, std::uint64_t doubts_since);
   };
   class Changes;
 
@@ -122,6 +123,7 @@ class Entry : public HomeBased {
   void count_memory(Lock& lock);                               // log_lock_ held
   void drop_empty();                                           // log_lock_ held
   void release(SyncId object);                                 // interval_lock() held
+  void take_early(std::vector<PageId>& pages);                 // interval_lock() held
   void add_unversioned(Lock& lock, std::uint64_t version);
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
   /// `keeps`: a thread of this node may be writing under the lock already; what it has written stays.
@@ -133,10 +135,11 @@ class Entry : public HomeBased {
   std::uint64_t indexed_ = 0;                    // in locks_of_, all together
   std::uint64_t memory_ = 0;                     // of all locks' data
   std::set<SyncId> shrunk_;                      // locks that lost a range: perhaps nothing is bound to them any more
+  std::set<SyncId> told_early_;                  // locks with which something early came; guarded by interval_lock()
   std::set<SyncId> unreleased_;                  // unlocked since they were released; guarded by log_lock_
   BarrierNotices barriers_;
-  bool arrived_ = false;                // at a barrier that it has not left; guarded by interval_lock()
-  bool doubts_stay_ = false;            // some thread ran on in the barrier; changed under interval_lock() and log_lock_
+  std::atomic<bool> arrived_{false};    // at a barrier that it has not left; changed under interval_lock()
+  std::uint64_t doubts_since_ = 0;      // the first epoch whose doubts no barrier has ended; changed under interval_lock() and log_lock_
   std::atomic<std::uint64_t> left_{0};  // barriers_.epoch(), for who waits for it
   WaitWord leaves_;
 };

@@ -58,5 +58,46 @@ TEST_CASE("what happened before a late arrival is seen after the barrier, also w
   });
 }
 
+// Its lock comes from a node that has left the barrier, which this node's protocol knows nothing of.
+TEST_CASE("memory is used for the first time between a node's arrival and its wait") {
+  for_each_protocol([](std::string_view protocol) {
+    CAPTURE(protocol);
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+      SimClusterOptions options;
+      options.seed = seed;
+      options.protocol = protocol;
+      SimCluster cluster(options);
+      const Place at = cluster.allocate(8, {});
+      const Place lock = cluster.allocate(8, {});
+      bool left = false;
+      const Ending ending = cluster.run([&](Worker& me) {
+        const auto replace = [&](std::uint64_t from, std::uint64_t to) {
+          me.lock(lock);
+          CHECK(me.load<std::uint64_t>(at) == from);
+          me.store(at, to);
+          me.unlock(lock);
+        };
+        if (me.node() == 0) {
+          me.bind(lock, at, 8);
+          replace(0, 1);
+          me.barrier();
+          replace(1, 2);
+          left = true;
+        } else {
+          me.arrive();
+          while (!left) me.pause(1000);
+          me.bind(lock, at, 8);
+          replace(2, 3);
+          me.wait();
+          replace(3, 4);
+        }
+        me.barrier();
+        CHECK(me.load<std::uint64_t>(at) == 4);
+      });
+      CHECK_MESSAGE(ending.well, ending.text);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace netvm::test

@@ -115,6 +115,20 @@ TEST_CASE("what is early outlives the epoch, and its order stays") {
   CHECK(data.changed_after(0).empty());
 }
 
+TEST_CASE("what is early no more does not outlive the epoch") {
+  BoundData data;
+  data.bind({0, 256});
+  data.set_version(0, 1);
+  data.set_version(1, 2, true);
+  data.set_version(3, 3, true);
+  const std::vector<BoundRange> were = data.end_early();
+  REQUIRE(were.size() == 2);
+  CHECK(were[0].offset + were[1].offset == 64 + 192);
+  CHECK(data.changed_after(1) == std::vector<std::uint32_t>{1, 3});
+  data.pass();
+  CHECK(data.changed_after(0).empty());
+}
+
 TEST_CASE("page versions: each page once, with its last version") {
   PageVersions pages;
   pages.note(PageId{5}, 1);
