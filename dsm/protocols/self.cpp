@@ -2,6 +2,7 @@
 // Wire: with a lock or barrier comes one byte, kSynchronised: "give up what others write".
 #include "dsm/protocols/self.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <mutex>
 
@@ -12,7 +13,8 @@ namespace netvm::dsm {
 namespace {
 
 constexpr unsigned kGroups = 32;
-constexpr unsigned kClass = 0;  // the word
+constexpr std::size_t kChunk = 256;  // how many pages are locked at once: bounds how long a fault on one of them waits
+constexpr unsigned kClass = 0;       // the word
 constexpr std::byte kSynchronised{1};
 
 constexpr std::uint64_t accessors(std::uint64_t word) { return word & UINT32_MAX; }
@@ -172,21 +174,25 @@ void Self::downgrade() {
 
 void Self::stop_idle_writers() {
   const std::uint64_t now = releases_.load();
+  std::vector<PageId> due;
+  {
+    const std::scoped_lock guard(lists_lock_);
+    for (; !watched_.empty() && watched_.front().since + kPatience <= now; watched_.pop_front()) due.push_back(watched_.front().page);
+  }
+  put_in_order(due);
+  for (std::size_t i = 0; i < due.size(); i += kChunk) stop_if_idle(std::span(due).subspan(i, std::min(kChunk, due.size() - i)), now);
+}
+
+// The locks are kept until the words have changed: memory that is freed meanwhile waits, as its words may be another protocol's then.
+void Self::stop_if_idle(std::span<const PageId> pages, std::uint64_t now) {
   struct Posted {
     nic::Completion done;
     NodeId home{};
   };
   std::deque<Posted> posted;
-  for (;;) {
-    PageId page{};
-    {
-      const std::scoped_lock guard(lists_lock_);
-      if (watched_.empty() || watched_.front().since + kPatience > now) break;
-      page = watched_.front().page;
-      watched_.pop_front();
-    }
+  for (const PageId page : pages) env().entry(page).lock.lock(env().env());
+  for (const PageId page : pages) {
     PageEntry& entry = env().entry(page);
-    const PageGuard guard(env().env(), entry);
     if (!env().owns(entry) || !entry.has_flag(kWatched)) continue;
     entry.clear_flag(kWatched);
     if (!entry.has_flag(kWriter)) continue;
@@ -204,11 +210,11 @@ void Self::stop_idle_writers() {
       }
       Posted& next = posted.emplace_back();
       next.home = entry.home();
-      words_.post_clear(page, kClass, next.home, my_bit() << 32,
-                        &next.done);  // a later registration of this node comes after it: one channel
+      words_.post_clear(page, kClass, next.home, my_bit() << 32, &next.done);
     }
   }
   for (Posted& clearing : posted) env().wait(clearing.done, "ceasing to be a writer of a page", clearing.home);
+  for (const PageId page : pages) env().entry(page).lock.unlock(env().env());
 }
 
 void Self::on_release(SyncId) {

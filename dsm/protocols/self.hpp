@@ -23,6 +23,7 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "dsm/home_based.hpp"
@@ -88,6 +89,7 @@ class Self : public HomeBased {
   void self_invalidate();
   void heed_signals(std::vector<PageId>& suspects);
   void stop_idle_writers();
+  void stop_if_idle(std::span<const PageId> pages, std::uint64_t now);
 
   [[nodiscard]] bool exact() const;
   [[nodiscard]] std::uint64_t my_bit() const;

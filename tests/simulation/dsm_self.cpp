@@ -149,5 +149,38 @@ TEST_CASE("random race-free programs on more nodes than the directory word has b
   });
 }
 
+// Its word may be another protocol's then.
+TEST_CASE("memory is not freed while a writer's bit is on its way to be taken back") {
+  constexpr Nanos kCut = 5'000'000;
+  SimClusterOptions options = cluster_options(3, 2);  // an even seed: packets, which can be cut off
+  options.threads = 2;
+  options.network.lossy = true;
+  SimCluster cluster(options);
+  for (std::uint32_t node = 0; node < options.nodes; ++node) cluster.node(node).sync->set_local_threads(1);
+  const Place at = cluster.allocate(kPageSize, at_node(1));
+  Nanos healed = 0;
+  const Ending ending = cluster.run_at_once([&](Worker& me) {
+    const auto now = [&] { return cluster.simulator().env(NodeId{me.node()}).now(); };
+    if (me.local() == 0) {
+      if (me.node() == 2) me.store<std::uint64_t>(at, 1);
+      for (std::uint64_t i = 1; i < dsm::Self::kPatience; ++i) me.barrier();
+      if (me.node() == 2) {
+        healed = now() + kCut;
+        cluster.network().partition({NodeId{1}, NodeId{2}, now(), healed});
+      }
+      me.barrier();
+    } else if (me.node() == 0) {
+      while (healed == 0) me.pause(1'000);
+      me.pause(100'000);
+      dsm::Dsm& dsm = *cluster.node(0).dsm;
+      const std::uint64_t before = dsm.usage().available;
+      me.free(at);
+      while (dsm.usage().available == before) me.pause(10'000);  // until it may be handed out again
+      CHECK(now() > healed);
+    }
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
+}
+
 }  // namespace
 }  // namespace netvm::test

@@ -33,6 +33,7 @@ class SimCluster final : public Machine {
   Ending run_at_once(const std::function<void(Worker&)>& program);
 
   [[nodiscard]] Simulator& simulator() { return simulator_; }
+  [[nodiscard]] nic::SimNetwork& network() { return network_; }
   [[nodiscard]] ClusterNode& node(std::uint32_t index) { return *nodes_[index]; }
 
  private:
