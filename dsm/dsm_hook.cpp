@@ -139,7 +139,10 @@ bool Dsm::splits_barriers() {
   return true;
 }
 
-void Dsm::threads_go_on(bool some) { impl_->threads_go_on_.store(some); }
+void Dsm::threads_go_on(bool some) {
+  if (impl_->threads_go_on_.load() != some)
+    impl_->threads_go_on_.store(some);  // one thread of the node writes it, and seldom another value
+}
 
 void Dsm::on_barrier_arrive(sync::Bytes& out) {
   if (impl_->alone()) return;

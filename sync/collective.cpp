@@ -10,9 +10,14 @@
 namespace netvm::sync {
 
 Collectives::Collectives(std::uint32_t arity, nic::Nic& nic, CoherenceHook& hook, Stats& stats, Waits& waits)
-    : nic_(nic), hook_(hook), stats_(stats), waits_(waits), place_(tree_place(nic.node().value, nic.nodes(), arity)), arrival_(nic.env()) {
+    : nic_(nic),
+      hook_(hook),
+      stats_(stats),
+      waits_(waits),
+      place_(tree_place(nic.node().value, nic.nodes(), arity)),
+      arrival_(nic.env()),
+      neighbours_(place_.children.size() + (place_.has_partner ? 1 : 0)) {
   NETVM_CHECK(arity >= 1, "a tree whose nodes have no children");
-  neighbours_.resize(place_.children.size() + (place_.has_partner ? 1 : 0));
   for (std::size_t i = 0; i < place_.children.size(); ++i) neighbours_[i].node = place_.children[i];
   if (place_.has_partner) neighbours_.back().node = place_.partner;
   if (place_.children.empty() && nic_.nodes() > 1) {
@@ -75,7 +80,7 @@ Result<Collectives::Arrived> Collectives::arrive(const CollectiveCall& call, std
       if (arrived.last) {
         completed_at_ = threads_ == 1 ? begin : nic_.env().now();
         some_go_on = some_go_on_;
-        has_leader_.store(!goes_on);
+        has_leader_.store(!goes_on, std::memory_order_release);  // release: partner is may_lead()
       }
     }
   }
@@ -85,8 +90,8 @@ Result<Collectives::Arrived> Collectives::arrive(const CollectiveCall& call, std
   }
   if (!arrived.last) return arrived;
   contribute(op, some_go_on);
-  contributed_.store(true);
-  if (goes_on) ended_.announce(nic_.env());  // one of those who wait already leads
+  contributed_.store(true, std::memory_order_release);  // release: has_leader_; partner is may_lead()
+  if (goes_on) ended_.announce(nic_.env());             // one of those who wait already leads
   return arrived;
 }
 
@@ -124,7 +129,7 @@ Status Collectives::wait_for_end(std::uint64_t number, bool leads, Nanos begin, 
     if (ended()) break;
     if (may_lead()) {
       leads = true;
-      has_leader_.store(true);
+      has_leader_.store(true, std::memory_order_release);  // release: partner is may_lead()
     } else if (given_up_.load() && !contributed_.load()) {
       status = why_given_up();
     }
@@ -143,10 +148,10 @@ Status Collectives::wait_for_end(std::uint64_t number, bool leads, Nanos begin, 
 
 Status Collectives::take_result(Nanos begin, Nanos* end) {
   Status status = Status::ok;
-  {
+  const auto over = [this] { return stage() == Stage::released || given_up_.load(); };
+  if (!over()) {
     const Waits::Scope waits(waits_,
                              {call_.kind == CollectiveKind::farewell ? "end of the job" : to_string(call_.kind), kEverybody, 0, begin});
-    const auto over = [this] { return stage() == Stage::released || given_up_.load(); };
     while (ok(status) && !over()) {
       status = nic_.wait_until(moved(), [&] { return over() || may_move(); });
       if (may_move()) advance(nullptr);
@@ -158,6 +163,7 @@ Status Collectives::take_result(Nanos begin, Nanos* end) {
     status = why_given_up();
   }
   stats_.add(Stat::barrier_imbalance_ns, threads_ * (waited_ns_ - std::min(waited_ns_, least_wait_ns_)));
+  bool others_wait = false;
   {
     const std::lock_guard guard(arrival_);
     *end = nic_.env().now();
@@ -168,14 +174,16 @@ Status Collectives::take_result(Nanos begin, Nanos* end) {
     some_go_on_ = false;
     {
       const std::lock_guard inbox_guard(inbox_guard_);
-      stage_ = Stage::idle;
+      set_stage(Stage::idle);
     }
-    contributed_.store(false);
-    has_leader_.store(false);
-    number_.fetch_add(1, std::memory_order_release);  // release: result_ and outcome_; partner is wait_for_end()'s look
+    contributed_.store(false, std::memory_order_release);                  // release: partner is may_lead()
+    has_leader_.store(false, std::memory_order_release);                   // release: partner is may_lead()
+    const std::uint64_t number = number_.load(std::memory_order_relaxed);  // relaxed: changes under arrival_
+    number_.store(number + 1, std::memory_order_release);  // release: result_ and outcome_; partner is wait_for_end()'s look
+    others_wait = threads_ > 1;
   }
   stats_.add(Stat::barriers);
-  ended_.announce(nic_.env());
+  if (others_wait) ended_.announce(nic_.env());
   return status;
 }
 

@@ -103,8 +103,8 @@ class Collectives final : public nic::MessageHandler {
     std::uint32_t node = 0;
     std::uint32_t full = 0;  // messages that wait to be taken up, the older first
     std::array<Bytes, 2> bodies;
-    std::optional<nic::RemoteCounter> counter;  // where it looks for this node's marks
-    CollectiveMark mark;                        // what this node has set there; of who advances
+    std::atomic<std::uint32_t> counter{0};  // of its NIC, counted from 1, where it looks for this node's marks; 0: there is none
+    CollectiveMark mark;                    // what this node has set there; of who advances
   };
   // What advance() takes up: a message or a mark; of nobody: the children's are all in.
   struct Step {
@@ -123,7 +123,8 @@ class Collectives final : public nic::MessageHandler {
   void contribute(const Combine* op, bool some_go_on);
   // Merges what has come from the children, in their order; when all of it has, goes one stage on; merges what the partner has sent.
   void advance(const Combine* op);
-  bool take_step(const Combine* op, Step* step);
+  // `done`: what the last one took has been.
+  bool take_step(const Combine* op, Step* step, bool done);
   bool take_next_of(Neighbour& neighbour, Step* step);
   // What is wrong with it, if anything is.
   std::string merge(const Step& step, const Combine* op);
@@ -151,6 +152,8 @@ class Collectives final : public nic::MessageHandler {
   // The program has made a mistake: tells all nodes. `except`: who said so, or this node.
   void refuse(const std::string& mistake, std::uint32_t except);
   [[nodiscard]] Stage stage() const { return stage_.load(); }
+  // release: partner is stage(). Who sleeps until it changes is told by an announcement behind it, whose fence orders this before the look at sleepers.
+  void set_stage(Stage stage) { stage_.store(stage, std::memory_order_release); }
   [[nodiscard]] Status why_given_up() const;
 
   nic::Nic& nic_;

@@ -54,7 +54,7 @@ void Collectives::contribute(const Combine* op, bool some_go_on) {
     sum_ = std::move(own);
     least_wait_ns_ = waited_ns_;
     next_ = 0;
-    stage_.store(Stage::gathering);
+    set_stage(Stage::gathering);
   }
   advance(op);
   if (op == nullptr) return;
@@ -81,8 +81,13 @@ bool Collectives::take_next_of(Neighbour& neighbour, Step* step) {
   return true;
 }
 
-bool Collectives::take_step(const Combine* op, Step* step) {
+bool Collectives::take_step(const Combine* op, Step* step, bool done) {
   const std::lock_guard guard(inbox_guard_);
+  if (done) {
+    merging_ = false;
+    if (step->from_somebody) ++next_;
+    *step = {};
+  }
   if (merging_ || given_up_.load()) return false;
   if (stage_ == Stage::asked) {
     step->marked = step->from_somebody = is_marked();
@@ -98,7 +103,8 @@ bool Collectives::take_step(const Combine* op, Step* step) {
 }
 
 void Collectives::advance(const Combine* op) {
-  for (Step step; take_step(op, &step); step = {}) {
+  Step step;
+  for (bool done = false; take_step(op, &step, done); done = true) {
     if (stage_ == Stage::asked) return hear_parent(as_message());
     if (!step.from_somebody && place_.has_parent) return send_up();
     if (!step.from_somebody && place_.has_partner) send_across();
@@ -111,9 +117,6 @@ void Collectives::advance(const Combine* op) {
     } else if (complete) {
       return pass_down();
     }
-    const std::lock_guard guard(inbox_guard_);
-    merging_ = false;
-    if (step.from_somebody) ++next_;
   }
 }
 
@@ -168,14 +171,10 @@ Bytes Collectives::encode(CollectiveDirection direction) const {
 }
 
 void Collectives::tell(Neighbour& neighbour, CollectiveDirection direction, Bytes* body) {
-  std::optional<nic::RemoteCounter> counter;
-  if (call_.kind == CollectiveKind::barrier && sum_.empty()) {
-    const std::lock_guard guard(inbox_guard_);
-    counter = neighbour.counter;
-  }
-  if (counter) {
+  const std::uint32_t counter = neighbour.counter.load(std::memory_order_relaxed);  // relaxed: a number, and nothing behind it
+  if (counter != 0 && call_.kind == CollectiveKind::barrier && sum_.empty()) {
     const CollectiveMark next = neighbour.mark.with(number_.load(), least_wait_ns_);
-    if (nic_.try_notify(*counter, next.value - neighbour.mark.value)) {
+    if (nic_.try_notify({NodeId{neighbour.node}, CounterId{counter - 1}}, next.value - neighbour.mark.value)) {
       neighbour.mark = next;
       return;
     }
@@ -192,14 +191,14 @@ void Collectives::send_up() {
   {
     const std::lock_guard guard(inbox_guard_);
     merging_ = false;
-    stage_.store(Stage::asked);
+    set_stage(Stage::asked);
   }
   nic_.send(NodeId{place_.parent}, nic::MessageKind::sync_collective, up);
 }
 
 // The tree's part is whole. The partner may go on as soon as it is told, and send the next one's.
 void Collectives::send_across() {
-  stage_.store(Stage::exchanging);
+  set_stage(Stage::exchanging);  // who looks under the guard meanwhile sees that somebody merges
   Bytes body;
   tell(neighbours_[next_], CollectiveDirection::across, &body);
 }
@@ -211,7 +210,7 @@ void Collectives::pass_down() {
   {
     const std::lock_guard guard(inbox_guard_);
     merging_ = false;
-    stage_.store(Stage::released);
+    set_stage(Stage::released);
   }
   moved().announce(nic_.env());
 }
@@ -238,7 +237,8 @@ CollectiveMessage Collectives::as_message() const {
 }
 
 void Collectives::note_counter(Neighbour& neighbour, const CollectiveMessage& message) {
-  if (message.counter != 0) neighbour.counter = {NodeId{neighbour.node}, CounterId{message.counter - 1}};
+  if (message.counter != 0)
+    neighbour.counter.store(message.counter, std::memory_order_relaxed);  // relaxed: a number, and nothing behind it
 }
 
 // ---- messages ----------------------------------------------------------------------------------------------------------------------
