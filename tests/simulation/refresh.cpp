@@ -23,8 +23,12 @@ DrfResult run(std::uint64_t seed, const Canary& instead) {
   options.budget_pages = random.below(3) == 0 ? 64 : 0;
   put_in(instead, options);
   SimCluster cluster(options);
-  DrfResult result = run_drf_program(cluster, {.protocol = instead.protocol, .seed = seed});
-  if (result.well) result = run_drf_program(cluster, {.protocol = instead.protocol, .seed = mix64(seed)});
+  DrfOptions program{.protocol = instead.protocol, .seed = seed, .any_granularity = options.budget_pages == 0};
+  program.rich = random.below(2) == 0;
+  program.objects = random.below(3) == 0;
+  DrfResult result = run_drf_program(cluster, program);
+  program.seed = mix64(seed);
+  if (result.well) result = run_drf_program(cluster, program);
   return result;
 }
 

@@ -94,7 +94,7 @@ class Refresh : public dsm::Protocol {
     for (const PageId page : pages) {
       dsm::PageEntry& entry = env_.entry(page);
       const dsm::PageGuard lock(env_.env(), entry);
-      if (!entry.attached()) continue;
+      if (!env_.owns(entry)) continue;
       const bool give_up = copies && is_stale(page);
       if (give_up && entry.access() != Access::none) env_.count(page, Stat::invalidations);
       if (give_up || entry.twin != nullptr) env_.set_access(page, give_up ? Access::none : Access::read);
