@@ -36,7 +36,8 @@ Dsm::Impl::Impl(const DsmConfig& config, Env& env, HostVm& vm, nic::Nic& nic, St
               "a coherence granularity of %u bytes", granularity);
   default_protocol_ = static_cast<unsigned>(chosen);
   vm.wire(config_.layout.system);  // the tables in there are looked at and written at any time
-  const DsmParts parts{config_, env, vm, nic, stats, table_, homes_, twins_, regions_, sharing_, background_, *this, threads_go_on_};
+  const DsmParts parts{config_, env,      vm,       nic,         stats, table_,         homes_,
+                       twins_,  regions_, sharing_, background_, *this, threads_go_on_, barriers_left_};
   for (unsigned i = 0; i < protocols().size(); ++i) {
     envs_.push_back(std::make_unique<ProtocolEnv>(parts, i));
     const bool replaced = i < config_.factories.size() && config_.factories[i] != nullptr;

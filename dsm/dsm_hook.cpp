@@ -189,6 +189,9 @@ void Dsm::on_barrier_merge(sync::Bytes& sum, std::span<const std::byte> other) {
 }
 
 void Dsm::on_barrier_leave(std::span<const std::byte> sum) {
+  std::atomic<std::uint64_t>& left = impl_->barriers_left_;
+  // relaxed: one thread of the node at a time, ordered by the barriers. release: partner is ProtocolEnv::barriers_left()
+  left.store(left.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   if (sum.empty()) return;
   Laps laps(impl_->env_, Stat::protocol_ns);
   for (const PayloadSection& section : impl_->sections_of(sum, "barrier")) {

@@ -120,6 +120,7 @@ class Dsm::Impl final : public ExtentKeeper, public nic::MessageHandler, public 
   const DsmConfig config_;
   sync::Waits* waits_ = nullptr;            // where who waits for a page says so; null: nowhere
   std::atomic<bool> threads_go_on_{false};  // some of those that have arrived at the barrier under way
+  std::atomic<std::uint64_t> barriers_left_{0};
   Env& env_;
   HostVm& vm_;
   nic::Nic& nic_;

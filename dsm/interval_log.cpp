@@ -268,9 +268,9 @@ std::size_t IntervalLog::encode_lacking(const VectorClock& theirs, std::vector<s
   return count;
 }
 
-std::size_t IntervalLog::encode_grant(const VectorClock& theirs, std::vector<std::byte>& out) {
+std::size_t IntervalLog::encode_grant(const VectorClock& theirs, std::uint64_t barriers_left, std::vector<std::byte>& out) {
   const std::size_t mark = out.size();
-  out.push_back(static_cast<std::byte>(!arrived_.empty() && clock_ != arrived_ ? 1 : 0));
+  out.push_back(static_cast<std::byte>(barriers_left == arrived_at_ && clock_ != arrived_ ? 1 : 0));
   const std::size_t count = encode_lacking(theirs, out);
   if (count == 0) out.resize(mark);
   return count;
@@ -290,8 +290,9 @@ bool IntervalLog::has_nothing_to_pass_on() const {
   return true;
 }
 
-std::size_t IntervalLog::arrive(std::vector<std::byte>& out) {
+std::size_t IntervalLog::arrive(std::uint64_t barriers_left, std::vector<std::byte>& out) {
   arrived_ = clock_;
+  arrived_at_ = barriers_left;
   if (has_nothing_to_pass_on()) {
     std::ranges::fill(pass_on_after_, kNothing);
     return 0;
@@ -314,7 +315,7 @@ std::size_t IntervalLog::arrive(std::vector<std::byte>& out) {
 }
 
 void IntervalLog::pass_barrier(std::span<const IntervalView> announced) {
-  arrived_.clear();
+  arrived_at_ = kNothing;
   for (std::size_t node = 0; node < histories_.size(); ++node) {
     History& history = histories_[node];
     while (!history.spans.empty() && history.spans.front().last <= last_barrier_[node]) {

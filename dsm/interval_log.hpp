@@ -76,13 +76,13 @@ class IntervalLog {
 
   /// Appends the set of all intervals that somebody with that clock lacks. Returns how many. They count as told.
   std::size_t encode_lacking(const VectorClock& theirs, std::vector<std::byte>& out);
-  /// The same for a lock's grant.
-  std::size_t encode_grant(const VectorClock& theirs, std::vector<std::byte>& out);
+  /// The same for a lock's grant. `barriers_left`: by this node.
+  std::size_t encode_grant(const VectorClock& theirs, std::uint64_t barriers_left, std::vector<std::byte>& out);
   /// Takes the mark off the front of a grant that is not empty. Whether the granter runs ahead.
   [[nodiscard]] static bool take_grant_mark(std::span<const std::byte>& grant);
   /// This node arrives at a barrier. Appends the set of its own intervals since the last barrier that was passed, and those of others that it must pass on. They
   /// count as told.
-  std::size_t arrive(std::vector<std::byte>& out);
+  std::size_t arrive(std::uint64_t barriers_left, std::vector<std::byte>& out);
 
   /// This node passes a barrier, having acted upon everything that was announced there. Drops what invariant 3 allows.
   void pass_barrier(std::span<const IntervalView> announced);
@@ -115,7 +115,9 @@ class IntervalLog {
   VectorClock last_barrier_;  // what had been announced at the newest barrier passed, and before
   std::vector<History> histories_;
   std::vector<std::uint64_t> pass_on_after_;  // of each node what comes after that interval is passed on at the next arrival; kNothing
-  VectorClock arrived_;                       // the clock at this node's arrival at the barrier that it is in; else empty
+  VectorClock arrived_;                       // the clock at this node's last arrival at a barrier,
+  std::uint64_t arrived_at_ =
+      kNothing;  // and how many it had left by then: a barrier that nobody tells anything ends without pass_barrier()
   // The newest own interval while nobody was told of it: its pages, the first sorted_ of them in order and without duplicates. Encoded when told.
   std::vector<PageId> growing_;
   std::size_t sorted_ = 0;

@@ -63,7 +63,8 @@ struct DsmParts {
   SharingMap& sharing;
   TaskGroup& background;
   ExtentSource& extents;
-  const std::atomic<bool>& threads_go_on;  ///< see CoherenceHook::threads_go_on()
+  const std::atomic<bool>& threads_go_on;           ///< see CoherenceHook::threads_go_on()
+  const std::atomic<std::uint64_t>& barriers_left;  ///< see ProtocolEnv::barriers_left()
 };
 
 class ProtocolEnv final {
@@ -120,6 +121,8 @@ class ProtocolEnv final {
   bool move_home(PageId page, std::uint64_t serial, NodeId home);
   /// Whether, while this node waits in a barrier, no thread of it uses shared memory.
   [[nodiscard]] bool all_threads_wait() const;
+  /// How many barriers have ended for this node, those included that nobody told anything (no on_barrier_leave()).
+  [[nodiscard]] std::uint64_t barriers_left() const { return parts_.barriers_left.load(); }
   /// Which pages at home here others have ever read (sharing_map.hpp). For protocols that use it at all.
   [[nodiscard]] SharingMap& sharing() { return parts_.sharing; }
   /// And how a reader says so, before it reads: SharingMap::post_announce(). Neighbouring units; returns how many completions it used.

@@ -38,7 +38,7 @@ void Hlrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> requ
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);
   NETVM_CHECK(log_.decode_clock(request, &theirs), "node %u asks for a lock with a malformed vector clock", acquirer.value);
-  env().count(Stat::notices_sent, log_.encode_grant(theirs, out));
+  env().count(Stat::notices_sent, log_.encode_grant(theirs, env().barriers_left(), out));
 }
 
 void Hlrc::decode(std::span<const std::byte> wire, const char* from, std::vector<IntervalView>& out) {
@@ -111,7 +111,7 @@ void Hlrc::on_barrier_arrive(Bytes& out) {
   Bytes intervals;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env().count(Stat::notices_sent, log_.arrive(intervals));
+    env().count(Stat::notices_sent, log_.arrive(env().barriers_left(), intervals));
   }
   join(moves, intervals, out);
 }

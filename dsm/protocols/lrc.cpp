@@ -294,7 +294,7 @@ void Lrc::append_grant(SyncId, NodeId acquirer, std::span<const std::byte> reque
   VectorClock theirs;
   const std::scoped_lock guard(log_lock_);
   NETVM_CHECK(log_.decode_clock(request, &theirs), "lrc: node %u asks for a lock with a malformed vector clock", acquirer.value);
-  env_.count(Stat::notices_sent, log_.encode_grant(theirs, out));
+  env_.count(Stat::notices_sent, log_.encode_grant(theirs, env_.barriers_left(), out));
 }
 
 void Lrc::decode(std::span<const std::byte> wire, const char* from, std::vector<IntervalView>& out) const {
@@ -425,7 +425,7 @@ void Lrc::on_barrier_arrive(Bytes& out) {
   Bytes own;
   {
     const std::scoped_lock log_guard(log_lock_);
-    env_.count(Stat::notices_sent, log_.arrive(own));
+    env_.count(Stat::notices_sent, log_.arrive(env_.barriers_left(), own));
     arrived_at_ = log_.next_own() - 1;
   }
   if (!full && own.empty()) return;

@@ -52,11 +52,12 @@ TEST_CASE("who knows more than at its arrival runs ahead, and what it tells then
   for (std::uint32_t node = 0; node < 3; ++node) logs.emplace_back(NodeId{node}, 3);
   std::vector<std::byte> announced;
   logs[0].close(std::vector{PageId{1}});
-  CHECK(logs[0].arrive(announced) == 1);
+  CHECK(logs[0].arrive(0, announced) == 1);
 
+  std::uint64_t barriers_left = 0;
   const auto give = [&](std::uint32_t from, std::uint32_t to) {
     std::vector<std::byte> grant;
-    logs[from].encode_grant(logs[to].clock(), grant);
+    logs[from].encode_grant(logs[to].clock(), barriers_left, grant);
     std::span<const std::byte> wire(grant);
     const bool ahead = IntervalLog::take_grant_mark(wire);
     std::vector<IntervalView> views;
@@ -70,12 +71,17 @@ TEST_CASE("who knows more than at its arrival runs ahead, and what it tells then
   CHECK_FALSE(give(1, 2));  // has not arrived: it will say itself what it must
 
   std::vector<std::byte> passed_on;
-  CHECK(logs[1].arrive(passed_on) == 1);
+  CHECK(logs[1].arrive(0, passed_on) == 1);
   std::vector<IntervalView> views;
   REQUIRE(decode_intervals(passed_on, 3, {PageId{0}, 100}, views));
   REQUIRE(views.size() == 1);
   CHECK(views[0].node == NodeId{0});
   CHECK(views[0].index == 2);
+
+  // A barrier that nobody tells anything ends without a word to the log.
+  barriers_left = 1;
+  logs[0].close(std::vector{PageId{3}});
+  CHECK_FALSE(give(0, 1));
 }
 
 }  // namespace
@@ -221,7 +227,7 @@ TEST_CASE("interval_log: memory stays bounded over many barriers, and nobody mis
     std::vector<std::byte> sum;
     for (IntervalLog& log : logs) {
       std::vector<std::byte> own;
-      log.arrive(own);
+      log.arrive(static_cast<std::uint64_t>(barrier), own);
       merge_interval_sets(sum, own);
     }
     for (IntervalLog& log : logs) {
@@ -239,11 +245,11 @@ TEST_CASE("interval_log: what was closed between a barrier's arrival and leaving
   IntervalLog log(NodeId{0}, 2);
   std::vector<std::byte> sum;
   log.close(pages({100}));
-  log.arrive(sum);
+  log.arrive(0, sum);
   log.close(pages({101}));  // another thread, meanwhile
   log.pass_barrier(views(sum, 2));
   std::vector<std::byte> next;
-  CHECK(log.arrive(next) == 1);
+  CHECK(log.arrive(1, next) == 1);
   CHECK(pages_of(views(next, 2)[0]) == pages({101}));
 }
 
