@@ -20,13 +20,13 @@ bool TaskGroup::spawn(std::function<void()> task) {
   return true;
 }
 
-void TaskGroup::close() {
+void TaskGroup::wait(bool closes) {
   for (;;) {
     const ParkOn ended = ended_.on(ended_.prepare());
     bool over = false;
     {
       const std::scoped_lock guard(lock_);  // taken with running_ == 0: the last task is out of its announcement
-      closed_ = true;
+      closed_ = closed_ || closes;
       over = running_ == 0;
     }
     if (!over) env_.park({&ended, 1}, kForever);

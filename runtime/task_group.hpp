@@ -21,10 +21,14 @@ class TaskGroup {
 
   /// Runs the task soon in a context of its own that may block (Env::spawn). Does not block. False: the group is closed, the task is dropped.
   bool spawn(std::function<void()> task);
+  /// Blocks until none of the group's tasks runs, at one moment.
+  void drain() { wait(false); }
   /// Takes no more tasks and blocks until all of the group's have ended. May be called again.
-  void close();
+  void close() { wait(true); }
 
  private:
+  void wait(bool closes);
+
   Env& env_;
   SpinLock lock_;
   std::uint32_t running_ = 0;  // lock_ held

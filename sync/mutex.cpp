@@ -39,6 +39,11 @@ Mutexes::Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, S
   nic_.set_message_handler(nic::MessageKind::sync_lock, this);
 }
 
+void Mutexes::end() {
+  rests_.store(true);
+  caretakers_.drain();
+}
+
 Mutexes::~Mutexes() {
   nic_.set_message_handler(nic::MessageKind::sync_lock, nullptr);
   lines_.close();
@@ -215,6 +220,7 @@ void Mutexes::release_for(LockState& state, Guard& guard) {
   guard.unlock();
   // Never refused: only the destructor closes the group, after the last message.
   (void)caretakers_.spawn([this, &state] {
+    if (rests_.load()) return;  // nobody wants it, nor what came with it. Asked here, so that end() waits for who did not know
     apply_payload(state);
     release(state);
   });

@@ -43,6 +43,8 @@ class Mutexes final : public nic::MessageHandler {
  public:
   /// `cargo`: what travels with the tokens of objects; null if only mutexes are used.
   Mutexes(const SyncConfig& config, nic::Nic& nic, CoherenceHook& hook, Stats& stats, TokenCargo* cargo = nullptr);
+  /// Tokens that come for nobody, or are asked for by nobody any more, stay where they are from now on; waits for tasks that apply a payload or flush.
+  void end();
   /// Waits for tasks that still apply a payload. No thread may be inside a call.
   ~Mutexes() override;
 
@@ -294,6 +296,7 @@ class Mutexes final : public nic::MessageHandler {
   // Those that this node found lost as their keeper: it may be that nobody who lives has asked for them. By offset, the tails; under census_.guard.
   std::map<std::uint64_t, std::uint64_t> lost_;
   std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
+  std::atomic<bool> rests_{false};        // end()
   TaskGroup caretakers_;
   std::atomic<bool> ended_{false};  // the job ends under this node: a swap was cut off, and nobody can know whether it happened
   std::atomic<std::uint64_t> dropped_{0};

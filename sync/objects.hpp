@@ -150,8 +150,10 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   void on_death(NodeId node);
   /// The locks have recovered: tells those of this node who wait for what will not come. Any context; does not block.
   void mend();
-  /// Waits for what that has begun. Before the mutexes go.
+  /// Waits for what has begun. Before the mutexes go.
   void close();
+  /// Waits for what threads that gave up have left behind (leave_behind()).
+  void settle() { menders_.drain(); }
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override;
   /// Messages that were not ours, or woke nobody, and were dropped.
   [[nodiscard]] std::uint64_t dropped_messages() const { return dropped_.load(std::memory_order_relaxed); }  // relaxed: a statistic

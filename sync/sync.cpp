@@ -83,6 +83,9 @@ std::string Sync::mistake() const { return impl_->collectives.mistake(); }
 
 Status Sync::farewell() { return impl_->collectives.run({CollectiveKind::farewell, 0, 0}, {}, nullptr, false); }
 
+void Sync::settle() { impl_->objects.settle(); }
+void Sync::end() { impl_->mutexes.end(); }
+
 Status Sync::all_reduce(std::span<std::byte> value, const Combine& op) {
   return impl_->collectives.run({CollectiveKind::all_reduce, 0, value.size()}, value, &op, true);
 }

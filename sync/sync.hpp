@@ -136,6 +136,10 @@ class Sync final {
   [[nodiscard]] std::string mistake() const;
   /// The last barrier of the job. A node that calls it while others call anything else has left early, and is told so.
   Status farewell();
+  /// Behind farewell(), before other nodes may go: what threads that gave up waiting have left behind comes to its end. First settle() on all nodes, then end() on
+  /// all, each while all nodes answer; then nothing of this layer asks the coherence layer, or another node's memory, for anything any more. Both block.
+  void settle();
+  void end();
 
   /// Combines `bytes` bytes of every thread with `op` (accumulates `other` into `sum`; associative; combined in a fixed order: by node,
   /// inside a node by arrival) and gives everybody the result. It is a barrier too. Same op and size everywhere. `op` returns what went

@@ -364,9 +364,13 @@ std::string Runtime::deaths() const {
 void Runtime::leave() {
   const Status farewell = sync->farewell();
   if (!boot->outlives_nodes() || farewell != Status::peer_dead) require(farewell, "the barrier at the end of the job");
-  if (boot->outlives_nodes()) boot->exchange({});  // in its place where a node has died, of which some may have heard too late
-  dsm->close();                                    // while everybody's engine answers; the destructor's call is for a job that is not left
-  boot->exchange({});                              // engines answer until everybody is past the barrier
+  // All of these while everybody's engine answers; the destructors' calls are for a job that is not left.
+  sync->settle();
+  boot->exchange({});  // and in the farewell's place where a node has died, of which some may have heard too late
+  sync->end();
+  boot->exchange({});
+  dsm->close();
+  boot->exchange({});  // engines answer until everybody is past the barrier
   counted_main.reset();
   boot->leave(report_json(*this));
 }

@@ -282,6 +282,36 @@ TEST_CASE("mutex: a waiter whose deadline passes leaves, and blocks nobody") {
   });
 }
 
+TEST_CASE("mutex: behind the end of a job a token that comes for nobody lies where it came, and nothing is applied or flushed") {
+  for_each_seed(30, [](std::uint64_t seed) {
+    SplitMix64 random(mix64(seed));
+    SyncWorldOptions options;
+    options.nodes = 2;
+    SimSyncWorld world(seed, options);
+    world.start(0, 0, [&] {
+      REQUIRE(world.node(0).sync->lock(kLock, 1) == Status::ok);
+      world.node(0).hook->write();
+      world.pause(0, kMilli + static_cast<Nanos>(random.below(100)) * kMicro);
+      REQUIRE(world.node(0).sync->unlock(kLock, 1) == Status::ok);
+    });
+    world.start(1, 0, [&] {
+      world.node(1).hook->write();
+      world.pause(1, 100 * kMicro);
+      CHECK(world.node(1).sync->lock(kLock, 1, world.env(1).now() + 100 * kMicro) == Status::timeout);
+      world.pause(1, kMilli);
+      // Before or behind the token's arrival, or in the middle of what that begins.
+      world.node(1).sync->settle();
+      world.node(1).sync->end();
+      const Clock known = world.node(1).hook->knows();
+      const std::uint64_t releases = world.node(1).hook->releases();
+      world.pause(1, 10 * kMilli);
+      CHECK(world.node(1).hook->knows() == known);
+      CHECK(world.node(1).hook->releases() == releases);
+    });
+    require_done(world.run());
+  });
+}
+
 TEST_CASE("mutex: try_lock never waits for a holder, and gets a free mutex wherever its token is") {
   for_each_seed(30, [](std::uint64_t seed) {
     SyncWorldOptions options;
