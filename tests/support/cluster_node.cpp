@@ -70,6 +70,7 @@ void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterN
   memory.read_ahead_from = options.read_ahead_from;
   sync::SyncConfig locks;
   locks.table_slots = memory.layout.lock_slots;
+  locks.watchdog = options.watchdog;
   for (const auto& node : nodes) {
     memory.system.push_back(node->system);
     memory.shared.push_back(node->shared);
@@ -84,6 +85,7 @@ void connect(const ClusterOptions& options, std::vector<std::unique_ptr<ClusterN
       node.wrapped = options.wrap_hook(NodeId{i}, *node.dsm);
       hook = node.wrapped.get();
     }
+    if (options.report) locks.report = [tell = options.report, i](const std::vector<std::string>& lines) { tell(NodeId{i}, lines); };
     node.sync = std::make_unique<sync::Sync>(locks, *node.nic, *hook, node.stats);
     node.sync->set_local_threads(options.threads);
     node.dsm->tell_waits(node.sync->waits());
@@ -111,8 +113,11 @@ void ClusterWorker::arrive() {
 }
 void ClusterWorker::wait() { require(on_.sync->wait(arrived_), "waiting at a barrier"); }
 void ClusterWorker::bind(Place mutex, Place data, std::uint64_t bytes) {
-  NETVM_CHECK(on_.dsm->bind(sync::SyncId{mutex}, data, bytes), "binding memory outside of all allocations: offset %llu",
-              static_cast<unsigned long long>(data));
+  NETVM_CHECK(on_.dsm->bind(sync::SyncId{mutex}, data, bytes), "binding memory outside of all allocations: offset %llu", printable(data));
+}
+void ClusterWorker::bind_rwlock(Place lock, Place data, std::uint64_t bytes) {
+  NETVM_CHECK(on_.dsm->bind(sync::SyncId::of_object(lock), data, bytes), "binding memory outside of all allocations: offset %llu",
+              printable(data));
 }
 Place ClusterWorker::allocate(std::uint64_t bytes, const dsm::AllocOptions& options) {
   std::string why;

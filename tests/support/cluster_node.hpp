@@ -35,6 +35,9 @@ struct ClusterOptions {
   bool home_moves = true;
   std::function<bool(NodeId)> all_threads_wait = {};  ///< see DsmConfig
   std::uint32_t read_ahead_from = 2;                  ///< see DsmConfig
+  Nanos evict_every = 0;                              ///< with a budget: takes a few pages of each node away after 0 .. this, all the time
+  Nanos watchdog = 0;                                 ///< see SyncConfig
+  std::function<void(NodeId, const std::vector<std::string>&)> report = {};  ///< takes the watchdog's lines
   WrapHook wrap_hook = {};
   std::vector<std::unique_ptr<dsm::Protocol> (*)(dsm::ProtocolEnv&)> factories = {};  ///< canaries: see DsmConfig
 };
@@ -74,9 +77,10 @@ class ClusterWorker : public Worker {
   void arrive() override;
   void wait() override;
   void bind(Place mutex, Place data, std::uint64_t bytes) override;
+  void bind_rwlock(Place lock, Place data, std::uint64_t bytes) override;
   [[nodiscard]] Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override;
   void free(Place memory) override;
-  sync::Objects& objects() override { return on_.sync->objects(); }
+  sync::Sync& sync() override { return *on_.sync; }
   [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place; }
   [[nodiscard]] std::uint64_t who() const override { return local() + 1; }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "dsm/api/job_runtime.hpp"
@@ -54,14 +55,17 @@ AllocationOptions options_of(const dsm::AllocOptions& options) {
   same.placement = placement_of(options);
   same.protocol = options.protocol;
   same.alignment = options.alignment;
+  same.granularity = options.granularity;
   return same;
 }
 
 class JobWorker final : public Worker {
  public:
-  JobWorker(Job& job, Thread& thread, bool checked)
-      : Worker(static_cast<std::uint32_t>(thread.node()), static_cast<std::uint32_t>(thread.nodes()),
-               static_cast<std::uint32_t>(thread.local()), static_cast<std::uint32_t>(thread.threads())),
+  /// `thread`: null for one beside the section.
+  JobWorker(Job& job, Thread* thread, bool checked)
+      : Worker(static_cast<std::uint32_t>(job.node()), static_cast<std::uint32_t>(job.nodes()),
+               static_cast<std::uint32_t>(thread == nullptr ? job.threads_per_node() : thread->local()),
+               static_cast<std::uint32_t>(job.threads_per_node())),
         job_(job),
         thread_(thread),
         checked_(checked) {}
@@ -84,19 +88,23 @@ class JobWorker final : public Worker {
   }
   void lock(Place place) override { reinterpret_cast<mutex*>(place)->lock(); }
   void unlock(Place place) override { reinterpret_cast<mutex*>(place)->unlock(); }
-  void barrier() override { thread_.barrier(); }
-  void arrive() override { arrived_ = thread_.arrive(); }
-  void wait() override { thread_.wait(std::move(*std::exchange(arrived_, std::nullopt))); }
+  void barrier() override { thread_->barrier(); }
+  void arrive() override { arrived_ = thread_->arrive(); }
+  void wait() override { thread_->wait(std::move(*std::exchange(arrived_, std::nullopt))); }
   void bind(Place place, Place data, std::uint64_t bytes) override {
     reinterpret_cast<mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
+  }
+  void bind_rwlock(Place place, Place data, std::uint64_t bytes) override {
+    reinterpret_cast<shared_mutex*>(place)->bind(reinterpret_cast<const std::byte*>(data), bytes);
   }
   [[nodiscard]] Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override {
     return reinterpret_cast<Place>(job_.allocate<std::byte>(bytes, options_of(options)));
   }
   void free(Place memory) override { job_.free(reinterpret_cast<void*>(memory)); }
-  sync::Objects& objects() override { return detail::Runtime::current("a test").sync->objects(); }
+  sync::Sync& sync() override { return *detail::Runtime::current("a test").sync; }
   [[nodiscard]] std::uint64_t sync_offset(Place place) const override { return place - detail::kRangeBase; }
   [[nodiscard]] std::uint64_t who() const override { return detail::this_thread_id(); }
+  [[nodiscard]] Nanos now() const override { return test::now(); }
   void pause(Nanos time) override {
     const Nanos until = now() + time;
     while (now() < until) __builtin_ia32_pause();
@@ -111,7 +119,7 @@ class JobWorker final : public Worker {
   }
 
   Job& job_;
-  Thread& thread_;
+  Thread* thread_;
   bool checked_;
   std::optional<Thread::arrival_token> arrived_;
 };
@@ -153,11 +161,19 @@ std::unique_ptr<Ledger> JobMachine::make_ledger(std::size_t bytes) {
   return std::make_unique<SymmetricLedger>(ledger_);
 }
 
-Ending JobMachine::run(const std::function<void(Worker&)>& program) {
+Ending JobMachine::run_with(const Program& program, const Program& beside) {
+  std::thread other;
+  if (beside) {
+    other = std::thread([&] {
+      JobWorker worker(job_, nullptr, checked_);
+      beside(worker);
+    });
+  }
   job_.parallel([&](Thread& thread) {
-    JobWorker worker(job_, thread, checked_);
+    JobWorker worker(job_, &thread, checked_);
     program(worker);
   });
+  if (other.joinable()) other.join();
   return {};
 }
 

@@ -19,7 +19,7 @@ class JobMachine final : public Machine {
   Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override;
   void free(Place memory) override;
   std::unique_ptr<Ledger> make_ledger(std::size_t bytes) override;
-  Ending run(const std::function<void(Worker&)>& program) override;
+  Ending run_with(const Program& program, const Program& beside) override;
 
  private:
   Job& job_;

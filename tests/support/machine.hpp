@@ -14,13 +14,14 @@
 #include "dsm/dsm.hpp"
 #include "runtime/env.hpp"
 #include "sync/objects.hpp"
+#include "sync/sync.hpp"
 
 namespace netvm::test {
 
 /// A place in shared memory. An offset or an address, as the machine likes; the same on every node; it may be added to.
 using Place = std::uint64_t;
 
-/// One application thread. Lives on that thread.
+/// One application thread. Lives on that thread. One beside the section (Machine::run_with) has a number of threads() or more, and takes no part in barriers.
 class Worker {
  public:
   virtual ~Worker() = default;
@@ -56,15 +57,19 @@ class Worker {
   virtual void wait() = 0;
   /// The mutex guards these bytes: every node says so before it uses the mutex (Dsm::bind).
   virtual void bind(Place mutex, Place data, std::uint64_t bytes) = 0;
+  /// The same of a reader-writer lock.
+  virtual void bind_rwlock(Place lock, Place data, std::uint64_t bytes) = 0;
   /// Zeroed shared memory, by this thread alone; 0 if there is no room.
   [[nodiscard]] virtual Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) = 0;
   virtual void free(Place memory) = 0;
 
-  /// All other objects: named by sync_offset(place), called as who().
-  virtual sync::Objects& objects() = 0;
+  /// Locks with more to say than lock() and unlock(), and all other objects: named by sync_offset(place), called as who().
+  virtual sync::Sync& sync() = 0;
+  sync::Objects& objects() { return sync().objects(); }
   [[nodiscard]] virtual std::uint64_t sync_offset(Place place) const = 0;
   [[nodiscard]] virtual std::uint64_t who() const = 0;
 
+  [[nodiscard]] virtual Nanos now() const = 0;
   /// Does something else for about that long.
   virtual void pause(Nanos time) = 0;
   /// Writes the value down in the trace of a machine that keeps one.
@@ -105,8 +110,10 @@ class Machine {
   virtual void free(Place memory) = 0;
   /// Outside of run(); on a machine of processes collective.
   virtual std::unique_ptr<Ledger> make_ledger(std::size_t bytes) = 0;
-  /// Runs the program on every thread of every node, once all of them are there.
-  virtual Ending run(const std::function<void(Worker&)>& program) = 0;
+  using Program = std::function<void(Worker&)>;
+  /// Runs the program on every thread of every node, once all of them are there; and `beside`, if it is not empty, on one more thread of every node.
+  virtual Ending run_with(const Program& program, const Program& beside) = 0;
+  Ending run(const Program& program) { return run_with(program, {}); }
 };
 
 /// A ledger of machines that live in one process.

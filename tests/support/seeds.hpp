@@ -2,6 +2,7 @@
 //
 // How many and which: `--seeds=N` (N seeds instead of the test's own number), `--first-seed=S` (from there on), `--seed=S` (that one alone), or
 // TEST_SEEDS and TEST_SEED in the environment. Without any, a run takes seeds 1, 2, 3, ...: the same each time.
+// Where threads interleave as the machine likes (tests on real threads), `--times=N` runs each seed so often, and the command that replays a failure has it.
 // Tests of all coherence protocols (for_each_protocol) run those that `--protocol=NAME,...` names; all of them without it.
 #pragma once
 
@@ -20,15 +21,19 @@
 namespace netvm::test {
 
 inline constexpr const char* kSeedFlagsHelp =
-    "--seeds=, --first-seed= and --seed= take a number, for instance --seeds=2000 or --seed=17; --protocol= names of protocols";
+    "--seeds=, --first-seed= and --seed= take a number, for instance --seeds=2000 or --seed=17; --times= how often each seed; --protocol= "
+    "names of protocols";
 
 struct SeedOptions {
   std::string program = "netvm_simulation";
   std::uint64_t seeds = 0;                  ///< 0: each test's own number
   std::uint64_t seed = 0;                   ///< not 0: this one alone
   std::uint64_t first = 1;                  ///< where a run of several begins
+  std::uint64_t times = 1;                  ///< how often each
+  bool interleaves = false;                 ///< a seed does not say everything: the machine's threads run as they like
   std::vector<std::string> protocols = {};  ///< empty: all
   std::string protocol = {};                ///< the one that runs now
+  std::string command = {};                 ///< replays what runs now
 };
 
 /// A number, or false: anything else is a mistake that must not pass for "no seed given".
@@ -64,7 +69,7 @@ inline bool parse_protocols(std::string_view names, std::vector<std::string>* to
   return true;
 }
 
-/// Takes --seeds=N, --first-seed=S, --seed=S and --protocol=NAME,... out of the arguments. False if one makes no sense: kSeedFlagsHelp says what does.
+/// Takes --seeds=N, --first-seed=S, --seed=S, --times=N and --protocol=NAME,... out of the arguments. False if one makes no sense: kSeedFlagsHelp says what does.
 inline bool take_seed_flags(int* argc, char** argv) {
   SeedOptions& options = seed_options();
   if (*argc > 0) options.program = argv[0];
@@ -77,6 +82,8 @@ inline bool take_seed_flags(int* argc, char** argv) {
       if (!parse_seed(argument.substr(13), &options.first)) return false;
     } else if (argument.starts_with("--seed=")) {
       if (!parse_seed(argument.substr(7), &options.seed)) return false;
+    } else if (argument.starts_with("--times=")) {
+      if (!parse_seed(argument.substr(8), &options.times)) return false;
     } else if (argument.starts_with("--protocol=")) {
       if (!parse_protocols(argument.substr(11), &options.protocols)) return false;
     } else {
@@ -100,7 +107,9 @@ inline std::string replay_command(std::uint64_t seed) {
     }
   }
   const std::string protocol = seed_options().protocol.empty() ? "" : " --protocol=" + seed_options().protocol;
-  return seed_options().program + " --test-case='" + name + "' --seed=" + std::to_string(seed) + protocol;
+  const std::string command = seed_options().program + " --test-case='" + name + "' --seed=" + std::to_string(seed) + protocol;
+  if (!seed_options().interleaves) return command;
+  return command + " --times=500   (the same program; the machine's threads interleave differently each time)";
 }
 
 /// Calls body(seed) for each seed of this run; `own_number` seeds unless the run says otherwise. A failure (a CHECK, a REQUIRE, an
@@ -112,11 +121,13 @@ void for_each_seed(std::uint64_t own_number, Body&& body) {
   const std::uint64_t count = options.seed != 0 ? 1 : options.seeds != 0 ? options.seeds : own_number;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     const std::string command = replay_command(seed);
+    seed_options().command = command;
     INFO("replay with: ", command);
     check_context().seed = seed;
-    body(seed);
+    for (std::uint64_t time = 0; time < options.times; ++time) body(seed);
   }
   check_context().seed = 0;
+  seed_options().command.clear();
 }
 
 /// Calls body(name) for each protocol of this run that `wanted(traits)` takes.

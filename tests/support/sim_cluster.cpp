@@ -26,6 +26,7 @@ class SimWorker final : public ClusterWorker {
  public:
   SimWorker(Simulator& simulator, ClusterNode& on, const ClusterOptions& options, NodeId node, std::uint32_t local)
       : ClusterWorker(on, options, node, local), simulator_(simulator) {}
+  [[nodiscard]] Nanos now() const override { return simulator_.env(NodeId{node()}).now(); }
   void pause(Nanos time) override { pause_for(simulator_.env(NodeId{node()}), time); }
   void trace(std::uint64_t what) override { simulator_.trace(what); }
 
@@ -37,6 +38,7 @@ class SimWorker final : public ClusterWorker {
 
 SimCluster::SimCluster(const SimClusterOptions& options)
     : options_(options), simulator_(simulator_options(options)), network_(simulator_, options.nodes, options.network) {
+  if (!options_.all_threads_wait) options_.all_threads_wait = [this](NodeId) { return !has_beside_; };
   for (std::uint32_t i = 0; i < options_.nodes; ++i) {
     nodes_.push_back(std::make_unique<ClusterNode>());
     nodes_[i]->open(options_, NodeId{i}, simulator_.env(NodeId{i}));
@@ -83,10 +85,17 @@ void SimCluster::evict_while_running(NodeId node) {
   });
 }
 
-Ending SimCluster::run(const std::function<void(Worker&)>& program) {
+Ending SimCluster::run_with(const Program& program, const Program& beside) {
   running_ = options_.nodes * options_.threads;
+  has_beside_ = static_cast<bool>(beside);
   for (std::uint32_t node = 0; node < options_.nodes; ++node) {
     if (options_.evict_every != 0) evict_while_running(NodeId{node});
+    if (beside) {
+      simulator_.start(NodeId{node}, "beside", [this, node, &beside] {
+        SimWorker worker(simulator_, *nodes_[node], options_, NodeId{node}, options_.threads);
+        beside(worker);
+      });
+    }
     for (std::uint32_t local = 0; local < options_.threads; ++local) {
       simulator_.start(NodeId{node}, "thread " + std::to_string(local), [this, node, local, &program] {
         SimWorker worker(simulator_, *nodes_[node], options_, NodeId{node}, local);
@@ -100,7 +109,7 @@ Ending SimCluster::run(const std::function<void(Worker&)>& program) {
   return finish();
 }
 
-Ending SimCluster::run_at_once(const std::function<void(Worker&)>& program) {
+Ending SimCluster::run_at_once(const Program& program) {
   for (std::uint32_t node = 0; node < options_.nodes; ++node) {
     for (std::uint32_t local = 0; local < options_.threads; ++local) {
       simulator_.start(NodeId{node}, "thread " + std::to_string(local), [this, node, local, &program] {

@@ -15,7 +15,6 @@ struct SimClusterOptions : ClusterOptions {
   nic::SimNetworkOptions network = {};
   Nanos schedule_jitter = 1000;
   std::uint64_t max_events = 20'000'000;
-  Nanos evict_every = 0;  ///< with a budget: takes a few pages of each node away after 0 .. this, all the time
 };
 
 class SimCluster final : public Machine {
@@ -28,9 +27,9 @@ class SimCluster final : public Machine {
   Place allocate(std::uint64_t bytes, const dsm::AllocOptions& options) override;
   void free(Place memory) override;
   std::unique_ptr<Ledger> make_ledger(std::size_t bytes) override { return std::make_unique<PrivateLedger>(bytes); }
-  Ending run(const std::function<void(Worker&)>& program) override;
-  /// The same without the barriers before and after.
-  Ending run_at_once(const std::function<void(Worker&)>& program);
+  Ending run_with(const Program& program, const Program& beside) override;
+  /// run() without the barriers before and after.
+  Ending run_at_once(const Program& program);
 
   [[nodiscard]] Simulator& simulator() { return simulator_; }
   [[nodiscard]] nic::SimNetwork& network() { return network_; }
@@ -46,6 +45,7 @@ class SimCluster final : public Machine {
   nic::SimNetwork network_;
   std::vector<std::unique_ptr<ClusterNode>> nodes_;
   std::uint32_t running_ = 0;  // workers
+  bool has_beside_ = false;    // threads beside the section
 };
 
 }  // namespace netvm::test
