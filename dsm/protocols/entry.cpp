@@ -1,6 +1,6 @@
 // Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, newest early version, then runs: distance of the
-// offset from the end of the run before, bytes, twice the version and 1 if it is early, the bytes. Barrier: one byte (1: some thread runs on while its node
-// waits), then BarrierNotices. Integers are varints.
+// offset from the end of the run before, bytes, serial number of the allocation less that of the run before, twice the version and 1 if it is early, the bytes.
+// Barrier: one byte (1: some thread runs on while its node waits), then BarrierNotices. Integers are varints.
 #include "dsm/protocols/entry.hpp"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <utility>
 
 #include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
@@ -36,6 +37,25 @@ bool same_block(const std::byte* a, const std::byte* b) {
 bool same_bytes(const std::byte* a, const std::byte* b, std::size_t bytes) {
   return bytes == BoundData::kBlock ? same_block(a, b) : std::memcmp(a, b, bytes) == 0;
 }
+
+// Serial numbers of allocations; blocks that are neighbours cost one look.
+class Serials {
+ public:
+  explicit Serials(const ProtocolEnv& env) : env_(env) {}
+  std::uint64_t of(const BoundRange& where) {
+    const PageId page{where.offset / kPageSize};
+    if (std::exchange(page_, page) != page) serial_ = env_.serial_of(page);
+    return serial_;
+  }
+  /// Whether the memory that the run was sent for has not been freed since. With the page's lock or Entry's log_lock_ held it is not detached after this look,
+  /// which would undo what follows.
+  bool alive(const BoundRun& run) { return run.serial != 0 && of(run.where) == run.serial; }
+
+ private:
+  const ProtocolEnv& env_;
+  PageId page_{UINT64_MAX};  // none
+  std::uint64_t serial_ = 0;
+};
 
 }  // namespace
 
@@ -304,13 +324,17 @@ void Entry::append_grant(SyncId object, NodeId acquirer, std::span<const std::by
   put_varint(out, lock->version);
   put_varint(out, lock->early_version);
   std::uint64_t end = 0;
+  std::uint64_t serial = 0;
+  Serials serials(env());
   std::uint64_t count = 0;
   for (const std::uint32_t block : lock->data.changed_after(theirs.epoch == lock->epoch ? theirs.version : 0)) {
     const bool early = lock->data.is_early(block);
     if (theirs.epoch > lock->epoch && !early) continue;
     const BoundRange where = lock->data.place(block);
-    put_varint(out, where.offset - end);  // modulo 2^64: ranges may have been bound in any order
+    const std::uint64_t before = std::exchange(serial, serials.of(where));
+    put_varint(out, where.offset - end);  // modulo 2^64, as the next but one: ranges may have been bound in any order
     put_varint(out, where.bytes);
+    put_varint(out, serial - before);
     put_varint(out, lock->data.version(block) * 2 + (early ? 1 : 0));
     out.insert(out.end(), lock->data.image(block), lock->data.image(block) + where.bytes);
     end = where.offset + where.bytes;
@@ -324,6 +348,10 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   BoundGrant grant;
   NETVM_CHECK(decode_bound_grant(payload, env().table().range(), &grant), "malformed bound data came with a lock from node %u",
               granter.value);
+  Serials known(env());
+  for (const BoundRun& run : grant.runs) {
+    if (known.of(run.where) == 0) (void)env().parts().extents.meet(PageId{run.where.offset / kPageSize});
+  }
   await_epoch(grant.epoch);
   const std::scoped_lock guard(interval_lock());
   const bool ahead = grant.epoch > barriers_.epoch();
@@ -359,6 +387,8 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   lock->version = std::max(lock->version, grant.version);
   lock->early_version = std::max(lock->early_version, grant.early_version);
   if (!passes_on()) return;
+  Serials now(env());
+  std::erase_if(grant.runs, [&](const BoundRun& run) { return !now.alive(run); });
   for (const BoundRun& run : grant.runs) {
     lock->data.bind(run.where);  // bindings travel with the lock
     index(object, run.where);
@@ -435,7 +465,7 @@ void Entry::patch(const Lock& lock, const BoundRun& run, bool keeps) {
   const PageId page = env().unit(PageId{run.where.offset / kPageSize}).first;
   PageEntry& entry = env().entry(page);
   const PageGuard guard(env().env(), entry);
-  if (!env().owns(entry) || entry.access() == Access::none) return;
+  if (!env().owns(entry) || entry.access() == Access::none || !Serials(env()).alive(run)) return;
   const std::uint64_t into = run.where.offset - page.value * kPageSize;
   const bool has_twin = entry.twin != nullptr && patches_twins();
   if (keeps) {

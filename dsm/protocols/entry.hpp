@@ -28,7 +28,8 @@
 //     written before it is given up; unless threads ran on in it, somewhere (which it tells): then the next one does.
 // 10. A flush takes twins away. A thread outside of the barrier may have changed bound bytes and not released them, and it is not known under which locks: what differs
 //     from a twin then is kept until the barrier has been left (Lock::unversioned; of early changes, the next one), and the next release adds it.
-// 11. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+// 11. What comes with a lock names the allocation that it is for: before it is acted upon the memory may have been freed, and be another one's.
+// 12. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 

@@ -15,10 +15,13 @@ bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, Bound
   read.early_version = reader.varint();
   if (read.early_version > read.version) return false;
   std::uint64_t end = 0;
+  std::uint64_t serial = 0;
   while (reader.ok() && !reader.at_end()) {
     BoundRun& run = read.runs.emplace_back();
     run.where.offset = end + reader.varint();
     run.where.bytes = reader.varint();
+    serial += reader.varint();
+    run.serial = serial;
     const std::uint64_t version = reader.varint();
     run.version = version / 2;
     run.early = version % 2 != 0;

@@ -15,12 +15,13 @@ namespace netvm::dsm {
 /// Bound bytes that changed under a lock; they lie within one block.
 struct BoundRun {
   BoundRange where;
+  std::uint64_t serial = 0;  ///< of the allocation (extent.hpp)
   std::uint64_t version = 0;
   bool early = false;                ///< of the epoch after the grant's
   const std::byte* bytes = nullptr;  ///< in the wire
 };
-/// entry: epoch, version, newest early version, then for each run: distance of its offset from the end of the run before, length, twice the version and 1 if it is
-/// early, the bytes.
+/// entry: epoch, version, newest early version, then for each run: distance of its offset from the end of the run before, length, difference of its allocation's serial
+/// number from that of the run before, twice the version and 1 if it is early, the bytes.
 struct BoundGrant {
   std::uint64_t epoch = 0;
   std::uint64_t version = 0;

@@ -3,7 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "runtime/random.hpp"
 #include "tests/support/seeds.hpp"
@@ -175,6 +178,76 @@ TEST_CASE("bytes that are bound to another lock leave the one that they were bou
     });
     CHECK_MESSAGE(ending.well, ending.text);
   });
+}
+
+// Takes its time over the first bytes that it patches at node 2, as where they must be read from a disk.
+class SlowEntry final : public dsm::Entry {
+ public:
+  using Entry::Entry;
+  static inline std::function<void()> take_time;
+
+ private:
+  [[nodiscard]] bool patches_twins() const override {
+    if (take_time) std::exchange(take_time, {})();
+    return Entry::patches_twins();
+  }
+};
+
+TEST_CASE("what came with a lock is not patched into memory that is another allocation's by now") {
+  SimClusterOptions options = cluster_options(1);
+  options.factories.assign(dsm::protocols().size(), nullptr);
+  options.factories[static_cast<std::size_t>(dsm::find_protocol("entry"))] = [](dsm::ProtocolEnv& env) -> std::unique_ptr<dsm::Protocol> {
+    return std::make_unique<SlowEntry>(env);
+  };
+  SimCluster cluster(options);
+  const dsm::AllocOptions at_home{.placement = dsm::Placement::at_node, .home = NodeId{0}};
+  const Place kept = cluster.allocate(kPageSize, at_home);
+  const Place data = cluster.allocate(kPageSize, at_home);
+  const Place lock = cluster.allocate(kPageSize, at_home);
+  enum Step { begun, read, written, patching, had_again, stored, granted };
+  Step step = begun;
+  const auto await = [&](Worker& me, Step until) {
+    while (step < until) me.pause(1'000);
+  };
+  const Ending ending = cluster.run_at_once([&](Worker& me) {
+    if (me.node() == 0 && me.local() == 0) {
+      me.bind(lock, kept, kRecord);
+      me.bind(lock, data, kRecord);
+      await(me, read);
+      me.lock(lock);
+      me.store<std::uint64_t>(data, 1);
+      me.store<std::uint64_t>(kept, 1);
+      me.unlock(lock);
+      step = written;
+      await(me, patching);
+      dsm::Dsm& dsm = *cluster.node(0).dsm;
+      const std::uint64_t available = dsm.usage().available;
+      me.free(data);
+      while (dsm.usage().available == available) me.pause(1'000);
+      REQUIRE(me.allocate(kPageSize, at_home) == data);
+      step = had_again;
+    } else if (me.node() == 2 && me.local() == 0) {
+      me.store<std::uint64_t>(kept + kPageSize / 2, 1);  // not bound; the page has a twin
+      step = read;
+      await(me, written);
+      SlowEntry::take_time = [&] {
+        step = patching;
+        await(me, stored);
+      };
+      me.lock(lock);
+      CHECK(step == stored);
+      CHECK(me.load<std::uint64_t>(kept) == 1);
+      step = granted;
+      me.unlock(lock);
+    } else if (me.node() == 2) {
+      await(me, had_again);
+      me.store<std::uint64_t>(data, 2);
+      step = stored;
+      await(me, granted);
+      CHECK(me.load<std::uint64_t>(data) == 2);
+    }
+  });
+  CHECK_MESSAGE(ending.well, ending.text);
 }
 
 TEST_CASE("locks whose data was freed are forgotten") {
