@@ -134,6 +134,8 @@ class Nic final {
   /// An increment here and now, or nothing at all: false where the counter's node cannot be reached directly, or the channel has something on its way in packets.
   /// An OWN notification: errors of the channel do not stop it.
   [[nodiscard]] bool try_notify(const RemoteCounter& counter, std::uint64_t increment);
+  /// A hint: such an increment is about to come. Its line is fetched meanwhile, where the counter's node is reached directly.
+  void prefetch(const RemoteCounter& counter);
   /// Several pieces to one region in one request (a diff).
   Status write_vector(const RemoteRegion& to, std::span<const Segment> segments);
   /// Returns the old value.

@@ -114,6 +114,11 @@ Status Nic::notify(const RemoteCounter& counter, std::uint64_t increment) {
   return Status::ok;
 }
 
+void Nic::prefetch(const RemoteCounter& counter) {
+  if (!impl_->is_node(counter.node)) return;
+  if (Device* const target = impl_->direct(counter.node)) target->counters().prefetch(counter.id);
+}
+
 bool Nic::try_notify(const RemoteCounter& counter, std::uint64_t increment) {
   if (!impl_->is_node(counter.node)) return false;
   Device* const target = impl_->direct(counter.node);

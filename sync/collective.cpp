@@ -44,6 +44,7 @@ void Collectives::set_local_threads(std::uint32_t threads) {
 // ---- inside the node -----------------------------------------------------------------------------------------------------
 
 Status Collectives::run(const CollectiveCall& call, std::span<std::byte> value, const Combine* op, bool gives) {
+  if (call.kind == CollectiveKind::barrier) prefetch_mark();
   const Nanos begin = nic_.env().now();
   const Result<Arrived> arrived = arrive(call, value, op, gives, false, begin);
   if (!arrived) return arrived.status();

@@ -140,6 +140,8 @@ class Collectives final : public nic::MessageHandler {
   void tell(Neighbour& neighbour, CollectiveDirection direction, Bytes* body);
   [[nodiscard]] Bytes encode(CollectiveDirection direction) const;
   void note_counter(Neighbour& neighbour, const CollectiveMessage& message);
+  // The partner's line, which this node will soon mark, comes while its threads arrive.
+  void prefetch_mark();
   // Whether who this node waits for has set the mark; what that says.
   [[nodiscard]] bool is_marked() const;
   [[nodiscard]] CollectiveMessage as_message() const;

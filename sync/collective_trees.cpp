@@ -219,6 +219,13 @@ void Collectives::pass_down() {
 
 WaitWord& Collectives::moved() { return mine_ ? nic_.counter_word(*mine_) : moved_; }
 
+void Collectives::prefetch_mark() {
+  if (!place_.has_partner || !place_.children.empty()) return;
+  const Neighbour& partner = neighbours_.back();
+  const std::uint32_t counter = partner.counter.load(std::memory_order_relaxed);  // relaxed: a number, and nothing behind it
+  if (counter != 0) nic_.prefetch(nic::RemoteCounter{NodeId{partner.node}, CounterId{counter - 1}});
+}
+
 bool Collectives::is_marked() const {
   // relaxed: changes only when this collective has ended
   return mine_ && CollectiveMark{nic_.counter_value(*mine_)}.says(number_.load(std::memory_order_relaxed));
