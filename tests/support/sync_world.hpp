@@ -332,7 +332,8 @@ class ThreadSyncWorld {
     stop_.store(true);
     for (auto& node : nodes_) node->nic->shut_down();
     for (std::thread& engine : engines_) engine.join();
-    nodes_.clear();  // before the fabrics that they use
+    for (auto& node : nodes_) (void)node->nic->close();  // waits for its tasks: they reach into all nodes' rings
+    nodes_.clear();                                      // before the fabrics that they use
   }
 
   [[nodiscard]] SyncNode& node(std::uint32_t index) { return *nodes_[index]; }

@@ -121,7 +121,8 @@ ThreadCluster::~ThreadCluster() {
   stop_.store(true);
   for (const auto& node : nodes_) node->nic->shut_down();
   for (std::thread& engine : engines_) engine.join();
-  nodes_.clear();  // before the fabrics that they use
+  for (const auto& node : nodes_) (void)node->nic->close();  // waits for its tasks: they reach into all nodes' rings
+  nodes_.clear();                                            // before the fabrics that they use
 }
 
 Place ThreadCluster::allocate(std::uint64_t bytes, const dsm::AllocOptions& options) {
