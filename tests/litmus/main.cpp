@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "tests/litmus/litmus.hpp"
+#include "tests/support/replay_on_crash.hpp"
 #include "tests/support/seeds.hpp"
 
 int main(int argc, char** argv) {

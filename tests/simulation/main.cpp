@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "tests/support/replay_on_crash.hpp"
 #include "tests/support/seeds.hpp"
 
 int main(int argc, char** argv) {
