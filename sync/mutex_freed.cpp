@@ -23,7 +23,7 @@ Mutexes::LocalUse Mutexes::use_of(MemoryRange memory) const {
     bool busy = id.is_object() && cargo_->in_use(id);
     {
       const Guard guard(state.guard);
-      busy = busy || state.held_by_thread() || state.has_waiters();
+      busy = busy || state.held_by_thread() || state.has_waiters() || (id.is_object() && state.idle() && cargo_->at_work(id));
       const bool moves = state.token == LockState::Token::requested || state.has_successor;
       const bool is_released = state.token == LockState::Token::here && state.holder >= LockState::kCaretaker;
       use.under_way = use.under_way || moves || is_released;

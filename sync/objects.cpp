@@ -234,6 +234,11 @@ bool Objects::in_use(SyncId id) {
   return waited_for;
 }
 
+bool Objects::at_work(SyncId id) {
+  const ObjectState& state = at(id).state;
+  return state.kind == ObjectKind::once && state.count == kOnceRuns;
+}
+
 void Objects::forget(SyncId id, bool here) {
   Object& object = at(id);
   object.kind.store(ObjectKind::none, std::memory_order_relaxed);  // relaxed: for messages to people

@@ -139,6 +139,7 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   [[nodiscard]] std::vector<Held> wanted();
   LockState& make_state() override;
   [[nodiscard]] bool in_use(SyncId object) override;
+  [[nodiscard]] bool at_work(SyncId object) override;
   void forget(SyncId object, bool here) override;
   void pack(SyncId object, Bytes& out) override;
   bool unpack(SyncId object, std::span<const std::byte> cargo) override;

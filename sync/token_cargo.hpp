@@ -27,6 +27,8 @@ class TokenCargo {
 
   /// Whether threads of this node have it, or wait for it; memory with such an object must not be freed. Any context; must not block.
   [[nodiscard]] virtual bool in_use(SyncId) { return false; }
+  /// The token lies idle here: whether its state says that a thread of any node is at work with it all the same. Must not block.
+  [[nodiscard]] virtual bool at_work(SyncId) { return false; }
   /// The memory was freed. `here`: the token lies idle here, and stays so meanwhile. Any context; must not block.
   virtual void forget(SyncId, bool /*here*/) {}
 

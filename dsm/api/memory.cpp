@@ -338,10 +338,12 @@ void Job::free(void* memory) {
     if (*use) {
       const sync::SyncId object = (*use)->object;
       const std::uint64_t at = object.offset & ~sync::SyncId::kObjectBit;
-      const std::string_view kind = object.is_object() ? sync::to_string(runtime_->sync->objects().kind_of(at)) : "mutex";
-      throw Error(fmt::format(
-          "netvm: free({}): a thread of node {} holds, or waits for, the {} at {}, which is in there: let it go, or wake it, first",
-          fmt::ptr(memory), (*use)->node.value, kind, fmt::ptr(runtime_->address_of(at))));
+      const sync::ObjectKind kind = runtime_->sync->objects().kind_of(at);
+      const std::string_view what = !object.is_object() ? "mutex" : kind == sync::ObjectKind::none ? "object" : sync::to_string(kind);
+      throw Error(
+          fmt::format("netvm: free({}): a thread holds, runs or waits for the {} at {}, which is in there (node {} says so): let it go, or "
+                      "wake it, first",
+                      fmt::ptr(memory), what, fmt::ptr(runtime_->address_of(at)), (*use)->node.value));
     }
   }
   const Status status = offset == UINT64_MAX ? Status::invalid : runtime_->dsm->free(offset);

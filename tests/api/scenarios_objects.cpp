@@ -301,7 +301,8 @@ void misuse_of_objects(Job& job) {
     } catch (const Error& error) {
       words = error.what();
     }
-    EXPECT(words.find("of node " + std::to_string(last) + " holds, or waits for, the flag at") != std::string::npos);
+    EXPECT(words.find("holds, runs or waits for the flag at") != std::string::npos &&
+           words.find("node " + std::to_string(last) + " says so") != std::string::npos);
     awaited->set();
   }
   if (elsewhere_waits.joinable()) elsewhere_waits.join();

@@ -103,6 +103,37 @@ TEST_CASE("small memory is new for all nodes once it was freed by a node that ne
   });
 }
 
+TEST_CASE("memory with a once flag is not freed while somebody runs what it calls once") {
+  for_each_seed(20, [](std::uint64_t seed) {
+    SyncWorldOptions options;
+    options.nodes = 2 + seed % 3;
+    SimSyncWorld world(seed, options);
+    constexpr std::uint64_t kOnce = 0x3000;
+    world.start_all([&](std::uint32_t node, std::uint32_t) {
+      sync::Sync& sync = *world.node(node).sync;
+      Objects& objects = sync.objects();
+      const std::uint32_t runner = seed % options.nodes;
+      const std::uint32_t freer = (seed / 2) % options.nodes;
+      for (int life = 0; life < 3; ++life) {
+        if (node == runner) CHECK(objects.begin_once(kOnce, 1).value());
+        REQUIRE(sync.barrier() == Status::ok);
+        if (node == freer) {
+          const auto use = sync.free_memory(kOnce, 8, 1);
+          REQUIRE(use.has_value());
+          REQUIRE(use->has_value());
+          CHECK((*use)->object == sync::SyncId::of_object(kOnce));
+        }
+        REQUIRE(sync.barrier() == Status::ok);
+        if (node == runner) CHECK(objects.end_once(kOnce, 1, true) == Status::ok);
+        REQUIRE(sync.barrier() == Status::ok);
+        if (node == freer) CHECK_FALSE(sync.free_memory(kOnce, 8, 1)->has_value());
+        REQUIRE(sync.barrier() == Status::ok);
+      }
+    });
+    const Simulator::Report report = world.run();
+    CHECK_MESSAGE(report.end == Simulator::End::all_done, report.text);
+  });
+}
 TEST_CASE("who frees small memory that nobody ever synchronised in asks nobody") {
   SyncWorldOptions options;
   options.nodes = 4;
