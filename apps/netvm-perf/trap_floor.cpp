@@ -151,15 +151,6 @@ class TrapBench {
     });
   }
 
-  double revoke_range() {
-    const double ns = time_batch(1, [&](int) {
-      const std::size_t bytes = pages_ * kPageSize;
-      const int result = bench.uffd >= 0 ? ::madvise(bench.app, bytes, MADV_DONTNEED) : ::mprotect(bench.app, bytes, PROT_NONE);
-      if (result != 0) throw std::runtime_error("trap floor: taking the rights to a range away failed");
-    });
-    return ns / static_cast<double>(pages_);
-  }
-
  private:
   std::size_t pages_;
   TrialMemory memory_;
@@ -171,11 +162,20 @@ class TrapBench {
 
 }  // namespace
 
+double time_bare_revoke(TrapKind kind, std::byte* first, std::size_t pages) {
+  const std::size_t bytes = pages * kPageSize;
+  const double ns = time_batch(1, [&](int) {
+    const int result = kind == TrapKind::userfaultfd ? ::madvise(first, bytes, MADV_DONTNEED) : ::mprotect(first, bytes, PROT_NONE);
+    if (result != 0) throw std::runtime_error("trap floor: taking the rights to a range away failed");
+  });
+  return ns / static_cast<double>(pages);
+}
+
 TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   TrapFloor floor;
   if (kind == TrapKind::checked) return floor;
   TrapBench session(kind, std::clamp(pages, 1, 16384));
-  Series read, upgrade, write, protect, revoke, revoke_range, read_copy, upgrade_copy;
+  Series read, upgrade, write, protect, revoke, read_copy, upgrade_copy;
   // The first faults of a mapping make its page tables, and its first stores are noticed by the kernel besides.
   session.fault_all(Step::read);
   session.fault_all(Step::upgrade);
@@ -186,8 +186,7 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
     revoke.add(session.revoke_all());
     write.add(session.fault_all(Step::write));
     protect.add(session.protect_all());
-    session.fault_all(Step::upgrade);
-    revoke_range.add(session.revoke_range());
+    session.revoke_all();
     read_copy.add(session.fault_all(Step::read, true));
     upgrade_copy.add(session.fault_all(Step::upgrade, true));
     session.revoke_all();
@@ -197,7 +196,6 @@ TrapFloor measure_trap_floor(TrapKind kind, int pages, int rounds) {
   floor.write_fault_ns = write.median();
   floor.protect_ns = protect.median();
   floor.revoke_ns = revoke.median();
-  floor.revoke_range_ns = revoke_range.median();
   floor.read_fault_with_copy_ns = read_copy.median();
   floor.upgrade_with_copy_ns = upgrade_copy.median();
   return floor;
