@@ -139,6 +139,9 @@ void HomeBased::flush_chunk(std::span<const PageId> pages) {
 
 void HomeBased::invalidate(std::span<const PageRange> ranges) {
   std::vector<PageId> pages;
+  std::uint64_t named = 0;
+  for (const PageRange& range : ranges) named += range.count;
+  pages.reserve(named);
   for (const PageRange& range : ranges) {
     for (std::uint64_t p = range.first.value; p != range.end(); ++p) pages.push_back(PageId{p});
   }
@@ -160,13 +163,14 @@ void HomeBased::invalidate_chunk(std::span<const PageId> pages) {
   };
   each_lock([this](PageLock& lock) { lock.lock(env_.env()); });
   std::vector<PageId> stale;
+  stale.reserve(pages.size());
   std::copy_if(pages.begin(), pages.end(), std::back_inserter(stale), [this](PageId page) { return is_stale(page); });
   env_.set_access(stale, Access::none);
   std::vector<PageId> dirty;
   std::copy_if(stale.begin(), stale.end(), std::back_inserter(dirty), [this](PageId page) { return env_.entry(page).is_dirty(); });
   before_flushed(dirty);
   DiffFlush flush(env_);
-  for (const PageId page : stale) env_.count(page, Stat::invalidations);
+  env_.count(stale, Stat::invalidations);
   for (const PageId page : dirty) {
     PageEntry& entry = env_.entry(page);
     flush.add(page, entry.home());

@@ -53,9 +53,14 @@ void ProtocolEnv::set_access(PageRange pages, Access to) {
   if (pages.count == 0) return;
   pages = whole_units(pages);
   for (std::uint64_t at = pages.first.value; at != pages.end();) {
-    const Access from = entry(PageId{at}).access();
-    std::uint64_t end = at + entry(PageId{at}).unit_pages();
-    while (end != pages.end() && entry(PageId{end}).access() == from) end += entry(PageId{end}).unit_pages();
+    const PageEntry& head = entry(PageId{at});
+    const Access from = head.access();
+    std::uint64_t end = at + head.unit_pages();
+    while (end != pages.end()) {
+      const PageEntry& next = entry(PageId{end});
+      if (next.access() != from) break;
+      end += next.unit_pages();
+    }
     if (from != to) {
       const PageRange run{PageId{at}, end - at};
       parts_.vm.set_access(run, from, to);
@@ -277,6 +282,26 @@ void ProtocolEnv::count(PageId page, Stat stat, std::uint64_t by) {
   count(stat, by);
   const PageEntry& e = entry(page);
   if (e.attached()) parts_.regions.stats(e.region()).add(stat, by);
+}
+
+void ProtocolEnv::count(std::span<const PageId> pages, Stat stat) {
+  if (pages.empty()) return;
+  count(stat, pages.size());
+  // Neighbours mostly belong to one region.
+  std::uint32_t region = 0;
+  std::uint64_t of_region = 0;
+  const auto add = [&] {
+    if (of_region != 0) parts_.regions.stats(region).add(stat, of_region);
+    of_region = 0;
+  };
+  for (const PageId page : pages) {
+    const PageEntry& e = entry(page);
+    if (!e.attached()) continue;
+    if (e.region() != region) add();
+    region = e.region();
+    ++of_region;
+  }
+  add();
 }
 
 void ProtocolEnv::count_carried(PageId page, std::uint64_t bytes) {

@@ -198,6 +198,8 @@ class ProtocolEnv final {
   }
   /// Counts for the node, for the protocol and for the region that the page belongs to.
   void count(PageId page, Stat stat, std::uint64_t by = 1);
+  /// The same, once for each of them.
+  void count(std::span<const PageId> pages, Stat stat);
   /// Contents of the page that travel in a message or with a lock: data, and not the protocol's own bytes, as which what carries them is counted.
   void count_carried(PageId page, std::uint64_t bytes);
   /// Operations on another node's memory that were not posted by the calls above (nothing if `to` is this node).

@@ -245,7 +245,12 @@ void Lease::on_release(SyncId) {
 
 // ---- acquire ---------------------------------------------------------------------------------------------------------------------
 
-bool Lease::is_stale(PageId page) { return HomeBased::is_stale(page) && lease_end(env().entry(page)) < now().seen; }
+bool Lease::is_stale(PageId page) {
+  if (!HomeBased::is_stale(page)) return false;
+  const PageEntry& entry = env().entry(page);
+  const std::scoped_lock guard(time_lock_);
+  return entry.data < seen_;
+}
 
 void Lease::advance(std::uint64_t time) {
   std::vector<PageRange> ended;
