@@ -130,8 +130,7 @@ class Measurement {
   void store(std::size_t page, std::size_t word) { static_cast<volatile std::uint64_t*>(data_)[page * kWordsPerPage + word] = word; }
 
   /// In place of the barrier that revokes, once node 1 has written: one system call takes all pages from the application, behind the protocol's back. So
-  /// floor and measured find the same pages alike. (Other pages are no floor: what the call costs hangs on how long ago the kernel looked at its records
-  /// of them, and whether these lie side by side. It is 0.1 us a page at best, and three times that after much else was copied.)
+  /// floor and measured find the same pages in the same state, on which it hangs what the call costs.
   void floor_of_revoking(unsigned number, Figures& figures) {
     ++signals_.of_node_1;
     if (job_.node() == 1) {
@@ -222,8 +221,7 @@ class Measurement {
   Signals& signals_;
 };
 
-/// The frames are there before anything is measured, and in order, as the floor's are: what the kernel does to find memory, and how scattered what it
-/// finds is (its records of neighbours are neighbours, or are not), is not the protocol's part.
+/// The frames are there before anything is measured, as the floor's are: what the kernel does to find memory is not the protocol's part.
 void make_frames(const std::uint64_t* data, std::size_t pages) {
   detail::Runtime& runtime = detail::Runtime::current("netvm-perf");
   PageId first;
