@@ -147,10 +147,10 @@ void BoundData::pass() {
   }
 }
 
-std::vector<BoundRange> BoundData::end_early() {
+std::vector<BoundRange> BoundData::end_early(std::uint64_t up_to) {
   std::vector<BoundRange> were;
   for (std::uint32_t block = newest_; block != kNone; block = neighbours_[block].older) {
-    if (!early_[block]) continue;
+    if (!early_[block] || versions_[block] > up_to) continue;
     early_[block] = false;
     were.push_back(place(block));
   }

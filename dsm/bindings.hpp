@@ -91,8 +91,8 @@ class BoundData {
   [[nodiscard]] bool any_changed_after(std::uint64_t after) const { return newest_ != kNone && versions_[newest_] > after; }
   /// A barrier has made everything coherent but what was early: that is of this epoch now, all other blocks are unknown.
   void pass();
-  /// The barrier that is coming tells what was early, after all: none is any more. Returns where they are.
-  std::vector<BoundRange> end_early();
+  /// The barrier that is coming, or has come, tells what was early with these versions, after all: it is so no more. Returns where it is.
+  std::vector<BoundRange> end_early(std::uint64_t up_to = UINT64_MAX);
   /// All blocks are unknown.
   void forget();
   [[nodiscard]] std::uint64_t memory_bytes() const {

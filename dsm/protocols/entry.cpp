@@ -1,10 +1,11 @@
 // Wire. Request: epoch, version seen in it; nothing from a node that knows of no binding. Grant: the same two, newest early version, then runs: distance of the
 // offset from the end of the run before, bytes, serial number of the allocation less that of the run before, twice the version and 1 if it is early, the bytes.
-// Barrier: one byte (1: some thread runs on while its node waits), then BarrierNotices. Integers are varints.
+// Barrier: lock_payloads.hpp. Integers are varints.
 #include "dsm/protocols/entry.hpp"
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -18,8 +19,21 @@ namespace netvm::dsm {
 
 namespace {
 
-constexpr std::byte kAllWait{0};
-constexpr std::byte kSomeRunOn{1};
+void append_bound_barrier(const BoundBarrier& barrier, sync::Bytes& out) {
+  put_varint(out, barrier.some_run_on ? 1 : 0);
+  put_varint(out, barrier.told.size());
+  for (const auto& [object, version] : barrier.told) {
+    put_varint(out, std::rotl(object.offset, 1));
+    put_varint(out, version);
+  }
+  out.insert(out.end(), barrier.notices.begin(), barrier.notices.end());
+}
+
+BoundBarrier bound_barrier(std::span<const std::byte> wire) {
+  BoundBarrier barrier;
+  NETVM_CHECK(decode_bound_barrier(wire, &barrier), "a malformed message of a barrier has come to entry");
+  return barrier;
+}
 
 // Word by word: what racy_copy() has just stored comes out of the store buffer in pieces of that size, and not in larger ones.
 bool same_block(const std::byte* a, const std::byte* b) {
@@ -122,98 +136,10 @@ void Entry::Lock::begin(std::uint64_t next, std::uint64_t doubts_since) {
     early_version = 0;
     unversioned.clear();
   }
+  ahead = false;
   epoch = next;
   std::erase_if(doubtful,
                 [&](const auto& doubt) { return doubt.second < doubts_since; });  // who wrote such a page has told so at a barrier
-}
-
-// ---- bindings --------------------------------------------------------------------------------------------------------------------
-
-Entry::Lock* Entry::find(SyncId object) {
-  const auto at = locks_.find(object);
-  if (at == locks_.end()) return nullptr;
-  Lock& lock = at->second;
-  for (const BoundRange& gone : lock.gone) lock.data.unbind(gone);
-  lock.gone.clear();
-  lock.begin(barriers_.epoch(), doubts_since_);
-  return &lock;
-}
-
-void Entry::index(SyncId object, const BoundRange& range) {
-  for (std::uint64_t page = range.offset / kPageSize; page <= (range.offset + range.bytes - 1) / kPageSize; ++page) {
-    if (locks_of_[PageId{page}].insert(object).second) ++indexed_;
-    PageEntry& entry = env().entry(PageId{page});
-    if (entry.attached() && !env().owns(entry)) continue;
-    entry.data = 1;  // on_detach() is to be told, even if this node never touches the page
-  }
-}
-
-void Entry::bind(SyncId object, std::uint64_t offset, std::uint64_t bytes) {
-  const std::scoped_lock guard(interval_lock());
-  const std::scoped_lock log_guard(log_lock_);
-  unbind_others(object, {offset, bytes});
-  locks_.try_emplace(object);
-  Lock& lock = *find(object);
-  lock.data.bind({offset, bytes});
-  index(object, {offset, bytes});
-  count_memory(lock);
-}
-
-// Memory of small objects is handed out again without a word to other nodes: what it was bound to then must not carry it on.
-void Entry::unbind_others(SyncId object, const BoundRange& range) {
-  for (auto at = locks_of_.lower_bound(PageId{range.offset / kPageSize}); at != locks_of_.end(); ++at) {
-    if (at->first.value * kPageSize >= range.offset + range.bytes) break;
-    for (const SyncId other : at->second) {
-      if (other == object || !locks_[other].data.overlaps(range)) continue;
-      locks_[other].data.unbind(range);
-      shrunk_.insert(other);
-    }
-  }
-}
-
-// The pages' locks are held, so interval_lock() may not be taken: who uses a lock next takes the ranges out.
-void Entry::on_detach(PageRange pages) {
-  HomeBased::on_detach(pages);
-  const std::scoped_lock guard(log_lock_);
-  for (auto at = locks_of_.lower_bound(pages.first); at != locks_of_.end() && pages.contains(at->first); at = locks_of_.erase(at)) {
-    for (const SyncId object : at->second) {
-      locks_[object].gone.push_back({at->first.value * kPageSize, kPageSize});
-      shrunk_.insert(object);
-    }
-    indexed_ -= at->second.size();
-  }
-  for (std::uint64_t p = pages.first.value; p != pages.end(); ++p) env().entry(PageId{p}).data = 0;
-}
-
-void Entry::count_memory(Lock& lock) {
-  const std::uint64_t now = lock.data.memory_bytes();
-  memory_ += now - lock.counted;
-  lock.counted = now;
-}
-
-// Of a lock to which nothing is bound only the version counts, and that begins anew with the epoch unless something was early.
-void Entry::drop_empty() {
-  for (const SyncId object : std::exchange(shrunk_, {})) {
-    const auto at = locks_.find(object);
-    if (at == locks_.end()) continue;
-    Lock& lock = *find(object);
-    count_memory(lock);
-    if (!lock.data.empty()) continue;
-    if (lock.version != 0) {
-      shrunk_.insert(object);
-      continue;
-    }
-    memory_ -= lock.counted;
-    locks_.erase(at);
-  }
-}
-
-std::uint64_t Entry::memory_bytes() {
-  constexpr std::uint64_t kNode = 4 * sizeof(void*);  // of a tree, about
-  const std::scoped_lock guard(log_lock_);
-  return memory_ + locks_.size() * (kNode + sizeof(SyncId) + sizeof(Lock)) +
-         locks_of_.size() * (kNode + sizeof(PageId) + sizeof(std::set<SyncId>)) +
-         (indexed_ + unreleased_.size() + shrunk_.size()) * (kNode + sizeof(SyncId));
 }
 
 // ---- locks -----------------------------------------------------------------------------------------------------------------------
@@ -361,8 +287,10 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
   }
   if (grant.epoch < barriers_.epoch()) {  // what the barrier brought is newer, but for what was early
     const bool just_over = grant.epoch + 1 == barriers_.epoch();
-    std::erase_if(grant.runs, [&](BoundRun& run) { return !std::exchange(run.early, false) || !just_over; });
-    grant.version = just_over ? grant.early_version : 0;
+    const auto told = ended_.find(object);
+    const std::uint64_t ended = told == ended_.end() ? 0 : told->second;
+    std::erase_if(grant.runs, [&](BoundRun& run) { return !std::exchange(run.early, false) || !just_over || run.version <= ended; });
+    grant.version = just_over && grant.early_version > ended ? grant.early_version : 0;
     grant.early_version = 0;
   }
   Lock* lock = nullptr;
@@ -376,6 +304,7 @@ void Entry::on_acquire(SyncId object, NodeId granter, std::span<const std::byte>
       lock->data.forget();
       lock->version = 0;
       lock->early_version = 0;
+      lock->ahead = true;
     }
   }
   std::erase_if(grant.runs, [&](const BoundRun& run) { return run.version <= lock->version; });  // invariant 8
@@ -484,11 +413,22 @@ void Entry::patch(const Lock& lock, const BoundRun& run, bool keeps) {
     if (right == Access::write) env().set_access(page, Access::write);
     return;
   }
-  if (entry.home() != env().node()) {
-    const FramePins pins = env().pin({page, 1}, true);
-    nic::racy_copy(env().frame(page) + into, run.bytes, run.where.bytes);
+  const bool at_home = entry.home() == env().node();
+  const FramePins pins = env().pin({page, 1}, true);
+  std::byte* const frame = env().frame(page) + into;
+  if (!has_twin || !leaves_known_bytes()) {
+    if (!at_home) nic::racy_copy(frame, run.bytes, run.where.bytes);
+    if (has_twin) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
+    return;
   }
-  if (has_twin) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
+  // A thread of this node may be writing what is bound to the lock without it, as it may between two barriers (invariant 12). Nobody else changes those bytes
+  // then, so they come as they are known: not a store may touch them.
+  std::byte* const known = entry.twin + into;
+  for (std::size_t b = 0; b < run.where.bytes; ++b) {
+    if (known[b] == run.bytes[b]) continue;
+    if (!at_home) nic::racy_copy(frame + b, run.bytes + b, 1);
+    known[b] = run.bytes[b];
+  }
 }
 
 // ---- barriers --------------------------------------------------------------------------------------------------------------------
@@ -504,22 +444,35 @@ void Entry::on_barrier_arrive(Bytes& out) {
     for (const SyncId object : due) release(object);
   }
   std::vector<PageId> written = flush();
-  take_early(written);
+  BoundBarrier mine;
+  take_early(written, mine);
   arrived_ = true;
-  out.push_back(others_run() ? kSomeRunOn : kAllWait);
+  mine.some_run_on = others_run();
+  append_bound_barrier(mine, out);
   barriers_.encode(written, out);
 }
 
 // What others wrote after they had arrived, and this node has heard of before: it happened before this barrier, which tells it now.
-void Entry::take_early(std::vector<PageId>& pages) {
+void Entry::take_early(std::vector<PageId>& pages, BoundBarrier& told) {
   if (told_early_.empty()) return;
   const std::scoped_lock guard(log_lock_);
   for (const SyncId object : std::exchange(told_early_, {})) {
     Lock* const lock = find(object);
-    if (lock == nullptr) continue;
+    if (lock == nullptr || lock->early_version == 0) continue;
+    told.told.emplace(object, lock->version);
     for (const BoundRange& range : lock->data.end_early()) pages.push_back(env().unit(PageId{range.offset / kPageSize}).first);
   }
   put_in_order(pages);
+}
+
+// As many know of a lock's versions up to one as had it before: all must forget the same.
+void Entry::end_early(const BoundBarrier& sum) {
+  for (const auto& [object, version] : sum.told) {
+    Lock* const lock = find(object);
+    if (lock == nullptr || lock->ahead) continue;
+    (void)lock->data.end_early(version);
+    if (lock->early_version <= version) lock->early_version = 0;
+  }
 }
 
 // Whether a thread that is not in the barrier may have written what its lock has not told. One that is gone has unlocked before.
@@ -567,20 +520,29 @@ void Entry::before_flushed(std::span<const PageId> dirty) {
 }
 
 void Entry::on_barrier_merge(Bytes& sum, std::span<const std::byte> other) {
-  NETVM_CHECK(!sum.empty() && !other.empty(), "entry: a barrier message without a body");
-  const std::byte run_on = sum[0] | other[0];
-  Bytes notices(sum.begin() + 1, sum.end());
-  BarrierNotices::merge(notices, other.subspan(1));
-  sum.assign(1, run_on);
-  sum.insert(sum.end(), notices.begin(), notices.end());
+  BoundBarrier both = bound_barrier(sum);
+  const BoundBarrier theirs = bound_barrier(other);
+  both.some_run_on = both.some_run_on || theirs.some_run_on;
+  for (const auto& [object, version] : theirs.told) {
+    std::uint64_t& told = both.told[object];
+    told = std::max(told, version);
+  }
+  Bytes notices(both.notices.begin(), both.notices.end());
+  BarrierNotices::merge(notices, theirs.notices);
+  both.notices = notices;
+  Bytes merged;
+  append_bound_barrier(both, merged);
+  sum = std::move(merged);
 }
 
 void Entry::on_barrier_leave(std::span<const std::byte> sum) {
-  NETVM_CHECK(!sum.empty(), "entry: a barrier message without a body");
+  BoundBarrier all = bound_barrier(sum);
   const std::scoped_lock guard(interval_lock());
-  invalidate(barriers_.decode(sum.subspan(1)));
+  invalidate(barriers_.decode(all.notices));
   const std::scoped_lock log_guard(log_lock_);
-  doubts_since_ = barriers_.epoch() + (sum[0] == kAllWait ? 1 : 0);
+  end_early(all);
+  ended_ = std::move(all.told);
+  doubts_since_ = barriers_.epoch() + (all.some_run_on ? 0 : 1);
   barriers_.pass();
   arrived_ = false;
   drop_empty();

@@ -16,7 +16,8 @@
 //     their node is in a barrier. What is written after the node's arrival that barrier does not tell: it is early, of the next epoch, and stays known (BoundData). What
 //     comes with a lock, of the present epoch or early, is patched and passed on, in a barrier too: nodes that have not come to it need it. What is of an epoch
 //     that is over here is older than what the barrier brought, and is dropped. Who is in a barrier and gets a lock from one who has left it leaves it first:
-//     of the epoch that is over there the lock tells no more.
+//     of the epoch that is over there the lock tells no more. A node that hears of something early before it comes tells it, and the lock's version up to which it
+//     has: nobody keeps such an image. What that node wrote over it no lock tells after the barrier, so who had the lock before would hand on what is old.
 //  6. A node may keep a lock's token and not release it before somebody asks (unreleased_). A barrier that comes in between releases the lock first: it sends
 //     changes to the homes, and settles twins, but a node that has not come to the barrier may still get the lock, and with it what is bound to it.
 //  7. Bytes are bound to one lock at a node: to the one that they were bound to last.
@@ -29,7 +30,10 @@
 // 10. A flush takes twins away. A thread outside of the barrier may have changed bound bytes and not released them, and it is not known under which locks: what differs
 //     from a twin then is kept until the barrier has been left (Lock::unversioned; of early changes, the next one), and the next release adds it.
 // 11. What comes with a lock names the allocation that it is for: before it is acted upon the memory may have been freed, and be another one's.
-// 12. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
+// 12. A block that comes with a lock may be one that nobody has changed since the barrier: at home what others place in a frame differs from its twin, too, and if a
+//     thread outside of the barrier made that twin, so does what they placed before they arrived. So of what comes only bytes that differ from the twin are
+//     patched: a thread of this node may be using the others without the lock.
+// 13. Releases and acquires of a node's threads happen one after the other (interval_lock()). log_lock_ is for handlers and never held while blocking. The
 //     image of a lock is changed by the thread that releases or acquires it only, when no handler can be granting it.
 #pragma once
 
@@ -81,6 +85,8 @@ class Entry : public HomeBased {
   [[nodiscard]] virtual bool settles_twins() const { return true; }
   /// Whether what was changed under locks and not released is released, or kept aside, before a barrier flushes it.
   [[nodiscard]] virtual bool sees_to_locks_before_flushes() const { return true; }
+  /// Whether bytes that come with a lock as they are known here stay untouched.
+  [[nodiscard]] virtual bool leaves_known_bytes() const { return true; }
   /// Whether what came with a lock goes on with it.
   [[nodiscard]] virtual bool passes_on() const { return true; }
 
@@ -99,6 +105,7 @@ class Entry : public HomeBased {
     std::uint64_t epoch = 0;
     std::uint64_t version = 0;                         // the newest
     std::uint64_t early_version = 0;                   // the newest of what is early; 0: nothing is
+    bool ahead = false;                                // early: in the numbers of the next epoch (await_epoch())
     std::map<std::uint64_t, Unversioned> unversioned;  // by offset; guarded by log_lock_
     std::vector<BoundRange> gone;                      // freed meanwhile; guarded by log_lock_
     std::map<PageId, std::uint64_t> doubtful;  // invariant 9: units fetched since the lock came, and in which epoch; guarded by log_lock_
@@ -123,8 +130,10 @@ class Entry : public HomeBased {
   void unbind_others(SyncId object, const BoundRange& range);  // log_lock_ held
   void count_memory(Lock& lock);                               // log_lock_ held
   void drop_empty();                                           // log_lock_ held
+  void end_early(const BoundBarrier& sum);                     // log_lock_ held
   void release(SyncId object);                                 // interval_lock() held
-  void take_early(std::vector<PageId>& pages);                 // interval_lock() held
+  /// What is early here, and was heard of before: into `pages` and `told`. interval_lock() held.
+  void take_early(std::vector<PageId>& pages, BoundBarrier& told);
   void add_unversioned(Lock& lock, std::uint64_t version);
   void collect(Lock& lock, const BoundData::Piece& piece, std::uint64_t version, Changes& changes);
   /// `keeps`: a thread of this node may be writing under the lock already; what it has written stays.
@@ -138,6 +147,7 @@ class Entry : public HomeBased {
   std::set<SyncId> shrunk_;                      // locks that lost a range: perhaps nothing is bound to them any more
   std::set<SyncId> told_early_;                  // locks with which something early came; guarded by interval_lock()
   std::set<SyncId> unreleased_;                  // unlocked since they were released; guarded by log_lock_
+  std::map<SyncId, std::uint64_t> ended_;        // up to which version the last barrier told what was early; changed as doubts_since_
   BarrierNotices barriers_;
   std::atomic<bool> arrived_{false};    // at a barrier that it has not left; changed under interval_lock()
   std::uint64_t doubts_since_ = 0;      // the first epoch whose doubts no barrier has ended; changed under interval_lock() and log_lock_

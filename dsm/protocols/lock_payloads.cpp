@@ -1,5 +1,6 @@
 #include "dsm/protocols/lock_payloads.hpp"
 
+#include <bit>
 #include <utility>
 
 #include "dsm/interval_log.hpp"
@@ -34,6 +35,23 @@ bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, Bound
   }
   if (!reader.ok()) return false;
   *grant = std::move(read);
+  return true;
+}
+
+bool decode_bound_barrier(std::span<const std::byte> wire, BoundBarrier* barrier) {
+  WireReader reader(wire);
+  BoundBarrier read;
+  const std::uint64_t run_on = reader.varint();
+  if (run_on > 1) return false;
+  read.some_run_on = run_on == 1;
+  for (std::uint64_t left = reader.varint(); reader.ok() && left != 0; --left) {
+    const sync::SyncId object{std::rotr(reader.varint(), 1)};
+    const std::uint64_t version = reader.varint();
+    if (version == 0 || !read.told.emplace(object, version).second) return false;
+  }
+  if (!reader.ok()) return false;
+  read.notices = reader.rest();
+  *barrier = std::move(read);
   return true;
 }
 

@@ -1,14 +1,16 @@
-// What entry, scope and lease let locks carry, as it is read from the wire: accepted whole or not at all. (lrc and hlrc: dsm/interval_log.hpp; self: one byte.)
+// What entry, scope and lease let locks (and entry a barrier) carry, as it is read from the wire: accepted whole or not at all. (lrc and hlrc: dsm/interval_log.hpp; self: one byte.)
 // Integers are varints. What is written lies with the protocols.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
 #include "dsm/bindings.hpp"
 #include "runtime/ids.hpp"
+#include "sync/coherence_hook.hpp"
 
 namespace netvm::dsm {
 
@@ -29,6 +31,15 @@ struct BoundGrant {
   std::vector<BoundRun> runs;
 };
 [[nodiscard]] bool decode_bound_grant(std::span<const std::byte> wire, PageRange shared, BoundGrant* grant);
+
+/// entry, with a barrier: 1 if some thread runs on while its node waits; how many locks, and of each: its id with the top bit moved to the bottom, and the version up to
+/// which the barrier tells what was early; then BarrierNotices.
+struct BoundBarrier {
+  bool some_run_on = false;
+  std::map<sync::SyncId, std::uint64_t> told;
+  std::span<const std::byte> notices;  ///< in the wire
+};
+[[nodiscard]] bool decode_bound_barrier(std::span<const std::byte> wire, BoundBarrier* barrier);
 
 /// scope: epoch, version, newest early version, then groups: twice the version and 1 if it is early, length of the pages, the pages (interval_log.hpp).
 struct ScopeGrant {

@@ -1,4 +1,4 @@
-// dsm/protocols/lock_payloads: what a lock brings under entry, scope and lease is accepted whole or not at all; bound bytes lie where blocks lie. And how
+// dsm/protocols/lock_payloads: what a lock brings under entry, scope and lease, and a barrier under entry, is accepted whole or not at all; bound bytes lie where blocks lie. And how
 // the payloads of all protocols are told apart (dsm/payload).
 #include <vector>
 
@@ -50,6 +50,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   } else {
     FUZZ_REQUIRE(scope.groups.empty());
+  }
+
+  BoundBarrier barrier;
+  if (decode_bound_barrier(wire, &barrier)) {
+    FUZZ_REQUIRE(barrier.told.size() + barrier.notices.size() < wire.size());
+  } else {
+    FUZZ_REQUIRE(barrier.told.empty() && barrier.notices.empty());
   }
 
   SeenVersion seen;

@@ -57,10 +57,9 @@ using test::Place;
 bool run_random(Job& job, test::Machine& machine, const Options& options) {
   std::uint64_t loads = 0;
   for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.seeds; ++seed) {
-    test::DrfOptions program{.protocol = job.protocol(), .seed = seed, .phases = 6, .steps = 40};
-    if (seed % 3 != 0) program = test::everything(job.protocol(), seed);
-    program.beside_uses_bound = false;  // docs/protocols/entry.md, limits
-    const test::DrfResult result = test::run_drf_program(machine, program);
+    const test::DrfResult result =
+        test::run_drf_program(machine, seed % 3 == 0 ? test::DrfOptions{.protocol = job.protocol(), .seed = seed, .phases = 6, .steps = 40}
+                                                     : test::everything(job.protocol(), seed));
     loads += result.loads;
     if (result.well) continue;
     std::fprintf(stderr, "wrong load, replay with the same command and --seed=%llu --seeds=1: %s\n", static_cast<unsigned long long>(seed),

@@ -197,5 +197,129 @@ TEST_CASE("what a thread beside the barrier wrote is seen after it by all nodes,
   });
 }
 
+// Of a node that has not come to the barrier it is told before: who wrote early has an old image then, and must not hand it on.
+TEST_CASE("what was written beside the barrier and overwritten before it is old after it, at who wrote it, too") {
+  for_each_protocol([](std::string_view protocol) {
+    for_each_seed(20, [&](std::uint64_t seed) {
+      SimClusterOptions options = cluster_options(protocol, seed);
+      options.nodes = 4;
+      options.threads = 2;
+      SimCluster cluster(options);
+      for (std::uint32_t node = 0; node < options.nodes; ++node) cluster.node(node).sync->set_local_threads(1);
+      const Place at = cluster.allocate(kPageSize, {.placement = dsm::Placement::at_node, .home = NodeId{1}});
+      const Place lock = cluster.allocate(8, {});
+      constexpr std::uint64_t kEarly = 1;
+      constexpr std::uint64_t kLast = 2;
+      std::uint64_t steps = 0;
+      bool reads = false;  // without the lock, at node 3: nobody writes any more
+      const auto await_step = [&](Worker& me, std::uint64_t step) {
+        while (steps != step) me.pause(1000);
+      };
+      const auto look = [&](Worker& me, std::uint64_t expected) {
+        me.lock(lock);
+        CHECK_MESSAGE(me.load<std::uint64_t>(at) == expected, "seed ", seed, ": node ", me.node());
+        me.unlock(lock);
+      };
+      const auto in_section = [&](Worker& me) {
+        me.bind(lock, at, 2 * sizeof(std::uint64_t));
+        me.barrier();
+        if (me.node() == 0) steps = 1;
+        if (me.node() == 2) {
+          await_step(me, 2);
+          look(me, kEarly);
+          me.lock(lock);
+          me.store(at, kLast);
+          me.unlock(lock);
+        }
+        me.barrier();
+        CHECK(me.load<std::uint64_t>(at + kPageSize / 2) == 0);  // not bound: everybody has a copy
+        const std::array<std::uint64_t, 4> turn{0, 2, 3, 1};     // of each node
+        await_step(me, 2 + turn[me.node()]);
+        if (me.node() == 3) reads = true;
+        look(me, kLast);
+        reads = false;
+        ++steps;
+        me.barrier();
+      };
+      const Ending ending = cluster.run_at_once([&](Worker& me) {
+        if (me.local() == 0) return in_section(me);
+        if (me.node() == 3) {
+          while (!reads) me.pause(1000);
+          while (reads) {
+            CHECK_MESSAGE(me.load<std::uint64_t>(at) == kLast, "seed ", seed);
+            me.pause(100);
+          }
+        }
+        if (me.node() != 0) return;
+        await_step(me, 1);
+        me.pause(200'000);  // its node is at the barrier
+        me.lock(lock);
+        me.store(at, kEarly);
+        me.unlock(lock);
+        steps = 2;
+      });
+      CHECK_MESSAGE(ending.well, "seed ", seed, ": ", ending.text);
+    });
+  });
+}
+
+// The writer beside makes a twin at home, after which the page's home is told what others wrote before they arrived.
+TEST_CASE("what is bound may be written without its lock while the lock comes from a node whose copy had changed beside the barrier") {
+  for_each_protocol([](std::string_view protocol) {
+    for_each_seed(20, [&](std::uint64_t seed) {
+      SimClusterOptions options = cluster_options(protocol, seed);
+      options.threads = 2;
+      SimCluster cluster(options);
+      for (std::uint32_t node = 0; node < options.nodes; ++node) cluster.node(node).sync->set_local_threads(1);
+      const Place owned = cluster.allocate(kPageSize, {.placement = dsm::Placement::at_node, .home = NodeId{0}});
+      const Place beside = owned + kPageSize / 2;
+      const Place locks = cluster.allocate(16, {});
+      std::uint64_t steps = 0;
+      const auto await_step = [&](Worker& me, std::uint64_t step) {
+        while (steps != step) me.pause(1000);
+      };
+      const auto write_beside = [&](Worker& me) {
+        await_step(me, 1);
+        me.pause(200'000);  // its node is at the barrier
+        me.lock(locks + 8);
+        me.store<std::uint64_t>(beside, 1);
+        me.unlock(locks + 8);
+        steps = 2;
+      };
+      const Ending ending = cluster.run_at_once([&](Worker& me) {
+        if (me.local() != 0) {
+          if (me.node() == 0) write_beside(me);
+          return;
+        }
+        me.bind(locks, owned, sizeof(std::uint64_t));
+        me.bind(locks + 8, beside, sizeof(std::uint64_t));
+        me.barrier();
+        if (me.node() == 0) steps = 1;
+        if (me.node() == 1) {
+          await_step(me, 2);
+          me.store<std::uint64_t>(owned, 1);
+        }
+        me.barrier();
+        if (me.node() == 0) {
+          me.lock(locks);
+          me.unlock(locks);
+          steps = 3;
+        }
+        if (me.node() == 2) {
+          await_step(me, 3);
+          me.store<std::uint64_t>(owned, 2);
+          me.lock(locks);
+          CHECK_MESSAGE(me.load<std::uint64_t>(owned) == 2, "seed ", seed);
+          me.unlock(locks);
+        }
+        me.barrier();
+        CHECK_MESSAGE(me.load<std::uint64_t>(owned) == 2, "seed ", seed, ": node ", me.node());
+        me.barrier();
+      });
+      CHECK_MESSAGE(ending.well, "seed ", seed, ": ", ending.text);
+    });
+  });
+}
+
 }  // namespace
 }  // namespace netvm::test

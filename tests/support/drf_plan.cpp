@@ -117,7 +117,6 @@ class Planner {
     for (std::size_t i = first; i < plan_.objects.size(); ++i) {
       plan_.objects[i].place += area;
       if (!options_.beside || i % 3 != 0) continue;
-      if (!options_.beside_uses_bound && consistency_of(where.protocol) == dsm::Consistency::entry) continue;
       plan_.objects[i].always_locked = true;
       plan_.for_all.push_back(static_cast<std::uint32_t>(i));
     }

@@ -43,7 +43,6 @@ struct DrfOptions {
   std::uint32_t run_pages = 0;  ///< not 0: there are runs, of so many pages at most (at least 4)
   bool impatient = false;
   bool beside = false;
-  bool beside_uses_bound = true;  ///< also memory whose locks bring what is bound to them
 };
 /// All of that, as the seed has it.
 [[nodiscard]] DrfOptions everything(std::string_view protocol, std::uint64_t seed);
