@@ -416,9 +416,8 @@ void Entry::patch(const Lock& lock, const BoundRun& run, bool keeps) {
   const bool at_home = entry.home() == env().node();
   const FramePins pins = env().pin({page, 1}, true);
   std::byte* const frame = env().frame(page) + into;
-  if (!has_twin || !leaves_known_bytes()) {
+  if (!has_twin) {
     if (!at_home) nic::racy_copy(frame, run.bytes, run.where.bytes);
-    if (has_twin) std::memcpy(entry.twin + into, run.bytes, run.where.bytes);
     return;
   }
   // A thread of this node may be writing what is bound to the lock without it, as it may between two barriers (invariant 12). Nobody else changes those bytes

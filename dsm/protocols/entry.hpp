@@ -85,8 +85,6 @@ class Entry : public HomeBased {
   [[nodiscard]] virtual bool settles_twins() const { return true; }
   /// Whether what was changed under locks and not released is released, or kept aside, before a barrier flushes it.
   [[nodiscard]] virtual bool sees_to_locks_before_flushes() const { return true; }
-  /// Whether bytes that come with a lock as they are known here stay untouched.
-  [[nodiscard]] virtual bool leaves_known_bytes() const { return true; }
   /// Whether what came with a lock goes on with it.
   [[nodiscard]] virtual bool passes_on() const { return true; }
 

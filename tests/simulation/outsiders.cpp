@@ -217,8 +217,9 @@ TEST_CASE("what was written beside the barrier and overwritten before it is old 
       };
       const auto look = [&](Worker& me, std::uint64_t expected) {
         me.lock(lock);
-        CHECK_MESSAGE(me.load<std::uint64_t>(at) == expected, "seed ", seed, ": node ", me.node());
+        const auto found = me.load<std::uint64_t>(at);  // not inside of CHECK_MESSAGE: its messages are no thread's own
         me.unlock(lock);
+        CHECK_MESSAGE(found == expected, "seed ", seed, ": node ", me.node());
       };
       const auto in_section = [&](Worker& me) {
         me.bind(lock, at, 2 * sizeof(std::uint64_t));
@@ -246,7 +247,8 @@ TEST_CASE("what was written beside the barrier and overwritten before it is old 
         if (me.node() == 3) {
           while (!reads) me.pause(1000);
           while (reads) {
-            CHECK_MESSAGE(me.load<std::uint64_t>(at) == kLast, "seed ", seed);
+            const auto found = me.load<std::uint64_t>(at);
+            CHECK_MESSAGE(found == kLast, "seed ", seed);
             me.pause(100);
           }
         }
@@ -309,11 +311,13 @@ TEST_CASE("what is bound may be written without its lock while the lock comes fr
           await_step(me, 3);
           me.store<std::uint64_t>(owned, 2);
           me.lock(locks);
-          CHECK_MESSAGE(me.load<std::uint64_t>(owned) == 2, "seed ", seed);
+          const auto kept = me.load<std::uint64_t>(owned);
           me.unlock(locks);
+          CHECK_MESSAGE(kept == 2, "seed ", seed);
         }
         me.barrier();
-        CHECK_MESSAGE(me.load<std::uint64_t>(owned) == 2, "seed ", seed, ": node ", me.node());
+        const auto found = me.load<std::uint64_t>(owned);
+        CHECK_MESSAGE(found == 2, "seed ", seed, ": node ", me.node());
         me.barrier();
       });
       CHECK_MESSAGE(ending.well, "seed ", seed, ": ", ending.text);
