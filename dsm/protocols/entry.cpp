@@ -11,6 +11,7 @@
 #include <mutex>
 #include <utility>
 
+#include "dsm/regions.hpp"
 #include "nic/racy_copy.hpp"
 #include "runtime/check.hpp"
 #include "runtime/wire_codec.hpp"
@@ -459,7 +460,11 @@ void Entry::take_early(std::vector<PageId>& pages, BoundBarrier& told) {
     Lock* const lock = find(object);
     if (lock == nullptr || lock->early_version == 0) continue;
     told.told.emplace(object, lock->version);
-    for (const BoundRange& range : lock->data.end_early()) pages.push_back(env().unit(PageId{range.offset / kPageSize}).first);
+    for (const BoundRange& range : lock->data.end_early()) {
+      const PageId page{range.offset / kPageSize};
+      // A notice names a unit by its head, and this node has perhaps never touched it: then only the allocation says where it begins.
+      if (const auto known = env().parts().regions.find(page)) pages.push_back(known->extent.head_of(page));
+    }
   }
   put_in_order(pages);
 }

@@ -197,6 +197,56 @@ TEST_CASE("what a thread beside the barrier wrote is seen after it by all nodes,
   });
 }
 
+// The notice is of a unit that who gives it knows only from the lock.
+TEST_CASE("what a thread beside the barrier wrote is seen after it if one came to it that had the lock, and never touched what is bound") {
+  constexpr std::uint64_t kUnit = 4 * kPageSize;
+  for_each_protocol([](std::string_view protocol) {
+    for_each_seed(20, [&](std::uint64_t seed) {
+      SimClusterOptions options = cluster_options(protocol, seed);
+      options.threads = 2;
+      SimCluster cluster(options);
+      for (std::uint32_t node = 0; node < options.nodes; ++node) cluster.node(node).sync->set_local_threads(1);
+      const Place at =
+          cluster.allocate(kUnit, {.placement = dsm::Placement::at_node, .home = NodeId{0}, .granularity = kUnit}) + 2 * kPageSize;
+      const Place lock = cluster.allocate(8, {});
+      std::uint64_t steps = 0;
+      const auto await_step = [&](Worker& me, std::uint64_t step) {
+        while (steps != step) me.pause(1000);
+      };
+      const auto write_beside = [&](Worker& me) {
+        await_step(me, 1);
+        me.pause(200'000);  // its node is at the barrier
+        me.lock(lock);
+        me.store<std::uint64_t>(at, 1);
+        me.unlock(lock);
+        steps = 2;
+      };
+      const Ending ending = cluster.run_at_once([&](Worker& me) {
+        if (me.local() != 0) {
+          if (me.node() == 0) write_beside(me);
+          return;
+        }
+        if (me.node() == 0) me.bind(lock, at, sizeof(std::uint64_t));
+        if (me.node() == 1) CHECK(me.load<std::uint64_t>(at) == 0);
+        me.barrier();
+        if (me.node() == 0) steps = 1;
+        if (me.node() == 2) {
+          await_step(me, 2);
+          me.lock(lock);
+          me.unlock(lock);
+        }
+        me.barrier();
+        if (me.node() == 1) {
+          const auto found = me.load<std::uint64_t>(at);
+          CHECK_MESSAGE(found == 1, "seed ", seed);
+        }
+        me.barrier();
+      });
+      CHECK_MESSAGE(ending.well, "seed ", seed, ": ", ending.text);
+    });
+  });
+}
+
 // Of a node that has not come to the barrier it is told before: who wrote early has an old image then, and must not hand it on.
 TEST_CASE("what was written beside the barrier and overwritten before it is old after it, at who wrote it, too") {
   for_each_protocol([](std::string_view protocol) {
