@@ -84,15 +84,22 @@ class Mutexes final : public nic::MessageHandler {
   }
   /// Lock, act() and unlock in one short step, if the token lies idle here and no node waits for it. act() must neither block nor call this class, and
   /// says whether it did anything; if not, and where this is not possible, false is returned and nothing has happened.
+  /// `may_look`: what act() has done has left the object free, and a thread that comes again and again may look() after it.
   template <class Act>
-  bool try_at_rest(LockState& state, Act&& act) {
-    const std::lock_guard guard(state.guard);
+  bool try_at_rest(LockState& state, Act&& act, bool may_look = false) {
+    std::unique_lock guard(state.guard);
     if (!state.idle() || state.has_successor || (state.migrates && state.stay <= kShortStay)) return false;
     if (!act()) return false;
     state.unreleased = true;
     if (state.stay <= kShortStay) ++state.stay;
+    const bool looks = may_look && look_is_due(state, kObjectStay);
+    guard.unlock();
+    if (looks) [[unlikely]]
+      look();
     return true;
   }
+  /// For a thread that comes again and again without waiting: looks whether other nodes want something of this one.
+  void look();
 
   /// act(state) of each lock whose token lies idle here, under its guard.
   template <class Act>
@@ -129,10 +136,15 @@ class Mutexes final : public nic::MessageHandler {
   // A stay of at most so many unlocks is short: the token was fetched for them alone, and flushing at once costs its node little.
   static constexpr std::uint8_t kShortStay = 2;
 
-  // Whether the thread that takes an idle token once more shall look whether another node has asked for it: the engine would have to find a processor first,
-  // and who only locks and unlocks looks at no ring. Under its guard.
-  [[nodiscard]] bool look_is_due(LockState& state) const {
-    if (++state.cohort <= cohort_limit_) [[likely]]
+  // Who looks so often serves other nodes sooner than the engine could; as long as that one stands by at first (Nic::drive()).
+  static constexpr Nanos kOften = 50'000;
+  // An object's token costs ten times as much to hand over as a mutex's, and waiters come with it: so many uses for one look.
+  static constexpr std::uint32_t kObjectStay = 128;
+
+  // Whether a thread shall look() whether another node has asked for the token: it has been used here `after` times since somebody did. The engine would
+  // have to find a processor first, and who only locks and unlocks looks at no ring. Under its guard.
+  [[nodiscard]] static bool look_is_due(LockState& state, std::uint32_t after) {
+    if (++state.cohort <= after) [[likely]]
       return false;
     state.cohort = 0;
     return true;
@@ -140,11 +152,11 @@ class Mutexes final : public nic::MessageHandler {
   // Of an idle lock. Leaves the guard.
   void take_idle(LockState& state, std::uint64_t who, std::unique_lock<SpinLock>& guard) {
     state.holder = who;
-    const bool looks = look_is_due(state);
+    const bool looks = look_is_due(state, cohort_limit_);
     guard.unlock();
     stats_.add(Stat::lock_acquires);
     if (looks) [[unlikely]]
-      (void)nic_.drive_once();
+      look();
   }
   Result<LockSlot> slot_of(LockState& state, Patience* patience = nullptr);
   // Gets this node into the tail and asks the predecessor; token = requested, nobody else does it, and the gate was entered: it is left here. If it comes to
@@ -296,6 +308,7 @@ class Mutexes final : public nic::MessageHandler {
   // Those that this node found lost as their keeper: it may be that nobody who lives has asked for them. By offset, the tails; under census_.guard.
   std::map<std::uint64_t, std::uint64_t> lost_;
   std::atomic<std::uint64_t> probes_{0};  // numbers questions; an answer to an old one fits nothing
+  std::atomic<Nanos> last_look_{0};       // of any thread
   std::atomic<bool> rests_{false};        // end()
   TaskGroup caretakers_;
   std::atomic<bool> ended_{false};  // the job ends under this node: a swap was cut off, and nobody can know whether it happened

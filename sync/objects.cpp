@@ -122,11 +122,14 @@ Result<Outcome> Objects::enter_and(Object& object, std::uint64_t who, const Chan
 Result<std::uint64_t> Objects::make(Object& object, std::uint64_t who, const Change& change, const Initial* initial,
                                     const std::function<void()>* on_completion) {
   Outcome outcome;
-  const bool done = at_rest(object, sync::kind_of(change.op), [&](ObjectState& state) {
-    if (!are_here(state, wakes(state, change)) || (on_completion != nullptr && completes(state, change))) return false;
-    outcome = perform(state, change);
-    return true;
-  });
+  const bool done = at_rest(
+      object, sync::kind_of(change.op),
+      [&](ObjectState& state) {
+        if (!are_here(state, wakes(state, change)) || (on_completion != nullptr && completes(state, change))) return false;
+        outcome = perform(state, change);
+        return true;
+      },
+      change.op == Change::Op::release);
   if (done) {
     for (const QueuedWaiter& waiter : outcome.woken) (void)wake_local(waiter.id, 0, nullptr);
   } else {
@@ -149,10 +152,7 @@ bool Objects::are_here(const ObjectState& state, std::size_t count) const {
 }
 
 void Objects::found_nothing() {
-  if (fruitless_.fetch_add(1, std::memory_order_relaxed) % kDriveEvery != 0) return;  // relaxed: only how often matters
-  WaitWord nothing;
-  int looks = 0;
-  (void)nic_.wait_until(nothing, [&looks] { return ++looks > 1; });  // drives once, if there is anything
+  if (fruitless_.fetch_add(1, std::memory_order_relaxed) % kDriveEvery == 0) mutexes_.look();  // relaxed: only how often matters
 }
 
 void Objects::asked(SyncId, NodeId from, std::span<const std::byte> request) {

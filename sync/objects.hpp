@@ -176,7 +176,7 @@ class Objects final : public nic::MessageHandler, public TokenCargo {
   Object& named(std::uint64_t offset);
   // The operation, if it can be done in one short step; act(state) says whether.
   template <class Act>
-  bool at_rest(Object& object, ObjectKind kind, Act&& act);
+  bool at_rest(Object& object, ObjectKind kind, Act&& act, bool may_look = false);
   // Takes the token. E_INVALID, and the token is gone again, if it is another kind of object. `ride`: goes along; its answer, if it was performed.
   Result<Object*> enter(Object& object, std::uint64_t who, ObjectKind kind, Nanos deadline = kForever,
                         const std::atomic<bool>* give_up = nullptr, const Initial* initial = nullptr, const Ride* ride = nullptr,

@@ -44,14 +44,17 @@ struct Objects::Table {
 inline Objects::Object& Objects::at(SyncId id) { return static_cast<Object&>(mutexes_.state_of(id.offset)); }
 
 template <class Act>
-bool Objects::at_rest(Object& object, ObjectKind kind, Act&& act) {
+bool Objects::at_rest(Object& object, ObjectKind kind, Act&& act, bool may_look) {
   if (deaths_.load(std::memory_order_relaxed) != 0) [[unlikely]]  // relaxed: as in note_deaths()
     return false;
-  return mutexes_.try_at_rest(object, [&] {
-    if (object.state.kind != kind || !act(object.state)) return false;
-    hook_.before_unlock(object.id());
-    return true;
-  });
+  return mutexes_.try_at_rest(
+      object,
+      [&] {
+        if (object.state.kind != kind || !act(object.state)) return false;
+        hook_.before_unlock(object.id());
+        return true;
+      },
+      may_look);
 }
 
 /// A thread of this node that waits for a wake-up. Its number is 0 while nobody waits here; its low bits say where it is in waiters_.

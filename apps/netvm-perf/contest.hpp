@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "apps/netvm-perf/floors.hpp"
 #include "apps/netvm-perf/options.hpp"
 #include "apps/netvm-perf/stats.hpp"
@@ -58,6 +60,14 @@ inline std::vector<Contest> contend(Job& job, const Options& options, const std:
     }
   }
   return contests;
+}
+
+/// Jain's index; of what is NetVM's own with the aim.
+inline std::string fairness_note(const Contest& contest, bool is_ours) {
+  constexpr double kAim = 0.95;
+  const double index = contest.fairness.median();
+  const char* const verdict = !is_ours ? "" : index >= kAim ? " (>= 0.95: met)" : " (>= 0.95: not met)";
+  return fmt::format("Jain fairness {:.3f}{}", index, verdict);
 }
 
 }  // namespace netvm::perf

@@ -175,7 +175,7 @@ void measure_contended(Job& job, const Options& options, std::vector<Row>& rows)
   for (std::size_t a = 0; a < arms.size(); ++a) {
     Row row = make_row(arms[a].name + ", both nodes at once: an acquisition", contests[a].per_entry, arms[host].name + ", the same",
                        contests[host].per_entry, 0);
-    row.note = fmt::format("Jain fairness {:.3f}", contests[a].fairness.median());
+    row.note = fairness_note(contests[a], a == 0);
     if (a == 0) row.note += fmt::format(", {:.2f} messages an acquisition", contests[a].messages.median());
     rows.push_back(row);
   }

@@ -111,9 +111,8 @@ void measure_contended(Job& job, const Options& options, const std::vector<Objec
   for (std::size_t a = 1; a < arms.size(); ++a) {
     rows.push_back(make_row("semaphore, one permit, both nodes at once: an acquisition", contests[0].per_entry, arms[a].name,
                             contests[a].per_entry, a == 1 ? 1.0 : 0));
-    rows.back().note =
-        fmt::format("Jain fairness {:.3f}, {:.2f} messages an acquisition; {}: fairness {:.3f}", contests[0].fairness.median(),
-                    contests[0].messages.median(), arms[a].name, contests[a].fairness.median());
+    rows.back().note = fmt::format("{}, {:.2f} messages an acquisition; {}: {}", fairness_note(contests[0], true),
+                                   contests[0].messages.median(), arms[a].name, fairness_note(contests[a], false));
   }
 }
 
