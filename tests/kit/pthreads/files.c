@@ -250,8 +250,45 @@ static void on_two(void* (*f)(void*), void* argument) {
   }
 }
 
+/// What a call that waits tells us lies in a page that another node writes meanwhile.
+struct Wanted {
+  pthread_mutex_t lock;
+  int status, writes, over;
+};
+
+static void* write_beside(void* argument) {
+  struct Wanted* wanted = argument;
+  for (int over = 0; !over;) {
+    CHECK(pthread_mutex_lock(&wanted->lock) == 0);
+    ++wanted->writes;
+    over = wanted->over;
+    CHECK(pthread_mutex_unlock(&wanted->lock) == 0);
+  }
+  return NULL;
+}
+
+static void wait_for_children(void) {
+  struct Wanted* wanted = calloc(1, sizeof *wanted);
+  pthread_t threads[2];
+  CHECK(pthread_mutex_init(&wanted->lock, NULL) == 0);
+  for (int i = 0; i < 2; ++i) CHECK(pthread_create(&threads[i], NULL, write_beside, wanted) == 0);
+  for (int round = 0; round < 3; ++round) {
+    char* arguments[] = {"sh", "-c", "sleep 0.1; exit 3", NULL};
+    pid_t child;
+    CHECK(posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0);
+    CHECK(waitpid(child, &wanted->status, 0) == child && WEXITSTATUS(wanted->status) == 3);
+    CHECK(waitpid(child, &wanted->status, 0) == -1 && errno == ECHILD);
+  }
+  CHECK(pthread_mutex_lock(&wanted->lock) == 0);
+  wanted->over = 1;
+  CHECK(pthread_mutex_unlock(&wanted->lock) == 0);
+  for (int i = 0; i < 2; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+  CHECK(pthread_mutex_destroy(&wanted->lock) == 0);
+  free(wanted);
+}
+
 static void others(void) {
-  int *numbers = malloc(5000 * sizeof *numbers), status;
+  int* numbers = malloc(5000 * sizeof *numbers);
   pthread_t thread;
   for (int round = 0; round < 2; ++round) {
     for (int i = 0; i < 5000; ++i) numbers[i] = (i * 1237) % 5000;
@@ -268,10 +305,7 @@ static void others(void) {
     free(words[1]);
     free(words[2]);
   }
-  char* arguments[] = {"sh", "-c", "exit 3", NULL};
-  pid_t child;
-  CHECK(posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0);
-  CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3);
+  wait_for_children();
   CHECK(WEXITSTATUS(system("exit 4")) == 4);
 }
 
