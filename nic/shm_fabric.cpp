@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint32_t kPollBudget = 256;  // packets a poll() delivers at most
 constexpr std::uint32_t kBurst = 32;        // of one source before the next one's turn
 constexpr int kPatience = 256;  // pauses without any progress of the consumer, until a packet is queued: about a microsecond or a few
-constexpr int kHelp = 8;        // queued packets that a send() pushes at most before its own
+constexpr int kHelp = 8;        // queued packets for whose room a send() waits before its own
 constexpr std::uint32_t kSilent = 1024;            // looks at a watched ring without anything, until its place may be another's
 constexpr std::uint64_t kClosed = UINT64_MAX;      // of taken_: nothing more is delivered
 constexpr std::uint64_t kNotBlocked = UINT64_MAX;  // of Outbound::blocked_at
@@ -95,11 +95,12 @@ RingProducer::Push ShmFabric::push_or_wait(Outbound& out, std::span<const std::b
   return try_push(out, header, payload);
 }
 
-// The oldest `most` queued packets, as far as there is room. Returns how many are queued no more.
-std::size_t ShmFabric::push_some(Outbound& out, std::size_t most, bool wait) {
+// The queued packets, oldest first, as far as there is room: what stays has asked for more. For each of the first `patient` ones it waits a moment. Returns how many
+// are queued no more.
+std::size_t ShmFabric::push_some(Outbound& out, std::size_t patient) {
   std::size_t pushed = 0;
-  for (; pushed < most && !out.queue.empty(); ++pushed) {
-    const auto result = wait ? push_or_wait(out, out.queue.front(), {}) : try_push(out, out.queue.front(), {});
+  for (; !out.queue.empty(); ++pushed) {
+    const auto result = pushed < patient ? push_or_wait(out, out.queue.front(), {}) : try_push(out, out.queue.front(), {});
     if (result == RingProducer::Push::full) break;
     if (result == RingProducer::Push::broken) {
       pushed += out.queue.size();
@@ -131,7 +132,7 @@ void ShmFabric::hand_over(NodeId to, std::span<const std::byte> header, std::spa
     visible = std::exchange(out.keeps_back, false);  // the next push() commits it, also where it finds no room
     // A queue must not feed on itself: as long as the consumer takes anything, who sends more first makes it shorter.
     if (!out.queue.empty()) [[unlikely]]
-      visible = push_some(out, kHelp, true) != 0 || visible;
+      visible = push_some(out, kHelp) != 0 || visible;
     const auto result = out.queue.empty() ? push_or_wait(out, header, payload) : RingProducer::Push::full;
     if (result == RingProducer::Push::broken) {
       count_dropped(1);
@@ -157,7 +158,7 @@ void ShmFabric::push_queued(std::uint32_t target) {
   std::size_t pushed = 0;
   {
     const std::lock_guard guard(out.lock);
-    pushed = push_some(out, out.queue.size(), false);
+    pushed = push_some(out, 0);
   }
   if (pushed == 0) return;
   devices_[target]->header().doorbell.ring(node_, env_);

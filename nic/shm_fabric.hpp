@@ -78,7 +78,7 @@ class ShmFabric final : public Fabric {
   std::uint32_t drain(std::uint32_t source, std::uint32_t budget, bool* left);
   void close_inbound(std::uint32_t source);
   void push_queued(std::uint32_t target);
-  std::size_t push_some(Outbound& out, std::size_t most, bool wait);
+  std::size_t push_some(Outbound& out, std::size_t patient);
   static RingProducer::Push push_or_wait(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload);
   static RingProducer::Push try_push(Outbound& out, std::span<const std::byte> header, std::span<const std::byte> payload);
   void count_dropped(std::uint64_t packets);

@@ -87,7 +87,7 @@ RingProducer::Push RingProducer::push(std::span<const std::byte> first, std::spa
 }
 
 bool RingProducer::wait_for_room() {
-  shared_->producer_waits.store(1, std::memory_order_seq_cst);
+  shared_->producer_waits.store(cached_head_ + 1, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);  // announce, then look; partner: publish()'s fence (make room, then look)
   const std::uint64_t head = shared_->head.load(std::memory_order_acquire);             // acquire: as in room_for()
   return head == cached_head_ && shared_->broken.load(std::memory_order_relaxed) == 0;  // relaxed: a one-way mark
@@ -148,8 +148,9 @@ bool RingConsumer::publish() {
   published_head_ = head_;
   shared_->head.store(head_, std::memory_order_release);  // release: the records are read; partner is room_for()'s acquire
   std::atomic_thread_fence(std::memory_order_seq_cst);    // make room, then look; partner: wait_for_room()'s fence (announce, then look)
-  if (shared_->producer_waits.load(std::memory_order_relaxed) == 0) return false;  // relaxed: ordered by the fence above
-  return shared_->producer_waits.exchange(0, std::memory_order_seq_cst) != 0;
+  std::uint64_t waits = shared_->producer_waits.load(std::memory_order_relaxed);  // relaxed: ordered by the fence above
+  // A producer that changes the word now looks at head after that, and finds this one.
+  return waits != 0 && waits != head_ + 1 && shared_->producer_waits.compare_exchange_strong(waits, 0, std::memory_order_seq_cst);
 }
 
 }  // namespace netvm::nic

@@ -11,7 +11,9 @@
 //  3. What comes from the other side (its position, lengths) is read once into a local and validated. Anything impossible marks the ring
 //     broken, for good: the consumer delivers nothing more of it, the producer drops what it is given. Nothing crashes.
 //  4. The area is all zeros at the start.
-//  5. head may lag behind what the consumer has taken, by less than a quarter of the ring: one line and one fence less for each look (RingConsumer::due()).
+//  5. A producer that waits says which head it has seen, and only a later one ends its wait: a consumer that publishes a head, and then finds that a producer
+//     waits which has just seen this very head, would else tell it nothing new and never tell it again.
+//  6. head may lag behind what the consumer has taken, by less than a quarter of the ring: one line and one fence less for each look (RingConsumer::due()).
 // Threads: one thread at a time uses a producer, one a consumer (ShmFabric serialises them).
 #pragma once
 
@@ -28,10 +30,11 @@ inline constexpr std::size_t kDefaultRingCapacity = std::size_t{128} << 10;
 
 /// What lies at the start of a ring's area.
 struct ShmRingHeader {
-  alignas(kCacheLine) std::atomic<std::uint64_t> tail;            ///< written by the producer
-  alignas(kCacheLine) std::atomic<std::uint64_t> head;            ///< written by the consumer
-  std::atomic<std::uint32_t> broken;                              ///< written by the consumer: it delivers nothing more
-  alignas(kCacheLine) std::atomic<std::uint32_t> producer_waits;  ///< set by the producer that found no room, cleared by the consumer
+  alignas(kCacheLine) std::atomic<std::uint64_t> tail;  ///< written by the producer
+  alignas(kCacheLine) std::atomic<std::uint64_t> head;  ///< written by the consumer
+  std::atomic<std::uint32_t> broken;                    ///< written by the consumer: it delivers nothing more
+  /// Set by the producer that found no room: the head that it knows, plus 1. Cleared, to 0, by the consumer that has come further.
+  alignas(kCacheLine) std::atomic<std::uint64_t> producer_waits;
 };
 static_assert(sizeof(ShmRingHeader) == 3 * kCacheLine);
 

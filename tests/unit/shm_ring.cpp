@@ -119,6 +119,28 @@ TEST_CASE("ring: room that appears between full and waiting is not missed") {
   CHECK(ring.producer.push(bytes, {}) == RingProducer::Push::done);
 }
 
+// The consumer stores its head, a producer that finds no room sees it and asks for more, and only then the consumer looks whether anybody asks.
+TEST_CASE("ring: a producer that waits for more than the head it knows is told of the next one, not of that one") {
+  Pair ring;
+  const auto bytes = record(3, 1000);
+  const auto fill = [&] {
+    while (ring.producer.push(bytes, {}) == RingProducer::Push::done) {
+    }
+  };
+  fill();
+  REQUIRE(ring.producer.wait_for_room());
+  CHECK_FALSE(ring.consumer.front().empty());
+  ring.consumer.pop();
+  // The first half of publish(), by hand; the producer between the halves; then the second half.
+  ring.header().head.store(ring.consumer.position());
+  fill();
+  REQUIRE(ring.producer.wait_for_room());
+  CHECK_FALSE(ring.consumer.publish());
+  CHECK_FALSE(ring.consumer.front().empty());
+  ring.consumer.pop();
+  CHECK(ring.consumer.publish());
+}
+
 // RingConsumer::due(): what is not published is never what a producer waits for.
 TEST_CASE("ring: a consumer that publishes only what is due tells every producer that waits") {
   Pair ring;
