@@ -17,9 +17,12 @@ using netvm::test::WorldKind;
 
 namespace {
 
-/// Keeps what arrives, by sender; lets a thread wait for a number of messages.
+/// Keeps what arrives, by sender, as long as it lives (also where a test ends early, with messages on their way); lets a thread wait for a number of messages.
 struct Inbox final : MessageHandler {
-  explicit Inbox(Nic& n) : nic(n), received(n.nodes()) {}
+  explicit Inbox(Nic& n) : nic(n), received(n.nodes()) { nic.set_message_handler(MessageKind::test, this); }
+  ~Inbox() { nic.set_message_handler(MessageKind::test, nullptr); }
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
   void on_message(NodeId from, std::span<const std::byte> body) noexcept override {
     CHECK(!inside.exchange(true));  // one at a time
     received[from.value].emplace_back(body.begin(), body.end());
@@ -57,10 +60,7 @@ TEST_CASE("messages of every node arrive in the order of sending, exactly once, 
   on_every_world(options, [](NicWorld& world) {
     constexpr std::uint32_t kEach = 300;
     std::vector<std::unique_ptr<Inbox>> inboxes;
-    for (std::uint32_t n = 0; n < 3; ++n) {
-      inboxes.push_back(std::make_unique<Inbox>(world.nic(n)));
-      world.nic(n).set_message_handler(MessageKind::test, inboxes[n].get());
-    }
+    for (std::uint32_t n = 0; n < 3; ++n) inboxes.push_back(std::make_unique<Inbox>(world.nic(n)));
     std::vector<NicWorld::Part> parts;
     for (std::uint32_t n = 0; n < 3; ++n) {
       parts.push_back({n, [&, n] {
@@ -83,14 +83,12 @@ TEST_CASE("messages of every node arrive in the order of sending, exactly once, 
       }
     }
     CHECK(world.nothing_dropped());
-    for (std::uint32_t n = 0; n < 3; ++n) world.nic(n).set_message_handler(MessageKind::test, nullptr);
   });
 }
 
 TEST_CASE("messages of every size around the packet's limits arrive whole") {
   on_every_world([](NicWorld& world) {
     Inbox inbox(world.nic(1));
-    world.nic(1).set_message_handler(MessageKind::test, &inbox);
     std::vector<std::size_t> sizes{0, 1, 2, 3, 100, 1 << 20};
     for (const std::size_t limit : {std::size_t{16 * 1024} - kMaxHeader, std::size_t{4096}, std::size_t{8192}, std::size_t{65536}}) {
       for (const int off : {-113, -112, -81, -80, -1, 0, 1, 80, 112}) {
@@ -107,14 +105,12 @@ TEST_CASE("messages of every size around the packet's limits arrive whole") {
     REQUIRE(inbox.received[0].size() == sizes.size());
     for (std::size_t i = 0; i < sizes.size(); ++i) CHECK(inbox.received[0][i] == std::vector<std::byte>(sizes[i], std::byte{7}));
     CHECK(world.nothing_dropped());
-    world.nic(1).set_message_handler(MessageKind::test, nullptr);
   });
 }
 
 TEST_CASE("long messages of several threads of a node do not mix") {
   on_every_world([](NicWorld& world) {
     Inbox inbox(world.nic(1));
-    world.nic(1).set_message_handler(MessageKind::test, &inbox);
     std::vector<NicWorld::Part> parts;
     for (std::uint32_t t = 0; t < 3; ++t) {
       parts.push_back({0, [&, t] {
@@ -132,13 +128,15 @@ TEST_CASE("long messages of several threads of a node do not mix") {
       CHECK(message == numbered(number, 150'000));
       CHECK(number % 100 == last[number / 100]++);
     }
-    world.nic(1).set_message_handler(MessageKind::test, nullptr);
   });
 }
 
 TEST_CASE("handlers may send, to others and to themselves, without recursion") {
   struct Relay final : MessageHandler {
-    explicit Relay(Nic& n) : nic(n) {}
+    explicit Relay(Nic& n) : nic(n) { nic.set_message_handler(MessageKind::test, this); }
+    ~Relay() { nic.set_message_handler(MessageKind::test, nullptr); }
+    Relay(const Relay&) = delete;
+    Relay& operator=(const Relay&) = delete;
     void on_message(NodeId, std::span<const std::byte> body) noexcept override {
       CHECK(depth.fetch_add(1) == 0);
       std::uint32_t hops = 0;
@@ -161,8 +159,6 @@ TEST_CASE("handlers may send, to others and to themselves, without recursion") {
   };
   on_every_world([](NicWorld& world) {
     Relay first(world.nic(0)), second(world.nic(1));
-    world.nic(0).set_message_handler(MessageKind::test, &first);
-    world.nic(1).set_message_handler(MessageKind::test, &second);
     const std::uint32_t hops = 1000;  // 500 times to the other node: ends at node 0
     const auto wait_for = [&](Relay& relay) {
       return relay.nic.wait_until(
@@ -173,15 +169,12 @@ TEST_CASE("handlers may send, to others and to themselves, without recursion") {
       CHECK(ok(wait_for(first)));
     });
     CHECK(first.ended.load() != second.ended.load());
-    world.nic(0).set_message_handler(MessageKind::test, nullptr);
-    world.nic(1).set_message_handler(MessageKind::test, nullptr);
   });
 }
 
 TEST_CASE("a message to oneself is delivered by the engine, or the simulator's loop, when nobody waits") {
   on_every_world([](NicWorld& world) {
     Inbox inbox(world.nic(0));
-    world.nic(0).set_message_handler(MessageKind::test, &inbox);
     world.run([&] {
       Env& env = world.nic(0).env();
       for (int round = 1; round <= 20; ++round) {
@@ -191,7 +184,6 @@ TEST_CASE("a message to oneself is delivered by the engine, or the simulator's l
         CHECK(inbox.count.load() == round);
       }
     });
-    world.nic(0).set_message_handler(MessageKind::test, nullptr);
   });
 }
 
