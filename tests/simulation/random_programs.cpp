@@ -194,7 +194,8 @@ TEST_CASE("random race-free programs with threads beside the section, with seeds
     std::string_view protocol;
     std::uint64_t seed;
   };
-  for (const Pinned& pinned : {Pinned{"entry", 57}, {"sc-fixed", 57}}) {
+  // sc-directory's ended with a task of a mutex that had just been started: outside of the simulation it never ran.
+  for (const Pinned& pinned : {Pinned{"entry", 57}, {"sc-fixed", 57}, {"sc-directory", 21001}}) {
     const DrfResult result = run_everything(pinned.protocol, pinned.seed);
     CHECK_MESSAGE(result.well, result.text);
   }

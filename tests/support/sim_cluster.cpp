@@ -52,7 +52,13 @@ SimCluster::SimCluster(const SimClusterOptions& options)
   connect(options_, nodes_, [this](NodeId node) -> Env& { return simulator_.env(node); });
 }
 
-SimCluster::~SimCluster() = default;
+// Nothing runs outside of run(): what threads that gave up waiting have left behind would wait for ever in the nodes' destructors.
+SimCluster::~SimCluster() {
+  if (!ended_well_) return;
+  for (std::uint32_t i = 0; i < options_.nodes; ++i) simulator_.start(NodeId{i}, "end", [this, i] { nodes_[i]->sync->end(); });
+  const Ending ending = finish();
+  NETVM_CHECK(ending.well, "what was left behind does not end: %s", ending.text.c_str());
+}
 
 Place SimCluster::allocate(std::uint64_t bytes, const dsm::AllocOptions& options) {
   Place place = 0;
@@ -123,7 +129,8 @@ Ending SimCluster::run_at_once(const Program& program) {
 
 Ending SimCluster::finish() {
   const Simulator::Report report = simulator_.run();
-  return {report.end == Simulator::End::all_done, report.text, report.trace_hash};
+  ended_well_ = report.end == Simulator::End::all_done;
+  return {ended_well_, report.text, report.trace_hash};
 }
 
 }  // namespace netvm::test

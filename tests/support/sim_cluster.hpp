@@ -46,6 +46,7 @@ class SimCluster final : public Machine {
   std::vector<std::unique_ptr<ClusterNode>> nodes_;
   std::uint32_t running_ = 0;  // workers
   bool has_beside_ = false;    // threads beside the section
+  bool ended_well_ = true;     // the last run
 };
 
 }  // namespace netvm::test
