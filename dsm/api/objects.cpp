@@ -203,11 +203,16 @@ std::uint64_t rwlock_fencing_token(const void* object) {
   return *token;
 }
 
-std::uint64_t queue_enter(const void* object, std::int64_t limit) {
+// A thread that enters is in nobody's queue yet, where a stop could be told to it: it looks for one itself, now and then.
+std::uint64_t queue_enter(const void* object, std::int64_t limit, const std::stop_token* stop) {
   const Call call(object, ObjectKind::wait_queue);
-  const auto ticket = call.objects->enqueue(call.offset, call.who, call.deadline(limit));
-  if (!call.check_timed(ticket.status(), "enqueue()")) return 0;
-  return *ticket;
+  const Nanos deadline = call.deadline(limit);
+  for (;;) {
+    const Nanos until = stop == nullptr ? deadline : std::min(deadline, call.runtime->env->now() + sync::kPatience);
+    const auto ticket = call.objects->enqueue(call.offset, call.who, until);
+    if (ticket.status() == Status::timeout && until != deadline && !stop->stop_requested()) continue;
+    return call.check_timed(ticket.status(), "enqueue()") ? *ticket : 0;
+  }
 }
 
 bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop) {

@@ -1,7 +1,11 @@
 // netvm/sync.hpp on real processes: each object in its standard shape, and the memory that it carries.
+#include <signal.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -433,6 +437,54 @@ void objects_under_stress(Job& job) {
   });
 }
 
+bool stands_still(pid_t process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+  std::string number, name, state;
+  file >> number >> name >> state;
+  return state == "T";
+}
+
+/// Node 1 has the queue of a condition variable and is stopped: node 0's wait comes back soon after the request all the same.
+void stop_beside_a_stopped_node(Job& job) {
+  struct Shared {
+    condition_variable changed;
+    mutex guard;
+    pid_t process;
+  };
+  if (job.nodes() == 1) return;
+  auto* all = job.allocate_all<Shared>(1, {.placement = Placement::at(0)});
+  for (const bool timed : {false, true}) {
+    if (job.node() == 1) {
+      all->process = ::getpid();
+      all->changed.notify_one();
+    }
+    job.barrier();
+    if (job.node() == 0) {
+      const pid_t process = all->process;
+      std::unique_lock hold(all->guard);
+      ::kill(process, SIGSTOP);
+      while (!stands_still(process)) std::this_thread::sleep_for(1ms);
+      std::stop_source stop;
+      std::atomic<bool> is_back{false};
+      std::atomic<bool> is_late{false};
+      std::thread helper([&] {
+        std::this_thread::sleep_for(5ms);
+        stop.request_stop();
+        for (int i = 0; i < 15'000 && !is_back.load(); ++i) std::this_thread::sleep_for(1ms);
+        is_late.store(!is_back.load());
+        ::kill(process, SIGCONT);
+      });
+      const auto never = [] { return false; };
+      const bool got = timed ? all->changed.wait_for(hold, stop.get_token(), 1h, never) : all->changed.wait(hold, stop.get_token(), never);
+      is_back.store(true);
+      helper.join();
+      EXPECT(!got);
+      EXPECT(!is_late.load());
+    }
+    job.barrier();
+  }
+}
+
 /// Every wait ends with false when a stop is requested, leaves nothing behind, and is not begun after it; a wait that has what it wants is true.
 void stop_tokens(Job& job) {
   struct Objects {
@@ -556,6 +608,7 @@ std::vector<Scenario> object_scenarios() {
           {"barriers_of_some", barriers_of_some},
           {"latches_flags_and_once", latches_flags_and_once},
           {"stop_tokens", stop_tokens},
+          {"stop_beside_a_stopped_node", stop_beside_a_stopped_node},
           {"objects_under_stress", objects_under_stress},
           {"misuse_of_objects", misuse_of_objects},
           {"far_moments", far_moments},

@@ -351,8 +351,9 @@ inline std::uint64_t masked_compare_swap(int node, std::uint64_t* on, std::uint6
 /// Counts arrivals at one node: a put that announces itself. Make it with Job-wide agreement: every node makes its own instance in the same order.
 class EventCounter {
  public:
-  /// Collective, outside of parallel(). Throws Error when the NIC has none left (4096 a node). The destructor is not collective: no
-  /// other node may notify this one's instance any more (a Job::barrier() before it sees to that).
+  /// Collective, outside of parallel(), and through the launcher: a node that comes --start-timeout (30 s) after another ends the job. Throws Error
+  /// when the NIC has none left (4096 a node). The destructor is not collective: no other node may notify this one's instance any more (a
+  /// Job::barrier() before it sees to that).
   explicit EventCounter(Job& job);
   ~EventCounter();
   EventCounter(const EventCounter&) = delete;
@@ -507,8 +508,8 @@ class mutex {
 /// to node 0, and so on (block). first_touch: nobody chooses; homes follow from the addresses. Holds until the memory is freed or placed again.
 /// What allocate<T>() is asked for with a placement, T a mutex or another of these objects, is placed so.
 /// From any thread, at any time, also when they have been used or are held. Throws std::system_error: device_or_resource_busy (threads of several nodes
-/// want one of them just now; nothing has changed), operation_not_permitted (not in shared memory), invalid_argument (no such node), owner_dead (that node
-/// has died), no_lock_available (the node's lock table is full).
+/// want one of them just now, or place it: one node places what all use; nothing has changed), operation_not_permitted (not in shared memory),
+/// invalid_argument (no such node), owner_dead (that node has died), no_lock_available (the node's lock table is full).
 template <class T>
 void place(const T* things, std::size_t n, const Placement& placement) {
   detail::place(things, detail::bytes_of<T>(n), sizeof(T), placement);

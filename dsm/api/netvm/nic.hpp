@@ -38,7 +38,8 @@ std::vector<std::byte> exchange_bytes(const void* mine, std::size_t bytes);
 /// not all there.
 [[nodiscard]] std::uint64_t symmetric_offset(Job& job, const void* address, std::size_t bytes = 1);
 
-/// Everybody's value, by node: how event counters and regions become known to those who may use them. Collective, outside of parallel().
+/// Everybody's value, by node: how event counters and regions become known to those who may use them. Collective, outside of parallel(),
+/// and through the launcher: a node that comes --start-timeout (30 s) after another ends the job.
 template <class T>
 [[nodiscard]] std::vector<T> exchange(Job& /*job*/, const T& mine) {
   static_assert(std::is_trivially_copyable_v<T>, "what is exchanged is copied byte by byte");

@@ -48,7 +48,8 @@ bool rwlock_lock(const void* object, bool shared, std::int64_t limit, const std:
 void rwlock_unlock(const void* object, bool shared);
 void rwlock_bind(const void* object, const void* first, std::size_t bytes);
 std::uint64_t rwlock_fencing_token(const void* object);
-std::uint64_t queue_enter(const void* object, std::int64_t limit = kNoLimit);  // 0: the limit came first
+std::uint64_t queue_enter(const void* object, std::int64_t limit = kNoLimit,
+                          const std::stop_token* stop = nullptr);  // 0: the limit or the stop came first
 bool queue_wait(const void* object, std::uint64_t ticket, std::int64_t limit, const std::stop_token* stop = nullptr);
 void queue_interrupt(std::uint64_t ticket);
 std::uint64_t queue_wake(const void* object, std::uint64_t most);
@@ -289,7 +290,7 @@ class condition_variable {
   std::cv_status wait_limited(Lock& lock, std::int64_t limit, const std::stop_token* stop = nullptr) {
     const auto begin = std::chrono::steady_clock::now();
     const wait_queue::ticket place(
-        detail::queue_enter(&queue_, limit));  // before the lock is free: whoever notifies from then on finds this thread
+        detail::queue_enter(&queue_, limit, stop));  // before the lock is free: whoever notifies from then on finds this thread
     if (place.number_ == 0) return std::cv_status::timeout;
     try {
       lock.unlock();
