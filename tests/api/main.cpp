@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   std::vector<Scenario> good = memory_scenarios();
   for (const Scenario& s : sync_scenarios()) good.push_back(s);
   for (const Scenario& s : object_scenarios()) good.push_back(s);
+  for (const Scenario& s : stop_scenarios()) good.push_back(s);
   for (const Scenario& s : misuse_scenarios()) good.push_back(s);
   for (const Scenario& s : event_scenarios()) good.push_back(s);
   for (const Scenario& s : budget_scenarios()) good.push_back(s);

@@ -27,6 +27,7 @@ std::vector<Scenario> memory_scenarios();
 std::vector<Scenario> budget_scenarios();
 std::vector<Scenario> sync_scenarios();
 std::vector<Scenario> object_scenarios();
+std::vector<Scenario> stop_scenarios();
 std::vector<Scenario> misuse_scenarios();
 std::vector<Scenario> event_scenarios();
 std::vector<Scenario> failure_scenarios();
